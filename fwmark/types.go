@@ -1,0 +1,67 @@
+package fwmark
+
+import "net/netip"
+
+// Intent is what the configuration says of one uplink.
+type Intent struct {
+	Uplink string // interface name, or "" where a mark is configured but no interface has it now
+	Origin string // file, and stanza where there are several: "/etc/network/interfaces: iface eth0"
+
+	Mark       Mark     // zero: none
+	Devices    []string // WireGuard devices to pin
+	Cgroups    []string // services and cgroup paths to pin, as written
+	RotatePort []string // those of Devices whose listen port is to change at a refresh
+
+	Gateways       [2]netip.Addr // by Family: multihomed-gateway, or gateway in TOML; invalid: none
+	StanzaGateways [2]netip.Addr // by Family: the stanza's own gateway, of ifupdown; invalid: none
+}
+
+// Options reports whether the intent holds an option of ours, and not merely a
+// stanza's own gateway.
+func (i Intent) Options() bool {
+	return !i.Mark.IsZero() || len(i.Devices) > 0 || len(i.Cgroups) > 0 || len(i.RotatePort) > 0 ||
+		i.Gateways[IPv4].IsValid() || i.Gateways[IPv6].IsValid()
+}
+
+// Problem is an error in the configuration. Its text names the file, the
+// stanza and the value.
+type Problem struct {
+	Text  string
+	Marks []Mark // marks whose uplink it leaves undecided
+}
+
+func (p Problem) Error() string { return p.Text }
+
+// Claim is a mark whose guards stand in the kernel.
+type Claim struct {
+	Mark   Mark
+	Uplink string // where the route of its look-up leads to; "" without one
+}
+
+// Pin is a mark in force: its guards exist, and what is listed carries it.
+type Pin struct {
+	Mark       Mark
+	Uplink     string // "" where nobody can say: guards alone
+	Devices    []string
+	Cgroups    []string
+	RotatePort []string
+
+	// Kept says that the mark is held as it stands, because of an error in
+	// the configuration: nothing of it is taken over or given away.
+	Kept bool
+}
+
+// Uplink is an uplink as found.
+type Uplink struct {
+	Name    string
+	Present bool // the interface exists
+	Up      bool // and is set up (IFF_UP), with or without carrier
+
+	Addrs    []netip.Addr  // global, usable as a source, each on this uplink alone; sorted
+	Address  [2]netip.Addr // by Family: that of the mark's table; invalid: none
+	Gateways [2]netip.Addr // by Family: invalid: none is known; unspecified: the link has none (no `via`)
+}
+
+// Routable reports whether the uplink can have a table in the family: it is
+// up, and where its default leads to is known.
+func (u Uplink) Routable(f Family) bool { return u.Up && u.Gateways[f].IsValid() }
