@@ -1,0 +1,90 @@
+package policy
+
+import (
+	"net/netip"
+
+	"wg-multihome/fwmark"
+)
+
+// Facts is what stands now: the kernel's answers and the DHCP clients' leases.
+type Facts struct {
+	Links  []Link
+	Addrs  []Address
+	Rules  []Rule  // of both families, each in the order in which the kernel asks them
+	Routes []Route // all of main, all of ours, and all of the tables that foreign rules look up
+
+	Leases []Lease
+
+	// Families tells for which families the kernel has policy rules.
+	Families [2]bool
+
+	// Taken are the foreign rules that this run has recognised as the
+	// original shell script's: deleting some must not make the rest strangers.
+	Taken []Rule
+}
+
+// Link is a network interface.
+type Link struct {
+	Name         string
+	Up           bool // IFF_UP; carrier does not matter
+	PointToPoint bool
+	Loopback     bool
+	WireGuard    bool
+}
+
+// Address is an address of an interface.
+type Address struct {
+	Device     string
+	Prefix     netip.Prefix
+	Global     bool // scope global
+	Unready    bool // tentative, or failed duplicate address detection: refused as a source
+	Deprecated bool
+	Temporary  bool // RFC 8981
+}
+
+// Lease is a DHCP lease as recorded.
+type Lease struct {
+	Device  string
+	Address netip.Addr // invalid: unreadable record, the interface is an uplink all the same
+	Gateway netip.Addr // invalid: none; unspecified: the link has none
+}
+
+// Route is a route. A multipath route is one Route for each nexthop.
+type Route struct {
+	Family   fwmark.Family
+	Table    uint32
+	Dst      netip.Prefix // masked; a default has length 0
+	Type     RouteType
+	Gateway  netip.Addr // invalid: none. Of the other family for RTA_VIA
+	Device   string
+	Src      netip.Addr // invalid: none
+	Metric   uint32
+	Protocol uint8
+	OnLink   bool
+	Hop      int // its place in a multipath route, from 1; 0: the route has one nexthop
+
+	// Opaque says that the route has attributes that this program does not
+	// know: a type of service, for one. Such a route is foreign.
+	Opaque bool
+}
+
+// RouteType is rtm_type, RTN_* of linux/rtnetlink.h.
+type RouteType uint8
+
+// The types that decisions depend on.
+const (
+	Unicast          RouteType = 1
+	UnreachableRoute RouteType = 7
+)
+
+// Ours reports whether the route carries our protocol number.
+func (r Route) Ours() bool { return r.Protocol == Protocol && !r.Opaque && r.Hop == 0 }
+
+func (r Route) isDefault() bool { return r.Dst.Bits() == 0 }
+
+// same reports whether two routes are the same to us. Where they differ in
+// `onlink` alone they are: it is only about what the kernel checks on adding.
+func (r Route) same(o Route) bool {
+	r.OnLink = o.OnLink
+	return r == o
+}

@@ -1,0 +1,103 @@
+package policy
+
+import (
+	"net/netip"
+
+	"wg-multihome/fwmark"
+)
+
+// Protocol marks rules and routes as ours (FRA_PROTOCOL, rtm_protocol).
+const Protocol = 77
+
+// protocolBoot is what iproute2 gives routes (RTPROT_BOOT, linux/rtnetlink.h).
+const protocolBoot = 3
+
+// Tables of the kernel, linux/rtnetlink.h.
+const (
+	TableDefault = 253
+	TableMain    = 254
+	TableLocal   = 255
+)
+
+// Action is what a rule does, FR_ACT_* of linux/fib_rules.h.
+type Action uint8
+
+// The actions that the kernel knows.
+const (
+	Lookup      Action = 1
+	Goto        Action = 2
+	Nop         Action = 3
+	Blackhole   Action = 6
+	Unreachable Action = 7
+	Prohibit    Action = 8
+)
+
+// Rule is a policy routing rule, ip-rule(8). Two rules are one to the kernel
+// when all fields are equal, protocol included.
+type Rule struct {
+	Family   fwmark.Family
+	Priority uint32
+	Mark     fwmark.Mark  // Mask 0: any mark
+	From     netip.Prefix // invalid: any source
+	To       netip.Prefix // invalid: any destination
+	Iif, Oif string
+	Invert   bool // `not`: the selectors together
+	Action   Action
+	Table    uint32 // of Lookup; the target's priority for Goto
+
+	Suppresses bool // a result from a route of SuppressLength or shorter is ignored
+	Suppress   uint32
+
+	Protocol uint8
+
+	// Opaque says that the rule has attributes that this program does not
+	// know. Such a rule is foreign, whatever its protocol.
+	Opaque bool
+}
+
+// Ours reports whether the rule carries our protocol number and nothing that
+// we could not have written.
+func (r Rule) Ours() bool { return r.Protocol == Protocol && !r.Opaque }
+
+// guard rules and look-ups of marks, pairs of addresses: the five roles.
+
+func suppressRule(f fwmark.Family, prio uint32, m fwmark.Mark, length uint32) Rule {
+	return Rule{Family: f, Priority: prio, Mark: m, Action: Lookup, Table: TableMain, Suppresses: true, Suppress: length, Protocol: Protocol}
+}
+
+func lookupRule(f fwmark.Family, prio uint32, m fwmark.Mark, table uint32) Rule {
+	return Rule{Family: f, Priority: prio, Mark: m, Action: Lookup, Table: table, Protocol: Protocol}
+}
+
+func unreachableRule(f fwmark.Family, prio uint32, m fwmark.Mark) Rule {
+	return Rule{Family: f, Priority: prio, Mark: m, Action: Unreachable, Protocol: Protocol}
+}
+
+func pairRules(prio uint32, addr netip.Addr, length uint32) [2]Rule {
+	from := netip.PrefixFrom(addr, addr.BitLen())
+	f := fwmark.FamilyOf(addr)
+	return [2]Rule{
+		{Family: f, Priority: prio, From: from, Action: Lookup, Table: TableMain, Suppresses: true, Suppress: length, Protocol: Protocol},
+		{Family: f, Priority: prio + 1, From: from, Action: Lookup, Table: TableOf(addr), Protocol: Protocol},
+	}
+}
+
+// marked reports whether the rule selects by a mark and nothing else, as the
+// rules of a block do.
+func (r Rule) marked() bool {
+	return r.Mark.Mask != 0 && !r.From.IsValid() && r.plain()
+}
+
+// sourced reports whether the rule selects one source address and nothing
+// else, as the rules of a pair do.
+func (r Rule) sourced() bool {
+	return r.Mark.Mask == 0 && r.From.IsValid() && r.From.IsSingleIP() && r.plain()
+}
+
+func (r Rule) plain() bool {
+	return !r.To.IsValid() && r.Iif == "" && r.Oif == "" && !r.Invert && !r.Opaque
+}
+
+func (r Rule) isSuppress() bool    { return r.Action == Lookup && r.Table == TableMain && r.Suppresses }
+func (r Rule) isLookup() bool      { return r.Action == Lookup && !r.Suppresses }
+func (r Rule) isUnreachable() bool { return r.Action == Unreachable && !r.Suppresses }

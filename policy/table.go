@@ -1,0 +1,38 @@
+package policy
+
+import (
+	"encoding/binary"
+	"hash/fnv"
+	"net/netip"
+)
+
+// ipv6Tables is where the tables of IPv6 addresses begin: an IPv4 address of
+// that number is class E, which is refused as an uplink's address.
+const ipv6Tables = 0xE0000000
+
+// TableOf returns the routing table of an uplink's address: an IPv4 address as
+// a 32-bit integer, 1.2.3.4 → 16909060; of an IPv6 address 29 bits of its
+// FNV-1a hash, above every IPv4 one.
+func TableOf(addr netip.Addr) uint32 {
+	if addr.Is4() {
+		b := addr.As4()
+		return binary.BigEndian.Uint32(b[:])
+	}
+	h := fnv.New32a()
+	b := addr.As16()
+	h.Write(b[:]) // hash.Hash: never returns an error
+	return ipv6Tables | h.Sum32()>>3
+}
+
+var (
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
+	classE      = netip.MustParsePrefix("240.0.0.0/4")
+)
+
+// Usable reports whether addr can be an uplink's address. 0/8, 127/8,
+// multicast, class E and link-local addresses can't (RFC 6890; their numbers
+// would be the kernel's own tables or none at all).
+func Usable(addr netip.Addr) bool {
+	return addr.IsValid() && addr.Zone() == "" && !addr.IsUnspecified() && !addr.IsLoopback() && !addr.IsMulticast() &&
+		!addr.IsLinkLocalUnicast() && !addr.Is4In6() && !thisNetwork.Contains(addr) && !classE.Contains(addr)
+}

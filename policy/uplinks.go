@@ -1,0 +1,276 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"wg-multihome/fwmark"
+)
+
+// Standing returns the marks whose guards of ours stand in some family, each
+// with the uplink that its look-up leads to.
+func Standing(f Facts) []fwmark.Claim {
+	leads := map[fwmark.Mark]string{}
+	device := ownDefaults(f)
+	guarded := map[fwmark.Mark]bool{}
+	for _, r := range f.Rules {
+		if !r.Ours() || !r.marked() {
+			continue
+		}
+		switch {
+		case r.isUnreachable():
+			guarded[r.Mark] = true
+		case r.isLookup() && leads[r.Mark] == "":
+			leads[r.Mark] = device[r.Table].Device
+		}
+	}
+	claims := make([]fwmark.Claim, 0, len(guarded))
+	for m := range guarded {
+		claims = append(claims, fwmark.Claim{Mark: m, Uplink: leads[m]})
+	}
+	slices.SortFunc(claims, func(a, b fwmark.Claim) int { return a.Mark.Compare(b.Mark) })
+	return claims
+}
+
+// ownDefaults returns the default routes of ours by table.
+func ownDefaults(f Facts) map[uint32]Route {
+	routes := map[uint32]Route{}
+	for _, r := range f.Routes {
+		if r.Ours() && r.isDefault() && r.Table != TableMain {
+			routes[r.Table] = r
+		}
+	}
+	return routes
+}
+
+// Uplinks finds the uplinks: what has a lease record, an option or a stanza's
+// gateway, or a default route in main. broken says that the configuration has
+// an error; then what stands of ours makes an uplink, too, and tells its
+// gateway last of all.
+//
+// An address on two uplinks cannot be told apart by source. It stays with the
+// one that its table leads to, if any, and is an error in any case.
+func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []error) {
+	s := survey{facts: f, uplinks: map[string]*found{}, links: make(map[string]Link, len(f.Links)), own: ownDefaults(f)}
+	for _, l := range f.Links {
+		s.links[l.Name] = l
+	}
+	s.fromLeases()
+	s.fromIntents(intents)
+	s.fromMain()
+	if broken {
+		s.fromStanding()
+	}
+	s.addAddresses()
+	errs := s.settleClaims()
+	list := make([]fwmark.Uplink, 0, len(s.uplinks))
+	for _, u := range s.uplinks {
+		list = append(list, s.finish(u, broken))
+	}
+	slices.SortFunc(list, func(a, b fwmark.Uplink) int { return strings.Compare(a.Name, b.Name) })
+	return list, errs
+}
+
+// found is an uplink with what its gateway and address are chosen from.
+type found struct {
+	fwmark.Uplink
+	lease      Lease
+	configured [2]netip.Addr
+	stanza     [2]netip.Addr
+	main       [2]*Route // default with the lowest metric
+	bare       [2]bool   // a default without a gateway in main
+	addrs      []Address
+}
+
+type survey struct {
+	facts   Facts
+	uplinks map[string]*found
+	links   map[string]Link
+	own     map[uint32]Route
+}
+
+func (s *survey) uplink(name string) *found {
+	u := s.uplinks[name]
+	if u == nil {
+		link, present := s.links[name]
+		u = &found{Uplink: fwmark.Uplink{Name: name, Present: present, Up: link.Up}}
+		s.uplinks[name] = u
+	}
+	return u
+}
+
+func (s *survey) fromLeases() {
+	for _, l := range s.facts.Leases {
+		s.uplink(l.Device).lease = l
+	}
+}
+
+func (s *survey) fromIntents(intents []fwmark.Intent) {
+	twice := map[string]bool{}
+	for _, in := range intents {
+		if in.Uplink == "" {
+			continue
+		}
+		u := s.uplink(in.Uplink)
+		for _, fam := range fwmark.Families {
+			if in.StanzaGateways[fam].IsValid() {
+				u.stanza[fam] = in.StanzaGateways[fam]
+			}
+			if in.Options() {
+				u.configured[fam] = in.Gateways[fam]
+			}
+		}
+		// Options in two places: neither is the one that was meant.
+		if in.Options() {
+			if twice[in.Uplink] {
+				u.configured = [2]netip.Addr{}
+			}
+			twice[in.Uplink] = true
+		}
+	}
+}
+
+// fromMain makes an uplink of each interface that a default route of main
+// leads to. Loopback and WireGuard devices are none: a full tunnel's default is
+// not a way to the Internet but through an uplink.
+func (s *survey) fromMain() {
+	for i := range s.facts.Routes {
+		r := &s.facts.Routes[i]
+		if r.Table != TableMain || !r.isDefault() || r.Type != Unicast || r.Device == "" {
+			continue
+		}
+		if l := s.links[r.Device]; l.Loopback || l.WireGuard {
+			if s.uplinks[r.Device] == nil {
+				continue
+			}
+		}
+		u := s.uplink(r.Device)
+		if !r.Gateway.IsValid() {
+			u.bare[r.Family] = true
+		}
+		if best := u.main[r.Family]; best == nil || r.Metric < best.Metric {
+			u.main[r.Family] = r
+		}
+	}
+}
+
+// fromStanding keeps as uplinks the interfaces of addresses that have a pair.
+func (s *survey) fromStanding() {
+	paired := map[netip.Addr]bool{}
+	for _, r := range s.facts.Rules {
+		if r.Ours() && r.sourced() {
+			paired[r.From.Addr()] = true
+		}
+	}
+	for _, a := range s.facts.Addrs {
+		if paired[a.Prefix.Addr()] {
+			s.uplink(a.Device)
+		}
+	}
+	for _, c := range Standing(s.facts) {
+		if c.Uplink != "" {
+			s.uplink(c.Uplink)
+		}
+	}
+}
+
+func (s *survey) addAddresses() {
+	for _, a := range s.facts.Addrs {
+		if u := s.uplinks[a.Device]; u != nil && a.Global && !a.Unready && Usable(a.Prefix.Addr()) {
+			u.addrs = append(u.addrs, a)
+		}
+	}
+}
+
+// settleClaims takes an address that two uplinks have, or a table that two
+// addresses have, from all but the one that the table leads to now.
+func (s *survey) settleClaims() []error {
+	claims := map[uint32][]Address{}
+	for _, u := range s.uplinks {
+		for _, a := range u.addrs {
+			t := TableOf(a.Prefix.Addr())
+			claims[t] = append(claims[t], a)
+		}
+	}
+	var errs []error
+	for table, c := range claims {
+		if !slices.ContainsFunc(c, func(a Address) bool { return !sameOwner(a, c[0]) }) {
+			continue
+		}
+		slices.SortFunc(c, func(a, b Address) int {
+			return strings.Compare(a.Device+" "+a.Prefix.Addr().String(), b.Device+" "+b.Prefix.Addr().String())
+		})
+		owner := s.own[table]
+		for _, a := range c {
+			if a.Device == owner.Device && a.Prefix.Addr() == owner.Src {
+				continue
+			}
+			u := s.uplinks[a.Device]
+			u.addrs = slices.DeleteFunc(u.addrs, func(b Address) bool { return TableOf(b.Prefix.Addr()) == table })
+		}
+		a, b := c[0], c[len(c)-1]
+		errs = append(errs, fmt.Errorf("addresses %s of uplink %q and %s of uplink %q share table %d: they cannot be told apart by source",
+			a.Prefix.Addr(), a.Device, b.Prefix.Addr(), b.Device, table))
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errs
+}
+
+func sameOwner(a, b Address) bool {
+	return a.Device == b.Device && a.Prefix.Addr() == b.Prefix.Addr()
+}
+
+func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
+	slices.SortFunc(u.addrs, func(a, b Address) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
+	for _, a := range u.addrs {
+		addr := a.Prefix.Addr()
+		if n := len(u.Addrs); n == 0 || u.Addrs[n-1] != addr { // one address under two prefix lengths
+			u.Addrs = append(u.Addrs, addr)
+		}
+		f := fwmark.FamilyOf(addr)
+		if !u.Address[f].IsValid() && !a.Deprecated && !a.Temporary {
+			u.Address[f] = addr
+		}
+	}
+	if s.leased(u) && slices.Contains(u.Addrs, u.lease.Address) {
+		u.Address[fwmark.IPv4] = u.lease.Address
+	}
+	for _, f := range fwmark.Families {
+		u.Gateways[f] = s.gateway(u, f, broken)
+	}
+	return u.Uplink
+}
+
+// leased reports whether the lease record counts: its address is there.
+func (s *survey) leased(u *found) bool {
+	return u.lease.Address.IsValid() && slices.ContainsFunc(s.facts.Addrs, func(a Address) bool {
+		return a.Device == u.Name && a.Prefix.Addr() == u.lease.Address
+	})
+}
+
+func (s *survey) gateway(u *found, f fwmark.Family, broken bool) netip.Addr {
+	switch {
+	case f == fwmark.IPv4 && u.lease.Gateway.IsValid() && s.leased(u):
+		return u.lease.Gateway
+	case u.configured[f].IsValid():
+		return u.configured[f]
+	case u.stanza[f].IsValid():
+		return u.stanza[f]
+	case u.main[f] != nil && u.main[f].Gateway.IsValid():
+		return u.main[f].Gateway
+	}
+	if broken {
+		for _, a := range u.Addrs {
+			own := s.own[TableOf(a)]
+			if fwmark.FamilyOf(a) == f && own.Device == u.Name && own.Gateway.IsValid() {
+				return own.Gateway
+			}
+		}
+	}
+	if u.bare[f] || s.links[u.Name].PointToPoint {
+		return f.Unspecified()
+	}
+	return netip.Addr{}
+}
