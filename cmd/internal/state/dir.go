@@ -1,0 +1,132 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/google/renameio/v2"
+
+	"wg-multihome/policy/lease"
+)
+
+// Dir is the path of STATE-DIR. It need not exist: reading finds nothing then,
+// writing makes it.
+type Dir string
+
+const (
+	leasesDir = "leases"
+	toldDir   = "told"
+	suffix    = ".json"
+
+	dirMode  = 0o755
+	fileMode = 0o644
+
+	// maxFile bounds what is read of a file, in bytes. A record takes some 200.
+	maxFile = 64 << 10
+)
+
+// path returns the file of an interface in one of the folders.
+func (d Dir) path(folder, iface string) (string, error) {
+	if err := lease.ValidName(iface); err != nil {
+		return "", fmt.Errorf("%q %w", iface, err)
+	}
+	return filepath.Join(string(d), folder, iface+suffix), nil
+}
+
+// ifaceOf is the reverse of path's last element.
+func ifaceOf(file string) (iface string, ok bool) {
+	iface, ok = strings.CutSuffix(file, suffix)
+	return iface, ok && lease.ValidName(iface) == nil
+}
+
+// makeDir makes STATE-DIR and a folder in it, "" for none, readable by all
+// whatever the umask of a DHCP client: `status` is for everyone.
+func (d Dir) makeDir(folder string) error {
+	for _, dir := range []string{string(d), filepath.Join(string(d), folder)} {
+		if _, err := os.Stat(dir); err == nil {
+			continue
+		}
+		if err := os.MkdirAll(dir, dirMode); err != nil {
+			return err
+		}
+		if err := os.Chmod(dir, dirMode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write puts v into a file, whole or not at all. The file is readable by all.
+func (d Dir) write(folder, iface string, v any) error {
+	path, err := d.path(folder, iface)
+	if err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(v, "", "\t")
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := d.makeDir(folder); err != nil {
+		return err
+	}
+	return replace(path, append(text, '\n'))
+}
+
+// replace is renameio.WriteFile, but for the permissions of a file that is
+// there already: those are not kept.
+func replace(path string, text []byte) error {
+	// Without WithTempDir renameio tries TMPDIR first, which is the caller's.
+	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(fileMode))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Cleanup() }() // after the rename there is nothing left to clean
+	if _, err := f.Write(text); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
+
+// read fills v from a file; its errors name the file. errors.Is(err,
+// fs.ErrNotExist) where there is none.
+func read(path string, v any) error {
+	// O_NONBLOCK: opening a FIFO would wait for its writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return err
+	}
+	if len(text) > maxFile {
+		return fmt.Errorf("%s is longer than %d bytes", path, maxFile)
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// remove removes a file; one that is not there is fine.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,14 @@
+// Package state keeps the files under STATE-DIR: what DHCP clients said, what
+// was told to hooks, and the two locks.
+//
+//	leases/IFACE.json  a lease record: an observation, never a copy of kernel state
+//	told/IFACE.json    what hooks were told of an uplink last
+//	lock               held by the run that converges
+//	tell.lock          held by the run that tells
+//
+// Records are written to a file beside their place and renamed, so a reader
+// finds the old one or the new one, whole. A killed writer leaves a file
+// `.IFACE.json` with digits behind it, which no reader takes for a record.
+// IFACE is always a name that lease.ValidName accepts, so no name leaves its
+// directory.
+package state
