@@ -1,0 +1,97 @@
+package wg_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/wg"
+)
+
+// text shows changes as a plan does.
+func text(changes []wg.Change) string {
+	lines := make([]string, len(changes))
+	for i, c := range changes {
+		lines[i] = c.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+func full(value uint32) fwmark.Mark { return fwmark.Mark{Value: value, Mask: fwmark.FullMask} }
+
+func TestWant(t *testing.T) {
+	devices := []wg.Device{{"wg9", 0}, {"wg0", 0x2005}, {"wg1", 0x2006}, {"wg2", 0x2000}, {"wg3", 7}, {"wg4", 0xffff2005}}
+	pins := []fwmark.Pin{
+		{Mark: full(0x2005), Uplink: "eth0", Devices: []string{"wg9", "wg0", "wg1", "absent"}},
+		{Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00}, Uplink: "eth1", Devices: []string{"wg2", "wg4"}},
+		{Mark: full(0x2007), Kept: true},
+		{Mark: full(0xfffffff0), Uplink: "eth2"},
+	}
+	want := `= wg wg1 fwmark 0x2005
+= wg wg4 fwmark 0x2000
+= wg wg9 fwmark 0x2005`
+	if got := text(wg.Want(devices, pins)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := wg.Want(devices, nil); got != nil {
+		t.Errorf("without pins: %v", got)
+	}
+}
+
+func TestRelease(t *testing.T) {
+	devices := []wg.Device{{"wg5", 0x2005}, {"wg4", 0x2105}, {"wg3", 0x2006}, {"wg2", 0}, {"wg1", 0xffff2005}, {"wg0", 0x210f}}
+	for _, c := range []struct {
+		going  []fwmark.Mark
+		except []uint32
+		want   string
+	}{
+		{nil, nil, ""},
+		{[]fwmark.Mark{{}}, nil, ""},
+		{[]fwmark.Mark{full(0x2005)}, nil, "= wg wg5 fwmark off"},
+		{[]fwmark.Mark{full(0x2005)}, []uint32{0x2005}, ""},
+		{[]fwmark.Mark{{Value: 0x2100, Mask: 0xff00}}, nil, "= wg wg0 fwmark off\n= wg wg4 fwmark off"},
+		{[]fwmark.Mark{{Value: 0x2100, Mask: 0xff00}}, []uint32{0x210f, 0x2005}, "= wg wg4 fwmark off"},
+		{[]fwmark.Mark{{Value: 0x2005, Mask: 0xffff}, full(0x2006)}, nil, "= wg wg1 fwmark off\n= wg wg3 fwmark off\n= wg wg5 fwmark off"},
+	} {
+		if got := text(wg.Release(devices, c.going, c.except)); got != c.want {
+			t.Errorf("going %v except %v: got\n%s\nwant\n%s", c.going, c.except, got, c.want)
+		}
+	}
+}
+
+func TestChangeText(t *testing.T) {
+	for _, c := range []struct {
+		change wg.Change
+		text   string
+	}{
+		{wg.Change{Device: "wg0", Mark: 0x2005}, "= wg wg0 fwmark 0x2005"},
+		{wg.Change{Device: "wg0.5-ü", Mark: 0xffffffff}, "= wg wg0.5-ü fwmark 0xffffffff"},
+		{wg.Change{Device: "off"}, "= wg off fwmark off"},
+	} {
+		if got := fmt.Sprint(c.change); got != c.text {
+			t.Errorf("got %s, want %s", got, c.text)
+		}
+		if got, err := wg.ParseChange(c.text); err != nil || got != c.change {
+			t.Errorf("%s: got %v %v", c.text, got, err)
+		}
+	}
+	for _, s := range []string{
+		"", "= wg wg0 fwmark", "= wg wg0 fwmark ", "= wg  fwmark off", "= wg wg0 fwmark 0", "= wg wg0 fwmark 0x0", "= wg wg0 fwmark 8197",
+		"= wg wg0 fwmark 0x100000000", "= wg wg0 fwmark 0x2_005", "= wg wg0 fwmark -1", "+ wg wg0 fwmark off", "= wg wg0 fwmark off\n", " = wg wg0 fwmark off",
+	} {
+		if c, err := wg.ParseChange(s); err == nil {
+			t.Errorf("%q is read as %v", s, c)
+		}
+	}
+}
+
+func FuzzParseChange(f *testing.F) {
+	f.Add("= wg wg0 fwmark 0x2005")
+	f.Add("= wg wg0 fwmark off")
+	f.Fuzz(func(t *testing.T, s string) {
+		if c, err := wg.ParseChange(s); err == nil && c.String() != s {
+			t.Errorf("%q is read as %q", s, c)
+		}
+	})
+}
