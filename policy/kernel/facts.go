@@ -1,0 +1,208 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+)
+
+// factTries bounds how often everything is read again because links came
+// while it was read.
+const factTries = 3
+
+// Facts reads everything of policy.Facts that the kernel knows: all but
+// Leases and Taken.
+func (c *Client) Facts() (policy.Facts, error) {
+	for try := 1; ; try++ {
+		f, strange, err := c.facts()
+		if err != nil || !strange || try == factTries {
+			return f, err
+		}
+	}
+}
+
+// facts also reports whether a route leads through a link that was not there
+// when links were read.
+func (c *Client) facts() (f policy.Facts, strange bool, err error) {
+	names, err := c.readLinks(&f)
+	if err != nil {
+		return f, false, fmt.Errorf("read links: %w", err)
+	}
+	if f.Addrs, err = c.readAddresses(names); err != nil {
+		return f, false, fmt.Errorf("read addresses: %w", err)
+	}
+	for _, family := range fwmark.Families {
+		rules, err := c.readRules(family)
+		switch {
+		case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP):
+			continue // no such family, or no policy rules, in this kernel
+		case err != nil:
+			return f, false, fmt.Errorf("read IPv%s rules: %w", family, err)
+		}
+		f.Families[family] = true
+		f.Rules = append(f.Rules, rules...)
+		device := func(index uint32) string {
+			name, ok := names[index]
+			strange = strange || !ok && index != 0
+			return name
+		}
+		if err := c.readRoutes(&f, family, device); err != nil {
+			return f, false, fmt.Errorf("read IPv%s routes: %w", family, err)
+		}
+	}
+	return f, strange, nil
+}
+
+func (c *Client) readLinks(f *policy.Facts) (names map[uint32]string, err error) {
+	var links []netlink.Link
+	for range dumpTries {
+		if links, err = c.handle.LinkList(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	names = make(map[uint32]string, len(links))
+	c.links = make(map[string]uint32, len(links))
+	for _, l := range links {
+		a := l.Attrs()
+		names[uint32(a.Index)] = a.Name
+		c.links[a.Name] = uint32(a.Index)
+		f.Links = append(f.Links, policy.Link{
+			Name: a.Name, Up: a.Flags&net.FlagUp != 0, PointToPoint: a.Flags&net.FlagPointToPoint != 0,
+			Loopback: a.Flags&net.FlagLoopback != 0, WireGuard: l.Type() == "wireguard",
+		})
+	}
+	return names, nil
+}
+
+func (c *Client) readAddresses(names map[uint32]string) ([]policy.Address, error) {
+	var list []netlink.Addr
+	var err error
+	for range dumpTries {
+		if list, err = c.handle.AddrList(nil, netlink.FAMILY_ALL); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	addrs := make([]policy.Address, 0, len(list))
+	for _, a := range list {
+		name, known := names[uint32(a.LinkIndex)]
+		if !known || a.IPNet == nil {
+			continue
+		}
+		addr, ok := netip.AddrFromSlice(a.IP)
+		bits, size := a.Mask.Size()
+		if !ok || size == 0 {
+			continue
+		}
+		if size == 32 { // net.IP may hold IPv4 in 16 bytes
+			addr = addr.Unmap()
+		}
+		addrs = append(addrs, policy.Address{
+			Device: name, Prefix: netip.PrefixFrom(addr, bits), Global: a.Scope == unix.RT_SCOPE_UNIVERSE,
+			Unready:    a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0,
+			Deprecated: a.Flags&unix.IFA_F_DEPRECATED != 0,
+			Temporary:  addr.Is6() && a.Flags&unix.IFA_F_TEMPORARY != 0,
+		})
+	}
+	return addrs, nil
+}
+
+// readRules dumps rules until two dumps agree: while others write, a dump
+// misses some and repeats others, and unlike elsewhere the kernel does not say
+// so.
+func (c *Client) readRules(family fwmark.Family) ([]policy.Rule, error) {
+	var last []policy.Rule
+	for try := range dumpTries {
+		rules, err := c.dumpRules(family)
+		if err != nil {
+			return nil, err
+		}
+		if try > 0 && slices.Equal(rules, last) {
+			break
+		}
+		last = rules
+	}
+	return last, nil
+}
+
+func (c *Client) dumpRules(family fwmark.Family) ([]policy.Rule, error) {
+	var rules []policy.Rule
+	var bad error
+	req := c.request(unix.RTM_GETRULE, unix.NLM_F_DUMP, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyNumber(family)}})
+	err := dump(req, unix.RTM_NEWRULE, func() { rules, bad = nil, nil }, func(m []byte) {
+		r, err := decodeRule(m)
+		if err != nil {
+			bad = err
+		} else if r.Family == family { // an unknown family has all families dumped
+			rules = append(rules, r)
+		}
+	})
+	return rules, errors.Join(err, bad)
+}
+
+// manyTables is from where on one dump of all routes is cheaper than one for
+// each table.
+const manyTables = 32
+
+// readRoutes reads what policy decides by: main, all of ours, and the tables
+// that foreign rules look up, but for `local`: what it holds leads nowhere.
+func (c *Client) readRoutes(f *policy.Facts, family fwmark.Family, device func(uint32) string) error {
+	tables := map[uint32]bool{policy.TableMain: true}
+	for _, r := range f.Rules {
+		if r.Family == family && !r.Ours() && r.Action == policy.Lookup && r.Table != policy.TableLocal && r.Table != 0 {
+			tables[r.Table] = true
+		}
+	}
+	wanted := func(r policy.Route) bool {
+		return r.Family == family && (tables[r.Table] || r.Protocol == policy.Protocol)
+	}
+	if len(tables) > manyTables {
+		return c.dumpRoutes(f, family, 0, 0, device, wanted)
+	}
+	for table := range tables {
+		of := func(r policy.Route) bool { return wanted(r) && r.Table == table }
+		if err := c.dumpRoutes(f, family, table, 0, device, of); err != nil {
+			return fmt.Errorf("table %d: %w", table, err)
+		}
+	}
+	ours := func(r policy.Route) bool { return wanted(r) && !tables[r.Table] }
+	return c.dumpRoutes(f, family, 0, policy.Protocol, device, ours)
+}
+
+// dumpRoutes appends the wanted routes of a table, 0 for all of them, and of a
+// protocol, likewise. The kernel filters where it can.
+func (c *Client) dumpRoutes(f *policy.Facts, family fwmark.Family, table uint32, protocol uint8, device func(uint32) string, wanted func(policy.Route) bool) error {
+	req := c.request(unix.RTM_GETROUTE, unix.NLM_F_DUMP, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyNumber(family), Protocol: protocol}})
+	if table != 0 {
+		req.AddData(nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(table)))
+	}
+	before := len(f.Routes)
+	var bad error
+	err := dump(req, unix.RTM_NEWROUTE, func() { f.Routes, bad = f.Routes[:before], nil }, func(m []byte) {
+		routes, err := decodeRoute(m, device)
+		if err != nil {
+			bad = err
+			return
+		}
+		for _, r := range routes {
+			if wanted(r) {
+				f.Routes = append(f.Routes, r)
+			}
+		}
+	})
+	return errors.Join(err, bad)
+}
