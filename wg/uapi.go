@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -70,3 +71,11 @@ func (s socket) ask(name, request string) (mark uint32, err error) {
 }
 
 func (s socket) path(name string) string { return filepath.Join(s.dir, name+".sock") }
+
+// Userspace reports whether a userspace implementation has a socket for a
+// device of that name. The sockets are shared by all network namespaces, and a
+// killed process leaves its own: ask for names of links that are here.
+func Userspace(name string) bool {
+	_, err := os.Stat(uapi.path(name))
+	return err == nil
+}
