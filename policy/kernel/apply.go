@@ -54,7 +54,7 @@ func (c *Client) route(kind, flags int, r policy.Route) error {
 }
 
 func (c *Client) execute(kind, flags int, header *nl.RtMsg, attrs []*nl.RtAttr) error {
-	req := c.request(kind, flags|unix.NLM_F_ACK, header)
+	req := request(c.steps, kind, flags|unix.NLM_F_ACK, header)
 	for _, a := range attrs {
 		req.AddData(a)
 	}

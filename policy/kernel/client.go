@@ -17,10 +17,14 @@ const answerTime = 10 * time.Second
 // Client speaks rtnetlink in the network namespace of the thread that opened
 // it. It is not for several goroutines at once.
 type Client struct {
-	handle *netlink.Handle          // links and addresses
-	socket map[int]*nl.SocketHandle // rules and routes: one socket for everything
-	links  map[string]uint32        // index by name, as read last
+	handle *netlink.Handle   // links and addresses
+	dumps  sockets           // reads rules and routes
+	steps  sockets           // changes them, one socket for all steps
+	links  map[string]uint32 // index by name, as read last
 }
+
+// sockets is a socket as nl's requests want it, by protocol.
+type sockets map[int]*nl.SocketHandle
 
 // Open opens the sockets. It needs no privilege; changing anything does.
 func Open() (*Client, error) {
@@ -28,43 +32,58 @@ func Open() (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
-	if err != nil {
-		handle.Close()
-		return nil, fmt.Errorf("open rtnetlink: %w", err)
-	}
-	c := &Client{handle: handle, socket: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}}
-	if err := c.prepare(s); err != nil {
+	c := &Client{handle: handle}
+	if err := errors.Join(c.open(), handle.SetSocketTimeout(answerTime)); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("prepare rtnetlink: %w", err)
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
 	return c, nil
 }
 
-func (c *Client) prepare(s *nl.NetlinkSocket) error {
-	limit := unix.NsecToTimeval(answerTime.Nanoseconds())
-	if err := errors.Join(s.SetSendTimeout(&limit), s.SetReceiveTimeout(&limit), c.handle.SetSocketTimeout(answerTime)); err != nil {
+func (c *Client) open() error {
+	var err error
+	if c.dumps, err = newSocket(); err != nil {
 		return err
 	}
-	// Neither is worth failing for: the first gives errors their text, the
-	// second has the kernel filter dumps, which are filtered here as well.
-	_ = s.SetExtAck(true)
-	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	if c.steps, err = newSocket(); err != nil {
+		return err
+	}
+	// Neither is worth failing for. The first has the kernel filter dumps,
+	// which are filtered here as well. The second gives errors their text; on
+	// dumps nl panics over it (it looks for the request in NLMSG_DONE, where
+	// none is), so those have a socket of their own.
+	_ = unix.SetsockoptInt(c.dumps[unix.NETLINK_ROUTE].Socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	_ = c.steps[unix.NETLINK_ROUTE].Socket.SetExtAck(true)
 	return nil
+}
+
+func newSocket() (sockets, error) {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	limit := unix.NsecToTimeval(answerTime.Nanoseconds())
+	if err := errors.Join(s.SetSendTimeout(&limit), s.SetReceiveTimeout(&limit)); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return sockets{unix.NETLINK_ROUTE: {Socket: s}}, nil
 }
 
 // Close closes the sockets.
 func (c *Client) Close() {
 	c.handle.Close()
-	for _, s := range c.socket {
-		s.Close()
+	for _, of := range []sockets{c.dumps, c.steps} {
+		for _, s := range of {
+			s.Close()
+		}
 	}
 }
 
 // request begins a message; header is the fixed part behind nlmsghdr.
-func (c *Client) request(kind, flags int, header nl.NetlinkRequestData) *nl.NetlinkRequest {
+func request(over sockets, kind, flags int, header nl.NetlinkRequestData) *nl.NetlinkRequest {
 	req := nl.NewNetlinkRequest(kind, flags)
-	req.Sockets = c.socket
+	req.Sockets = over
 	req.AddData(header)
 	return req
 }
