@@ -1,0 +1,119 @@
+// Package config reads what the configuration says of uplinks: ifupdown's
+// interfaces(5), by ifquery(8), and a TOML file. What it refuses becomes a
+// problem; the valid remainder stands.
+//
+// It checks words and values. Whether uplinks agree with each other,
+// fwmark.Resolve decides.
+package config
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"wg-multihome/fwmark"
+)
+
+// Files says where the configuration is.
+type Files struct {
+	Interfaces string // interfaces(5); may be absent
+	TOML       string
+	TOMLNamed  bool // by a person: then it may not be absent
+}
+
+// WireGuard is what the TOML file says of a device.
+type WireGuard struct {
+	Config     string // wg-quick's file for it, an absolute path; "": not said
+	RotatePort bool
+}
+
+// Config is the configuration, as far as it is valid.
+type Config struct {
+	Priority    uint32        // where our rules start; 0: it cannot be told, because of an error
+	HookTimeout time.Duration // for one run of run-parts
+	Intents     []fwmark.Intent
+	WireGuard   map[string]WireGuard
+	Problems    []fwmark.Problem
+}
+
+// Defaults, and the range of priority: at least 100 rules of others fit in
+// front, and ours end before main's, 32766.
+const (
+	defaultPriority    = 32752 // policy.DefaultPriority, which is above this package
+	minPriority        = 100
+	maxPriority        = 32761
+	defaultHookTimeout = 20 * time.Second
+	maxHookTimeout     = 10 * time.Minute
+)
+
+// maxFile bounds what is read of one file, in bytes.
+const maxFile = 1 << 20
+
+// Load reads the configuration. Errors in it are Problems of the Config; the
+// error returned is that of a named TOML file which is not there.
+func Load(ctx context.Context, f Files) (Config, error) {
+	c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
+	text, err := readFile(f.TOML)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && f.TOMLNamed:
+		return c, fmt.Errorf("read configuration: %w", err)
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		c.Priority = 0
+		c.Problems = append(c.Problems, fwmark.Problem{Text: err.Error()})
+	default:
+		c.readTOML(f.TOML, text)
+	}
+	c.readInterfaces(ctx, f.Interfaces, ifquery{paths: ifqueryPaths})
+	for i := range c.Intents {
+		in := &c.Intents[i]
+		for _, d := range in.Devices {
+			if c.WireGuard[d].RotatePort && !slices.Contains(in.RotatePort, d) {
+				in.RotatePort = append(in.RotatePort, d)
+			}
+		}
+	}
+	slices.SortStableFunc(c.Intents, func(a, b fwmark.Intent) int {
+		return cmp.Or(cmp.Compare(a.Uplink, b.Uplink), cmp.Compare(a.Origin, b.Origin))
+	})
+	return c, nil
+}
+
+func (c *Config) refuse(format string, args ...any) {
+	c.Problems = append(c.Problems, fwmark.Problem{Text: fmt.Sprintf(format, args...)})
+}
+
+// readFile reads a regular file of up to maxFile bytes.
+func readFile(path string) ([]byte, error) {
+	// O_NONBLOCK: opening a FIFO would wait for its writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	}
+	return text, nil
+}
+
+// quote shows a value in one line, cut where it is long.
+func quote(s string) string { return fmt.Sprintf("%.120q", s) }

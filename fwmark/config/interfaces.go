@@ -1,0 +1,185 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy/lease"
+)
+
+// Options of ours in interfaces(5).
+const (
+	optionPrefix     = "multihomed-"
+	optionMark       = "multihomed-fwmark"
+	optionWireGuard  = "multihomed-wireguard"
+	optionCgroup     = "multihomed-cgroup"
+	optionGateway    = "multihomed-gateway"
+	optionRotatePort = "multihomed-rotate-port"
+)
+
+// isOption reports whether a key is meant for us. ifupdown keeps `_` and `-`
+// apart, but who writes the one for the other means us all the same, and is
+// told so.
+func isOption(key string) bool {
+	return strings.HasPrefix(strings.ReplaceAll(strings.ToLower(key), "_", "-"), optionPrefix)
+}
+
+// readInterfaces takes in interfaces(5). Whatever keeps a stanza from being
+// read is a problem: its options are not known, and may hold a mark.
+func (c *Config) readInterfaces(ctx context.Context, path string, q ifquery) {
+	stanzas, errs := readStanzas(path)
+	if len(errs) > 0 && len(stanzas) == 0 && errors.Is(errs[0], fs.ErrNotExist) {
+		return // a host without ifupdown
+	}
+	for _, err := range errs {
+		c.refuse("%s: %s", path, clip(err.Error()))
+	}
+	worth := worthAsking(stanzas)
+	worth = slices.DeleteFunc(worth, func(s stanza) bool {
+		err := lease.ValidName(s.name)
+		if err != nil {
+			c.refuse("%s: iface %s %s", s.file, quote(s.name), err)
+		}
+		return err != nil
+	})
+	if len(worth) == 0 {
+		return
+	}
+	names := make([]string, len(worth))
+	for i, s := range worth {
+		names[i] = s.name
+	}
+	up := c.state(ctx, path, q)
+	for i, a := range q.ask(ctx, path, names) {
+		origin := worth[i].file + ": iface " + names[i]
+		if a.err != nil {
+			c.refuse("%s: %s", origin, a.err)
+			continue
+		}
+		c.place(c.stanza(names[i], origin, parseIfquery(a.text)), up)
+	}
+}
+
+// state asks what is brought up as what. Without an answer every interface has
+// the stanza of its own name.
+func (c *Config) state(ctx context.Context, path string, q ifquery) map[string]string {
+	up, err := q.state(ctx)
+	if err != nil && !errors.Is(err, errNoIfquery) { // that one is said of each stanza
+		c.refuse("%s: %s", path, err)
+	}
+	for physical, logical := range up {
+		if lease.ValidName(physical) != nil || logical == "" {
+			delete(up, physical)
+		}
+	}
+	return up
+}
+
+// place gives a stanza's intent to the interfaces that have it. One that was
+// brought up as another stanza (`ifup eth0=home`) has nothing of its own
+// name's; that one's mark stays configured, and nobody's.
+func (c *Config) place(in fwmark.Intent, up map[string]string) {
+	name := in.Uplink
+	placed := false
+	for _, physical := range sorted(up) {
+		if up[physical] == name && physical != name {
+			in.Uplink = physical
+			c.Intents = append(c.Intents, in)
+			placed = true
+		}
+	}
+	logical, isUp := up[name]
+	switch {
+	case isUp && logical == name, !isUp && !placed:
+		in.Uplink = name
+		c.Intents = append(c.Intents, in)
+	case !placed && !in.Mark.IsZero():
+		c.Intents = append(c.Intents, fwmark.Intent{Origin: in.Origin, Mark: in.Mark})
+	}
+}
+
+// stanza reads the options of one stanza.
+func (c *Config) stanza(name, origin string, options []option) fwmark.Intent {
+	s := stanzaReader{config: c, intent: fwmark.Intent{Uplink: name, Origin: origin}}
+	for _, o := range options {
+		s.read(o)
+	}
+	if len(s.marks) > 1 {
+		s.refuse(s.marks, "%s is said twice: %s and %s", optionMark, s.marks[0], s.marks[1])
+		s.intent.Mark = fwmark.Mark{}
+	}
+	return s.intent
+}
+
+type stanzaReader struct {
+	config *Config
+	intent fwmark.Intent
+	marks  []fwmark.Mark // different ones
+}
+
+func (s *stanzaReader) refuse(marks []fwmark.Mark, format string, args ...any) {
+	s.config.Problems = append(s.config.Problems, fwmark.Problem{
+		Text: s.intent.Origin + ": " + fmt.Sprintf(format, args...), Marks: marks,
+	})
+}
+
+func (s *stanzaReader) read(o option) {
+	switch o.key {
+	case optionMark:
+		m, err := fwmark.Parse(o.value)
+		switch {
+		case err != nil:
+			s.refuse(nil, "%s: %s", optionMark, clip(err.Error()))
+		case !slices.Contains(s.marks, m):
+			s.marks = append(s.marks, m)
+			s.intent.Mark = m
+		}
+	case optionWireGuard:
+		s.names(o, &s.intent.Devices)
+	case optionRotatePort:
+		s.names(o, &s.intent.RotatePort)
+	case optionCgroup:
+		for _, word := range strings.Fields(o.value) {
+			addOnce(&s.intent.Cgroups, word)
+		}
+	case optionGateway:
+		for _, word := range strings.Fields(o.value) {
+			if err := addGateway(&s.intent.Gateways, word); err != nil {
+				s.refuse(nil, "%s: %s", optionGateway, err)
+			}
+		}
+	case "gateway":
+		// ifupdown's own: "none", or what it refuses itself, tells us nothing.
+		if addr, err := netip.ParseAddr(o.value); err == nil && addr.Zone() == "" && !addr.IsUnspecified() {
+			if f := fwmark.FamilyOf(addr); !s.intent.StanzaGateways[f].IsValid() {
+				s.intent.StanzaGateways[f] = addr
+			}
+		}
+	default:
+		if isOption(o.key) {
+			s.refuse(nil, "option %s is not known", quote(o.key))
+		}
+	}
+}
+
+func (s *stanzaReader) names(o option, to *[]string) {
+	for _, word := range strings.Fields(o.value) {
+		if err := lease.ValidName(word); err != nil {
+			s.refuse(nil, "%s: %s %s", o.key, quote(word), err)
+			continue
+		}
+		addOnce(to, word)
+	}
+}
+
+func addOnce(list *[]string, word string) {
+	if !slices.Contains(*list, word) {
+		*list = append(*list, word)
+	}
+}

@@ -1,0 +1,239 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy/lease"
+)
+
+// readTOML takes in the TOML file. It is walked by hand, so that one refused
+// value takes nothing else with it.
+func (c *Config) readTOML(path string, text []byte) {
+	var top map[string]any
+	if err := toml.Unmarshal(text, &top); err != nil {
+		c.Priority = 0
+		var syntax toml.ParseError
+		if errors.As(err, &syntax) {
+			c.refuse("%s: line %d: %s", path, syntax.Position.Line, quote(syntax.Message))
+		} else {
+			c.refuse("%s: %s", path, quote(err.Error()))
+		}
+		return
+	}
+	w := walker{config: c, path: path}
+	for _, key := range sorted(top) {
+		switch value := top[key]; key {
+		case "priority":
+			w.priority(value)
+		case "hook-timeout":
+			w.hookTimeout(value)
+		case "uplink":
+			w.each("uplink", value, w.uplink)
+		case "wireguard":
+			w.each("wireguard", value, w.wireguard)
+		default:
+			w.unknown(quote(key))
+		}
+	}
+}
+
+type walker struct {
+	config *Config
+	path   string
+}
+
+func (w walker) refuse(format string, args ...any) {
+	w.config.refuse("%s: %s", w.path, fmt.Sprintf(format, args...))
+}
+
+func (w walker) unknown(key string) { w.refuse("key %s is not known", key) }
+
+func (w walker) priority(value any) {
+	n, ok := value.(int64)
+	if !ok || n < minPriority || n > maxPriority {
+		w.refuse("priority = %s is no number from %d to %d", show(value), minPriority, maxPriority)
+		w.config.Priority = 0
+		return
+	}
+	w.config.Priority = uint32(n)
+}
+
+func (w walker) hookTimeout(value any) {
+	s, _ := value.(string)
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 || d > maxHookTimeout {
+		w.refuse("hook-timeout = %s is no time up to %s, as \"20s\"", show(value), maxHookTimeout)
+		return
+	}
+	w.config.HookTimeout = d
+}
+
+// each walks the tables [kind.NAME].
+func (w walker) each(kind string, value any, take func(name, where string, table map[string]any)) {
+	tables, ok := value.(map[string]any)
+	if !ok {
+		w.refuse("%s = %s is no table", kind, show(value))
+		return
+	}
+	for _, name := range sorted(tables) {
+		if err := lease.ValidName(name); err != nil {
+			w.refuse("%s %s %s", kind, quote(name), err)
+			continue
+		}
+		table, ok := tables[name].(map[string]any)
+		if !ok {
+			w.refuse("%s %s = %s is no table", kind, quote(name), show(tables[name]))
+			continue
+		}
+		take(name, fmt.Sprintf("%s %q", kind, name), table)
+	}
+}
+
+func (w walker) uplink(name, where string, table map[string]any) {
+	in := fwmark.Intent{Uplink: name, Origin: w.path + ": " + where}
+	for _, key := range sorted(table) {
+		value, at := table[key], where+": "+key
+		switch key {
+		case "fwmark":
+			in.Mark = w.mark(at, value)
+		case "gateway":
+			for _, s := range w.words(at, value) {
+				if err := addGateway(&in.Gateways, s); err != nil {
+					w.refuse("%s: %s", at, err)
+				}
+			}
+		case "wireguard":
+			in.Devices = w.names(at, value)
+		case "cgroups":
+			in.Cgroups = w.words(at, value)
+		default:
+			w.unknown(fmt.Sprintf("%s of %s", quote(key), where))
+		}
+	}
+	w.config.Intents = append(w.config.Intents, in)
+}
+
+func (w walker) wireguard(name, where string, table map[string]any) {
+	var d WireGuard
+	for _, key := range sorted(table) {
+		ok := false
+		switch value := table[key]; key {
+		case "config":
+			d.Config, ok = value.(string)
+			if ok = ok && filepath.IsAbs(d.Config) && !strings.ContainsRune(d.Config, 0); !ok {
+				d.Config = ""
+				w.refuse("%s: config = %s is no absolute path", where, show(value))
+			}
+		case "rotate-port":
+			if d.RotatePort, ok = value.(bool); !ok {
+				w.refuse("%s: rotate-port = %s is neither true nor false", where, show(value))
+			}
+		default:
+			w.unknown(fmt.Sprintf("%s of %s", quote(key), where))
+		}
+	}
+	w.config.WireGuard[name] = d
+}
+
+// mark reads a number, or a text as fwmark.Parse reads it. The zero Mark is
+// that of a refused one.
+func (w walker) mark(at string, value any) fwmark.Mark {
+	text, ok := value.(string)
+	if n, isNumber := value.(int64); isNumber {
+		text, ok = fmt.Sprint(n), true
+	}
+	if !ok {
+		w.refuse("%s = %s is no mark", at, show(value))
+		return fwmark.Mark{}
+	}
+	m, err := fwmark.Parse(text)
+	if err != nil {
+		w.refuse("%s: %s", at, clip(err.Error()))
+	}
+	return m
+}
+
+// words reads a list of texts, or one text. It is not nil where the key is
+// there: an empty list counts.
+func (w walker) words(at string, value any) []string {
+	list, ok := value.([]any)
+	if s, single := value.(string); single {
+		list, ok = []any{s}, true
+	}
+	if !ok {
+		w.refuse("%s = %s is no list of texts", at, show(value))
+		return nil
+	}
+	words := []string{}
+	for _, v := range list {
+		s, ok := v.(string)
+		switch {
+		case !ok || s == "" || !printable(s):
+			w.refuse("%s: %s is no name", at, show(v))
+		case !slices.Contains(words, s):
+			words = append(words, s)
+		}
+	}
+	return words
+}
+
+// names is words, of network interfaces.
+func (w walker) names(at string, value any) []string {
+	return slices.DeleteFunc(w.words(at, value), func(s string) bool {
+		err := lease.ValidName(s)
+		if err != nil {
+			w.refuse("%s: %s %s", at, quote(s), err)
+		}
+		return err != nil
+	})
+}
+
+// addGateway reads a gateway, and puts it in the place of its family.
+func addGateway(to *[2]netip.Addr, s string) error {
+	addr, err := netip.ParseAddr(s)
+	switch {
+	case err != nil || addr.Zone() != "" || addr.Is4In6():
+		return fmt.Errorf("gateway %s is no address", quote(s))
+	case addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast():
+		return fmt.Errorf("gateway %s is no address of a router", quote(s))
+	}
+	f := fwmark.FamilyOf(addr)
+	if to[f].IsValid() && to[f] != addr {
+		return fmt.Errorf("gateway %s is the second one of IPv%s, after %s", quote(s), f, to[f])
+	}
+	to[f] = addr
+	return nil
+}
+
+// show writes a TOML value into a message.
+func show(value any) string {
+	if s, ok := value.(string); ok {
+		return quote(s)
+	}
+	return clip(strings.Join(strings.Fields(fmt.Sprint(value)), " "))
+}
+
+// clip bounds a text that quotes a value.
+func clip(s string) string {
+	const limit = 240
+	if len(s) > limit {
+		s = s[:limit] + "..."
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
