@@ -1,0 +1,187 @@
+package converge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"wg-multihome/cmd/internal/state"
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+	"wg-multihome/wg"
+)
+
+// rounds bounds how often a run reads again and mends: others may be at work
+// on the same rules.
+const rounds = 5
+
+// Run converges the kernel to what the configuration, the leases and the
+// kernel itself ask for, and then tells the hooks what is new. It waits up to
+// wait for another run. What cannot be done leaves the rest to be done.
+func (h *Host) Run(ctx context.Context, wait time.Duration) Report {
+	report := h.Locked(ctx, wait, h.converge)
+	if err := errors.Join(report.Errs...); errors.Is(err, state.ErrBusy) || errors.Is(err, ErrPrivilege) {
+		return report
+	}
+	report.Errs = append(report.Errs, h.tell(ctx)...)
+	return report
+}
+
+// Locked does work while no other run does. Where the lock cannot be made, the
+// work is done all the same: a full STATE-DIR is no reason to leave packets
+// unguarded.
+func (h *Host) Locked(ctx context.Context, wait time.Duration, work func(context.Context) Report) Report {
+	if err := Privileged(); err != nil {
+		return Report{Errs: []error{err}}
+	}
+	unlock, err := h.State.Lock(ctx, wait)
+	switch {
+	case errors.Is(err, state.ErrBusy), ctx.Err() != nil:
+		return Report{Errs: []error{err}}
+	case err != nil:
+		report := work(ctx)
+		report.Errs = append(report.Errs, err)
+		return report
+	}
+	defer unlock()
+	return work(ctx)
+}
+
+// converge is the pipeline but for its last word: gather, want, open, mark,
+// close, and read again until nothing is left to do.
+func (h *Host) converge(ctx context.Context) Report {
+	var failed failures
+	for range rounds {
+		now, err := h.Look(ctx)
+		if err != nil {
+			return Report{Errs: []error{err}}
+		}
+		if len(now.Plan()) == 0 {
+			return Report{Problems: now.Problems, Errs: now.Errs}
+		}
+		failed = failures{}
+		h.open(now, &failed)
+		if now, err = h.Look(ctx); err != nil {
+			return Report{Errs: []error{err}}
+		}
+		h.mark(ctx, now, &failed)
+		held := h.release(ctx, now, &failed)
+		h.close(now, held, &failed)
+	}
+	return h.leftOver(ctx, failed)
+}
+
+// leftOver reports what still differs after the last round: each step with the
+// error that it met, where it met one. A step that failed and is not wanted
+// any more is no failure.
+func (h *Host) leftOver(ctx context.Context, failed failures) Report {
+	now, err := h.Look(ctx)
+	if err != nil {
+		return Report{Errs: []error{err}}
+	}
+	report := Report{Problems: now.Problems, Errs: now.Errs}
+	for _, step := range now.Plan() {
+		err, met := failed[step]
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			report.Errs = append(report.Errs, fmt.Errorf("%w (%w)", err, ErrPrivilege))
+			return report
+		case met:
+			report.Errs = append(report.Errs, err)
+		default:
+			report.Errs = append(report.Errs, fmt.Errorf("still to be done after %d rounds: %s", rounds, step))
+		}
+	}
+	return report
+}
+
+// failures are the errors of steps, by the step's text.
+type failures map[string]error
+
+func (h *Host) open(v View, failed *failures) {
+	h.apply(policy.Open(v.Wanted.Have, v.Wanted.State), failed)
+}
+
+func (h *Host) close(v View, held []fwmark.Mark, failed *failures) {
+	h.apply(policy.Close(v.Wanted.Have, v.Wanted.State, held), failed)
+}
+
+// quiet is from how many steps on a run does not name each without -v.
+const quiet = 64
+
+func (h *Host) apply(steps []policy.Step, failed *failures) {
+	say := h.Log.Infof
+	if len(steps) > quiet {
+		say("%d steps", len(steps))
+		say = h.Log.Debugf
+	}
+	for _, s := range steps {
+		text := s.String()
+		if err := h.kernel.Apply(s); err != nil {
+			(*failed)[text] = err
+			if errors.Is(err, fs.ErrPermission) {
+				return
+			}
+			continue
+		}
+		say("%s", text)
+	}
+}
+
+// mark puts marks on the listed devices, where the guards stand in the kernel.
+func (h *Host) mark(ctx context.Context, v View, failed *failures) {
+	var guarded []fwmark.Pin
+	for _, p := range v.Pins {
+		if policy.Guarded(v.Facts, p.Mark) {
+			guarded = append(guarded, p)
+		}
+	}
+	h.change(ctx, wg.Want(v.Devices, guarded), failed)
+}
+
+// release takes marks that go off the devices that carry them, and returns
+// those marks that could not be taken off: their guards are held.
+func (h *Host) release(ctx context.Context, v View, failed *failures) (held []fwmark.Mark) {
+	going := v.going()
+	if len(going) == 0 {
+		return nil
+	}
+	// Read after the devices got their marks; and what cannot be read may
+	// carry any of them.
+	before := len(v.Errs)
+	h.readDevices(ctx, &v)
+	if len(v.Errs) > before {
+		return going
+	}
+	changes := wg.Release(v.Devices, going, policy.NotMarks(v.Facts))
+	h.change(ctx, changes, failed)
+	for _, c := range changes {
+		if (*failed)[c.String()] == nil {
+			continue
+		}
+		for _, d := range v.Devices {
+			for _, m := range going {
+				if d.Name == c.Device && d.Mark&m.Mask == m.Value {
+					held = append(held, m)
+				}
+			}
+		}
+	}
+	return held
+}
+
+func (h *Host) change(ctx context.Context, changes []wg.Change, failed *failures) {
+	for _, c := range changes {
+		client, err := h.devices()
+		if err == nil {
+			err = client.Apply(ctx, c)
+		}
+		if err != nil {
+			(*failed)[c.String()] = err
+			continue
+		}
+		h.Log.Infof("%s", c)
+	}
+}

@@ -1,0 +1,96 @@
+package converge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+	"wg-multihome/policy/lease"
+	"wg-multihome/wg"
+)
+
+// Call is what the original shell script's run-parts says.
+type Call struct {
+	Uplink string
+	Mark   fwmark.Mark // zero: FWMARK is empty
+	Table  uint32
+}
+
+// ParseCall reads IFACE, FWMARK and TABLE_ID, strictly: they are what a DHCP
+// server may have had a hand in. lookup is os.LookupEnv or the like.
+func ParseCall(lookup func(string) (string, bool)) (Call, error) {
+	iface, _ := lookup("IFACE")
+	if err := lease.ValidName(iface); err != nil {
+		return Call{}, fmt.Errorf("IFACE=%.120q %w", iface, err)
+	}
+	call := Call{Uplink: iface}
+	if text, _ := lookup("FWMARK"); text != "" {
+		var err error
+		if call.Mark, err = fwmark.Parse(text); err != nil {
+			return Call{}, fmt.Errorf("FWMARK=%.120q: %w", text, err)
+		}
+	}
+	text, _ := lookup("TABLE_ID")
+	table, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || table == 0 {
+		return Call{}, fmt.Errorf("TABLE_ID=%.120q is no table number: 1 to 4294967295", text)
+	}
+	call.Table = uint32(table)
+	return call, nil
+}
+
+// ErrMark says that the shell script's mark is not the configured one.
+var ErrMark = errors.New("is not the configured mark")
+
+// Hook sets the marks of an uplink's devices. The shell script keeps rules and
+// routes, so guards count whoever made them; it makes none for IPv6.
+func (h *Host) Hook(ctx context.Context, call Call, wait time.Duration) Report {
+	return h.Locked(ctx, wait, func(ctx context.Context) Report { return h.hook(ctx, call) })
+}
+
+func (h *Host) hook(ctx context.Context, call Call) Report {
+	v, err := h.Look(ctx)
+	if err != nil {
+		return Report{Errs: []error{err}}
+	}
+	report := Report{Problems: v.Problems}
+	mark, _ := v.pinned(call.Uplink)
+	if mark != call.Mark {
+		report.Problems = append(report.Problems, fwmark.Problem{
+			Text: fmt.Sprintf("FWMARK=%s of IFACE=%s %s, %s", textOf(call.Mark), call.Uplink, ErrMark, textOf(mark)),
+		})
+		return report
+	}
+	var pins []fwmark.Pin
+	for _, p := range v.Pins {
+		if p.Uplink != call.Uplink || len(p.Devices) == 0 {
+			continue
+		}
+		guards := policy.Guards(v.Facts, p.Mark)
+		if !guards[fwmark.IPv4] {
+			report.Errs = append(report.Errs, fmt.Errorf("mark %s of %s has no unreachable rule, so no device gets it", p.Mark, p.Uplink))
+			continue
+		}
+		if v.Facts.Families[fwmark.IPv6] && !guards[fwmark.IPv6] {
+			h.Log.Infof("mark %s of %s has no unreachable rule for IPv6: an endpoint there is not held", p.Mark, p.Uplink)
+		}
+		pins = append(pins, p)
+	}
+	failed := failures{}
+	h.change(ctx, wg.Want(v.Devices, pins), &failed)
+	for _, key := range sortedKeys(failed) {
+		report.Errs = append(report.Errs, failed[key])
+	}
+	return report
+}
+
+func textOf(m fwmark.Mark) string {
+	if m.IsZero() {
+		return `"" (none)`
+	}
+	return m.String()
+}

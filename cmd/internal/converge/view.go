@@ -1,0 +1,162 @@
+package converge
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"wg-multihome/cmd/internal/state"
+	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/config"
+	"wg-multihome/policy"
+	"wg-multihome/wg"
+)
+
+// View is what one look at the host shows, and what follows from it.
+type View struct {
+	Facts   policy.Facts
+	Records map[string]state.Record
+	Config  config.Config
+
+	Uplinks  []fwmark.Uplink
+	Pins     []fwmark.Pin
+	Problems []fwmark.Problem // errors in the configuration
+	Wanted   policy.Wanted
+	Devices  []wg.Device // those that are there, listed or not
+
+	Errs []error // what could not be read, or cannot be had
+
+	ended []fwmark.Mark // marks that are to be nobody's, whether guards stand or not
+}
+
+// Look gathers facts and decides what is wanted. An error means that the
+// kernel could not be read.
+func (h *Host) Look(ctx context.Context) (View, error) {
+	v, err := h.gather()
+	if err != nil {
+		return View{}, err
+	}
+	v.want()
+	h.remember(v.Wanted.Have.Rules)
+	h.readDevices(ctx, &v)
+	return v, nil
+}
+
+func (h *Host) gather() (View, error) {
+	v := View{Config: h.config}
+	var err error
+	if v.Facts, err = h.kernel.Facts(); err != nil {
+		return View{}, err
+	}
+	for i := range v.Facts.Links {
+		l := &v.Facts.Links[i]
+		l.WireGuard = l.WireGuard || wg.Userspace(l.Name)
+	}
+	v.Records, v.Errs = h.leases()
+	for iface, r := range v.Records {
+		v.Facts.Leases = append(v.Facts.Leases, policy.Lease{Device: iface, Address: r.Address.Addr(), Gateway: r.Gateway})
+	}
+	slices.SortFunc(v.Facts.Leases, func(a, b policy.Lease) int { return strings.Compare(a.Device, b.Device) })
+	v.Facts.Taken = h.taken
+	return v, nil
+}
+
+// want decides which uplinks, pins, rules and routes there are to be. A
+// configuration may show its error only against the uplinks; then it is asked
+// again, with what stands counted in.
+func (v *View) want() {
+	intents, standing := v.Config.Intents, policy.Standing(v.Facts)
+	var errs []error
+	for _, broken := range []bool{len(v.Config.Problems) > 0, true} {
+		v.Uplinks, errs = policy.Uplinks(v.Facts, intents, broken)
+		v.Pins, v.Problems = fwmark.Resolve(intents, v.Config.Problems, standing, v.tables())
+		if broken || len(v.Problems) == 0 {
+			break
+		}
+	}
+	v.Wanted = policy.Want(v.Facts, v.Uplinks, v.Pins, v.Config.Priority)
+	v.Errs = append(append(v.Errs, errs...), v.Wanted.Errs...)
+}
+
+// tables returns the tables of the uplinks' addresses.
+func (v *View) tables() map[uint32]netip.Addr {
+	tables := map[uint32]netip.Addr{}
+	for _, u := range v.Uplinks {
+		for _, a := range u.Addrs {
+			tables[policy.TableOf(a)] = a
+		}
+	}
+	return tables
+}
+
+// readDevices reads the WireGuard devices that are there, listed ones of any
+// kind among them. Only those are asked that have a link in this network
+// namespace: sockets of userspace devices are shared by all.
+func (h *Host) readDevices(ctx context.Context, v *View) {
+	listed := map[string]bool{}
+	for _, p := range v.Pins {
+		for _, d := range p.Devices {
+			listed[d] = true
+		}
+	}
+	var names []string
+	for _, l := range v.Facts.Links {
+		if l.WireGuard || listed[l.Name] {
+			names = append(names, l.Name)
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	client, err := h.devices()
+	if err != nil {
+		v.Errs = append(v.Errs, err)
+		return
+	}
+	devices, errs := client.Read(ctx, names)
+	v.Devices = devices
+	v.Errs = append(v.Errs, permissionOnce(errs)...)
+}
+
+// Plan returns the steps from what stands to what is wanted, as text and in
+// the order in which they would be made.
+func (v View) Plan() []string {
+	plan := policy.Diff(v.Wanted.Have, v.Wanted.State)
+	lines := []string{}
+	for _, s := range plan.Open {
+		lines = append(lines, s.String())
+	}
+	changes := wg.Want(v.Devices, v.Pins)
+	changes = append(changes, wg.Release(afterChanges(v.Devices, changes), v.going(), policy.NotMarks(v.Facts))...)
+	for _, c := range changes {
+		lines = append(lines, c.String())
+	}
+	for _, s := range plan.Close {
+		lines = append(lines, s.String())
+	}
+	return lines
+}
+
+// going returns the marks whose guards stand and that are pinned no longer.
+func (v View) going() []fwmark.Mark {
+	going := slices.Clone(v.ended)
+	for _, c := range policy.Standing(v.Facts) {
+		if !slices.ContainsFunc(v.Pins, func(p fwmark.Pin) bool { return p.Mark == c.Mark }) {
+			going = append(going, c.Mark)
+		}
+	}
+	return going
+}
+
+func afterChanges(devices []wg.Device, changes []wg.Change) []wg.Device {
+	after := slices.Clone(devices)
+	for _, c := range changes {
+		for i := range after {
+			if after[i].Name == c.Device {
+				after[i].Mark = c.Mark
+			}
+		}
+	}
+	return after
+}

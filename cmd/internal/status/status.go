@@ -1,0 +1,206 @@
+// Package status shows what stands: a table for people, JSON for monitoring.
+package status
+
+import (
+	"net/netip"
+	"slices"
+
+	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+)
+
+// Status is everything that `status` says. Field names are part of the
+// contract of `status --json`; addresses and marks are text.
+type Status struct {
+	Uplinks  []Uplink  `json:"uplinks"`
+	Marks    []Mark    `json:"marks"`
+	Tunnels  []Tunnel  `json:"tunnels"`
+	Services []Service `json:"services"`
+	Detours  []string  `json:"detours"` // longer routes of main through another uplink than a mark's
+	Fronts   []string  `json:"fronts"`  // foreign rules that ours stand in front of
+	Lacks    []string  `json:"lacks"`   // what this kernel has not
+	Problems []string  `json:"problems"`
+	Errors   []string  `json:"errors"`
+	Drift    []string  `json:"drift"` // the steps that `sync` would take
+}
+
+// Uplink is an uplink in one family.
+type Uplink struct {
+	Name    string   `json:"name"`
+	Family  int      `json:"family"` // 4 or 6
+	State   string   `json:"state"`  // up, down or absent
+	Address string   `json:"address,omitempty"`
+	Others  []string `json:"other_addresses,omitempty"`
+	Gateway string   `json:"gateway,omitempty"` // "none": the link has none; empty: none is known, so there is no table
+	Table   uint32   `json:"table,omitempty"`
+	Leased  bool     `json:"leased"`
+}
+
+// Mark is a mark in force.
+type Mark struct {
+	Mark    string `json:"mark"`
+	Uplink  string `json:"uplink,omitempty"` // empty: guards alone
+	Guarded bool   `json:"guarded"`          // its guards stand in both families
+	Routed4 bool   `json:"routed_4"`         // its look-up stands; else IPv4 is refused
+	Routed6 bool   `json:"routed_6"`
+	Kept    bool   `json:"kept,omitempty"` // as it stands, while the configuration has an error
+}
+
+// Tunnel is a WireGuard device, listed or there.
+type Tunnel struct {
+	Device  string `json:"device"`
+	Uplink  string `json:"uplink,omitempty"` // empty: no uplink lists it
+	Present bool   `json:"present"`
+	Mark    string `json:"mark"`             // what it has
+	Wanted  string `json:"wanted,omitempty"` // what it is to have
+}
+
+// Service is a cgroup as configured.
+type Service struct {
+	Cgroup string `json:"cgroup"`
+	Uplink string `json:"uplink"`
+	Mark   string `json:"mark"`
+}
+
+// Of tells the status from a look at the host.
+func Of(v converge.View) Status {
+	s := Status{
+		Uplinks: []Uplink{}, Marks: marks(v), Tunnels: tunnels(v), Services: services(v), Detours: detours(v),
+		Fronts: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{}, Drift: v.Plan(),
+	}
+	for _, u := range v.Uplinks {
+		for _, f := range fwmark.Families {
+			if row, worth := uplink(v, u, f); worth {
+				s.Uplinks = append(s.Uplinks, row)
+			}
+		}
+	}
+	for _, f := range v.Wanted.Fronts {
+		s.Fronts = append(s.Fronts, f.String())
+	}
+	for _, f := range fwmark.Families {
+		if !v.Facts.Families[f] {
+			s.Lacks = append(s.Lacks, "policy rules for IPv"+f.String())
+		}
+	}
+	for _, p := range v.Problems {
+		s.Problems = append(s.Problems, p.Error())
+	}
+	for _, err := range v.Errs {
+		s.Errors = append(s.Errors, err.Error())
+	}
+	return s
+}
+
+// uplink makes a row; a family without address and gateway is worth one only
+// where it is IPv4, so that every uplink has a row.
+func uplink(v converge.View, u fwmark.Uplink, f fwmark.Family) (Uplink, bool) {
+	row := Uplink{Name: u.Name, Family: 4, State: "up"}
+	if f == fwmark.IPv6 {
+		row.Family = 6
+	}
+	switch {
+	case !u.Present:
+		row.State = "absent"
+	case !u.Up:
+		row.State = "down"
+	}
+	if a := u.Address[f]; a.IsValid() {
+		row.Address = a.String()
+		row.Leased = v.Records[u.Name].Address.Addr() == a
+		if u.Routable(f) {
+			row.Table = policy.TableOf(a)
+		}
+	}
+	for _, a := range u.Addrs {
+		if fwmark.FamilyOf(a) == f && a != u.Address[f] {
+			row.Others = append(row.Others, a.String())
+		}
+	}
+	row.Gateway = gateway(u.Gateways[f])
+	return row, f == fwmark.IPv4 || row.Address != "" || row.Gateway != ""
+}
+
+func gateway(a netip.Addr) string {
+	switch {
+	case !a.IsValid():
+		return ""
+	case a.IsUnspecified():
+		return "none"
+	}
+	return a.String()
+}
+
+func marks(v converge.View) []Mark {
+	list := make([]Mark, 0, len(v.Pins))
+	for _, p := range v.Pins {
+		routed := policy.Routed(v.Facts, p.Mark)
+		list = append(list, Mark{
+			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: policy.Guarded(v.Facts, p.Mark),
+			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Kept: p.Kept,
+		})
+	}
+	return list
+}
+
+func tunnels(v converge.View) []Tunnel {
+	list := []Tunnel{}
+	listed := map[string]bool{}
+	for _, p := range v.Pins {
+		for _, name := range p.Devices {
+			listed[name] = true
+			t := Tunnel{Device: name, Uplink: p.Uplink, Wanted: number(p.Mark.Value)}
+			for _, d := range v.Devices {
+				if d.Name == name {
+					t.Present, t.Mark = true, number(d.Mark)
+				}
+			}
+			list = append(list, t)
+		}
+	}
+	for _, d := range v.Devices {
+		if !listed[d.Name] {
+			list = append(list, Tunnel{Device: d.Name, Present: true, Mark: number(d.Mark)})
+		}
+	}
+	return list
+}
+
+func number(mark uint32) string {
+	if mark == 0 {
+		return "off"
+	}
+	return fwmark.Mark{Value: mark, Mask: fwmark.FullMask}.String()
+}
+
+func services(v converge.View) []Service {
+	list := []Service{}
+	for _, p := range v.Pins {
+		for _, c := range p.Cgroups {
+			list = append(list, Service{Cgroup: c, Uplink: p.Uplink, Mark: p.Mark.String()})
+		}
+	}
+	return list
+}
+
+// detours are main's longer routes that lead through an uplink while a mark of
+// another one is pinned: they hold for pinned packets too. What stays on its
+// link in any case is left out.
+func detours(v converge.View) []string {
+	uplinks := map[string]bool{}
+	for _, u := range v.Uplinks {
+		uplinks[u.Name] = true
+	}
+	list := []string{}
+	for _, r := range v.Facts.Routes {
+		if r.Table != policy.TableMain || r.Dst.Bits() == 0 || !uplinks[r.Device] || r.Type != policy.Unicast ||
+			r.Dst.Addr().IsLinkLocalUnicast() || r.Dst.Addr().IsMulticast() {
+			continue
+		}
+		if slices.ContainsFunc(v.Pins, func(p fwmark.Pin) bool { return p.Uplink != "" && p.Uplink != r.Device }) {
+			list = append(list, r.String())
+		}
+	}
+	return list
+}

@@ -1,0 +1,109 @@
+package status
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// Write writes the status as tables. Parts that have nothing to say are left
+// out.
+func (s Status) Write(w io.Writer) error {
+	t := &table{Writer: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t.head(len(s.Uplinks), "UPLINK", "STATE", "IP", "ADDRESS", "GATEWAY", "TABLE")
+	for _, u := range s.Uplinks {
+		number := ""
+		if u.Table != 0 {
+			number = fmt.Sprint(u.Table)
+		}
+		address := u.Address
+		if u.Leased {
+			address += " (lease)"
+		}
+		t.row(u.Name, u.State, fmt.Sprint(u.Family), address, u.Gateway, number)
+		for _, a := range u.Others {
+			t.row("", "", fmt.Sprint(u.Family), a, "", "")
+		}
+	}
+	t.head(len(s.Marks), "MARK", "UPLINK", "GUARDS", "IPV4", "IPV6")
+	for _, m := range s.Marks {
+		t.row(m.Mark, m.Uplink, word(m.Guarded, "stand", "MISSING"), word(m.Routed4, "routed", "refused"),
+			word(m.Routed6, "routed", "refused")+word(m.Kept, " (kept as it stands)", ""))
+	}
+	t.head(len(s.Tunnels), "TUNNEL", "UPLINK", "MARK", "WANTED")
+	for _, d := range s.Tunnels {
+		uplink, mark := d.Uplink, d.Mark
+		if !d.Present {
+			mark = "(absent)"
+		}
+		if d.Wanted == "" {
+			uplink = "(not listed)"
+		}
+		t.row(d.Device, uplink, mark, d.Wanted)
+	}
+	t.head(len(s.Services), "SERVICE", "UPLINK", "MARK")
+	for _, c := range s.Services {
+		t.row(c.Cgroup, c.Uplink, c.Mark)
+	}
+	t.list("ROUTES OF MAIN THROUGH ANOTHER UPLINK, for pinned packets too", s.Detours)
+	t.list("IN FRONT OF FOREIGN RULES", s.Fronts)
+	t.list("THE KERNEL LACKS", s.Lacks)
+	t.list("ERRORS IN THE CONFIGURATION", s.Problems)
+	t.list("ERRORS", s.Errors)
+	if len(s.Drift) > 0 {
+		t.list("DRIFT: `wg-multihome sync` would do", s.Drift)
+	} else {
+		t.part()
+		fmt.Fprintln(t, "No drift.")
+	}
+	return t.Flush()
+}
+
+type table struct {
+	*tabwriter.Writer
+	parts int
+}
+
+func (t *table) head(rows int, columns ...string) {
+	if rows > 0 {
+		t.part()
+		t.row(columns...)
+	}
+}
+
+// part sets a part off from the one before it; its columns are its own.
+func (t *table) part() {
+	if t.parts > 0 {
+		fmt.Fprintln(t)
+	}
+	t.parts++
+}
+
+// row writes cells; empty ones in the middle are shown as "-".
+func (t *table) row(cells ...string) {
+	for i, c := range cells {
+		if c == "" && i > 0 {
+			cells[i] = "-"
+		}
+	}
+	fmt.Fprintln(t, strings.Join(cells, "\t"))
+}
+
+func (t *table) list(title string, lines []string) {
+	if len(lines) == 0 {
+		return
+	}
+	t.part()
+	fmt.Fprintf(t, "%s:\n", title)
+	for _, l := range lines {
+		fmt.Fprintf(t, "  %s\n", l)
+	}
+}
+
+func word(is bool, yes, no string) string {
+	if is {
+		return yes
+	}
+	return no
+}

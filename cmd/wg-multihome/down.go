@@ -1,0 +1,48 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// returns are where hooks and units may lie that bring everything back.
+var returns = []string{
+	"/etc/dhcp/dhclient-exit-hooks.d/*wg-multihome*",
+	"/etc/network/if-up.d/*wg-multihome*",
+	"/etc/systemd/system/*wg-multihome*",
+	"/lib/systemd/system/*wg-multihome*",
+}
+
+func (p *program) down() *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "Remove all that is ours, and nothing else",
+		Long: `Takes our marks off WireGuard devices, and removes rules and routes of protocol
+77. Lease records stay. Says which hooks and units will bring everything back.
+
+Reads: what sync reads.
+Writes: rules and routes of protocol 77, marks of WireGuard devices that carry
+one of ours.
+Exits with 0 done, 1 a step failed or another run took longer than 30 s.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := p.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			report := h.Down(cmd.Context(), lockWait)
+			var found []string
+			for _, pattern := range returns {
+				files, _ := filepath.Glob(pattern) // the patterns are well-formed
+				found = append(found, files...)
+			}
+			if len(found) > 0 {
+				p.logger().Infof("this will come back, by: %s", strings.Join(found, " "))
+			}
+			return p.finish(report)
+		},
+	}
+}

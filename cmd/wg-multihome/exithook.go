@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/state"
+	"wg-multihome/policy/lease"
+)
+
+func (p *program) exitHook() *cobra.Command {
+	var client string
+	cmd := &cobra.Command{
+		Use:   "exit-hook",
+		Short: "Take in a DHCP client's lease event and converge everything",
+		Long: `Called by a DHCP client's hook. Records the lease, or drops the record, and then
+does what sync does.
+
+Reads: the event from the environment (reason, interface, new_ip_address,
+new_subnet_mask, new_routers, new_rfc3442_classless_static_routes), and what
+sync reads.
+Writes: STATE-DIR/leases/IFACE.json, and what sync writes.
+Exits with 0 done, or an event that changes nothing; 1 a step failed; 2 an
+environment that is refused (one line names the value, nothing is changed), or
+an error in the configuration.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&client, "client", "dhclient", "the DHCP `CLIENT` whose hook calls; dhclient is known")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		event, err := lease.Parse(client, os.LookupEnv)
+		if err != nil {
+			p.logger().Errorf("%s", err)
+			return exitError{converge.Usage}
+		}
+		if event.Kind == lease.Ignored {
+			p.logger().Debugf("nothing to do for reason %q", event.Reason)
+			return nil
+		}
+		return p.follow(cmd.Context(), event)
+	}
+	return cmd
+}
+
+// follow records the lease before it waits for anything, and converges.
+func (p *program) follow(ctx context.Context, event lease.Event) error {
+	if err := converge.Privileged(); err != nil {
+		return p.finish(converge.Report{Errs: []error{err}})
+	}
+	h, err := p.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	var recordErr error
+	if event.Kind == lease.Bound {
+		record := state.Record{Address: event.Address, Gateway: event.Gateway, When: time.Now().UTC()}
+		recordErr = h.Bound(event.Interface, record, event.Fresh)
+	} else {
+		recordErr = h.Dropped(event.Interface)
+	}
+	report := h.Run(ctx, lockWait)
+	if recordErr != nil {
+		report.Errs = append(report.Errs, recordErr)
+	}
+	return p.finish(report)
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"wg-multihome/cmd/internal/converge"
+)
+
+func (p *program) hook() *cobra.Command {
+	return &cobra.Command{
+		Use:   "hook",
+		Short: "As a script in /etc/dhcp/multihomed.d of the original shell script: WireGuard's part alone",
+		Long: `For hosts that keep the original shell script, which makes rules and routes:
+sets the marks of the uplink's WireGuard devices, where the mark's unreachable
+rule stands. Does nothing when it is called by the hooks of this program.
+
+Reads: IFACE, FWMARK and TABLE_ID from the environment, and what sync reads.
+Writes: marks of WireGuard devices.
+Exits with 0 done, 1 a step failed or the mark has no guards, 2 a value is
+refused, or FWMARK is not the configured mark.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if converge.Told() {
+				return nil
+			}
+			call, err := converge.ParseCall(os.LookupEnv)
+			if err != nil {
+				p.logger().Errorf("%s", err)
+				return exitError{converge.Usage}
+			}
+			h, err := p.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			return p.finish(h.Hook(cmd.Context(), call, lockWait))
+		},
+	}
+}

@@ -1,0 +1,163 @@
+// Wg-multihome keeps each packet on the uplink that it belongs to.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/state"
+	"wg-multihome/fwmark/config"
+)
+
+// Where things are unless a flag says otherwise.
+const (
+	interfacesFile = "/etc/network/interfaces"
+	configFile     = "/etc/wg-multihome.toml"
+	stateDir       = "/run/wg-multihome"
+)
+
+// lockWait is how long a run waits for another one; hookWait where the caller
+// waits for it and breaks on failure.
+const (
+	lockWait = 30 * time.Second
+	hookWait = 5 * time.Second
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	p := &program{}
+	root := p.command()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var exit exitError
+	status := converge.Done
+	switch {
+	case errors.As(err, &exit):
+		status = exit.status
+	case err != nil: // cobra's own: an unknown command or flag
+		p.logger().Errorf("%s; see wg-multihome --help", firstLine(err.Error()))
+		status = converge.Usage
+	}
+	if breaks(args) {
+		return converge.Done
+	}
+	return status
+}
+
+// breaks reports whether the caller breaks on failure: wg-quick deletes the
+// interface when a PostUp fails. So not even a wrong flag beside --hook may.
+func breaks(args []string) bool {
+	return slices.Contains(args, "sync") && slices.ContainsFunc(args, func(a string) bool { return a == "--hook" || a == "--hook=true" })
+}
+
+// firstLine keeps cobra's suggestions out of a log.
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+// exitError carries an exit status out of a command that has said why itself.
+type exitError struct{ status int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
+
+func exit(status int) error {
+	if status == converge.Done {
+		return nil
+	}
+	return exitError{status}
+}
+
+// program is what the flags of all commands say.
+type program struct {
+	config  string
+	state   string
+	verbose bool
+	named   bool // --config was given
+	log     *logging.Logger
+}
+
+func (p *program) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "wg-multihome",
+		Short: "Keep each packet on the uplink that it belongs to",
+		Long: `Keeps source rules, fwmark rules that fail closed and the marks of WireGuard
+devices, for hosts with several uplinks. A packet that is pinned to an uplink
+leaves by that uplink or not at all.
+
+Exit status: 0 done, or nothing to do; 1 some step failed, the others were
+done; 2 bad usage or a bad lease event, nothing was changed, or bad
+configuration, its valid part was done; 3 only with --exit-code.`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args:              cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q", args[0])
+			}
+			return errors.New("a command is missing")
+		},
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) { p.named = cmd.Flags().Changed("config") },
+	}
+	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help", RunE: root.RunE})
+	root.PersistentFlags().StringVar(&p.config, "config", configFile, "configuration `FILE`; the default one may be absent")
+	root.PersistentFlags().StringVar(&p.state, "state-dir", stateDir, "`DIR` for lease records, what was told, and locks")
+	root.PersistentFlags().BoolVarP(&p.verbose, "verbose", "v", false, "say more on stderr")
+	root.AddCommand(p.exitHook(), p.sync(), p.hook(), p.plan(), p.status(), p.down())
+	return root
+}
+
+func (p *program) logger() *logging.Logger {
+	if p.log == nil {
+		p.log = logging.New(os.Stderr, p.verbose)
+	}
+	return p.log
+}
+
+func (p *program) dir() state.Dir { return state.Dir(p.state) }
+
+// host reads the configuration. The error is one of usage where a file that
+// was named is not there.
+func (p *program) host(ctx context.Context) (*converge.Host, error) {
+	files := config.Files{Interfaces: interfacesFile, TOML: p.config, TOMLNamed: p.named}
+	return converge.NewHost(ctx, files, p.dir(), p.logger())
+}
+
+// open is host, with the error said and made an exit status.
+func (p *program) open(ctx context.Context) (*converge.Host, error) {
+	h, err := p.host(ctx)
+	if err == nil {
+		return h, nil
+	}
+	p.logger().Errorf("%s", err)
+	if p.named && errors.Is(err, os.ErrNotExist) {
+		return nil, exitError{converge.Usage}
+	}
+	return nil, exitError{converge.Failed}
+}
+
+// finish says what went wrong in a run, and makes it an exit status.
+func (p *program) finish(r converge.Report) error {
+	for _, problem := range r.Problems {
+		p.logger().Errorf("%s", problem.Error())
+	}
+	for _, err := range r.Errs {
+		p.logger().Errorf("%s", err)
+	}
+	return exit(r.Status())
+}

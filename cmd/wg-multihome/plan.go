@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"wg-multihome/cmd/internal/converge"
+)
+
+func (p *program) plan() *cobra.Command {
+	var exitCode bool
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Print the steps that sync would take, and change nothing",
+		Long: `Prints the steps that sync would take, one to a line and in their order.
+
+Reads: what sync reads. Marks of WireGuard devices take root to read.
+Writes: nothing.
+Exits with 0; 1 something could not be read or cannot be had; 2 an error in the
+configuration; with --exit-code 3 where there are steps.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there are steps")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		h, err := p.open(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		v, err := h.Look(cmd.Context())
+		if err != nil {
+			return p.finish(converge.Report{Errs: []error{err}})
+		}
+		for _, f := range v.Wanted.Fronts {
+			p.logger().Infof("%s", f)
+		}
+		steps := v.Plan()
+		for _, s := range steps {
+			if _, err := fmt.Println(s); err != nil {
+				return p.finish(converge.Report{Errs: []error{err}})
+			}
+		}
+		if err := p.finish(converge.Report{Problems: v.Problems, Errs: v.Errs}); err != nil {
+			return err
+		}
+		if exitCode && len(steps) > 0 {
+			return exitError{converge.Drift}
+		}
+		return nil
+	}
+	return cmd
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/status"
+)
+
+func (p *program) status() *cobra.Command {
+	var asJSON, exitCode bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show uplinks, marks, tunnels, services and drift",
+		Long: `Shows uplinks, marks, tunnels and services, main's longer routes through other
+uplinks, what our rules stand in front of, what the kernel lacks, and drift: the
+steps that sync would take.
+
+Reads: what sync reads. Marks of WireGuard devices take root to read.
+Writes: nothing.
+Exits with 0; 1 something could not be read or cannot be had; 2 an error in the
+configuration; with --exit-code 3 where there is drift.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON, for monitoring")
+	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there is drift")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		h, err := p.open(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		v, err := h.Look(cmd.Context())
+		if err != nil {
+			return p.finish(converge.Report{Errs: []error{err}})
+		}
+		s := status.Of(v)
+		if err := show(s, asJSON); err != nil {
+			return p.finish(converge.Report{Errs: []error{err}})
+		}
+		// The errors themselves are part of what was shown.
+		if report := (converge.Report{Problems: v.Problems, Errs: v.Errs}); report.Status() != converge.Done {
+			return exit(report.Status())
+		}
+		if exitCode && len(s.Drift) > 0 {
+			return exitError{converge.Drift}
+		}
+		return nil
+	}
+	return cmd
+}
+
+func show(s status.Status, asJSON bool) error {
+	if !asJSON {
+		return s.Write(os.Stdout)
+	}
+	out := json.NewEncoder(os.Stdout)
+	out.SetEscapeHTML(false)
+	out.SetIndent("", "\t")
+	return out.Encode(s)
+}

@@ -1,0 +1,37 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func (p *program) sync() *cobra.Command {
+	var hook bool
+	cmd := &cobra.Command{
+		Use:   "sync",
+		Short: "Converge everything from configuration, leases and kernel",
+		Long: `Adds what is missing of rules, routes and marks, removes what is obsolete, in an
+order in which no step opens a leak, and runs the hooks in /etc/dhcp/multihomed.d
+for what is new.
+
+Reads: /etc/network/interfaces (by ifquery), the configuration file, lease
+records, the kernel's links, addresses, rules, routes and WireGuard devices.
+Writes: rules and routes of protocol 77, marks of listed WireGuard devices,
+STATE-DIR. Each step is named on stderr.
+Exits with 0 done, 1 a step failed or another run took longer than 30 s, 2 an
+error in the configuration (its valid part is done, nothing that stands is
+taken away). With --hook always with 0.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().BoolVar(&hook, "hook", false, "for callers that break on failure: wait 5 s for the lock, exit with 0 always")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		h, err := p.open(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		wait := lockWait
+		if hook {
+			wait = hookWait
+		}
+		return p.finish(h.Run(cmd.Context(), wait))
+	}
+	return cmd
+}
