@@ -1,0 +1,74 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Query is what a client on the host asks far with.
+type Query struct {
+	Network string // udp or tcp
+	Far     string // Far4 or Far6
+	Source  string // "": the kernel chooses
+	Mark    uint32
+}
+
+// Ask returns the address that far saw. Where nothing came back it begins with
+// "error: ".
+func (l *Lab) Ask(q Query) string {
+	l.t.Helper()
+	return strings.TrimSpace(l.Try([]string{roleVariable + "=ask"}, self(l.t),
+		q.Network, q.Far, q.Source, strconv.FormatUint(uint64(q.Mark), 10)).Stdout)
+}
+
+// WantSeen asks by UDP and by TCP, and fails the test unless far saw the
+// address each time.
+func (l *Lab) WantSeen(far, source string, mark uint32, seen string) {
+	l.t.Helper()
+	for _, network := range []string{"udp", "tcp"} {
+		if got := l.Ask(Query{network, far, source, mark}); got != seen {
+			l.t.Errorf("%s to %s from %q with mark %#x: far saw %q, want %q", network, far, source, mark, got, seen)
+		}
+	}
+}
+
+// WantRefused asks by UDP and by TCP, and fails the test if far saw anything.
+func (l *Lab) WantRefused(far, source string, mark uint32) {
+	l.t.Helper()
+	for _, network := range []string{"udp", "tcp"} {
+		if got := l.Ask(Query{network, far, source, mark}); !strings.HasPrefix(got, "error: ") {
+			l.t.Errorf("%s to %s from %q with mark %#x: far saw %q, want nothing", network, far, source, mark, got)
+		}
+	}
+}
+
+// Flood sends marked datagrams to far until stop is called, which returns how
+// many left the host's sockets.
+func (l *Lab) Flood(far string, mark uint32) (stop func() int) {
+	l.t.Helper()
+	cmd := l.Command(context.Background(), []string{roleVariable + "=flood"}, self(l.t), far, fmt.Sprint(mark))
+	stdin, err := cmd.StdinPipe()
+	fatal(l.t, err)
+	stdout, err := cmd.StdoutPipe()
+	fatal(l.t, err)
+	fatal(l.t, cmd.Start())
+	lines := bufio.NewReader(stdout)
+	if line, err := lines.ReadString('\n'); err != nil || line != "begun\n" {
+		l.t.Fatalf("flood: %q, %v", line, err)
+	}
+	return func() int {
+		l.t.Helper()
+		fatal(l.t, stdin.Close())
+		line, err := lines.ReadString('\n')
+		fatal(l.t, err)
+		_, _ = io.Copy(io.Discard, lines)
+		fatal(l.t, cmd.Wait())
+		n, err := strconv.Atoi(strings.TrimSpace(line))
+		fatal(l.t, err)
+		return n
+	}
+}

@@ -1,0 +1,179 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Far's addresses, and the port that it answers on.
+const (
+	Far4 = "203.0.113.1"
+	Far6 = "2001:db8:f::1"
+	port = "7"
+)
+
+// Lab is one host with its surroundings.
+type Lab struct {
+	*Namespace // the host
+	ISP1, ISP2 *Namespace
+	Far        *Namespace
+	Binary     string // the program under test, as an absolute path
+}
+
+// privateMounts gives the host its own /run and /etc. dhclient-script would
+// write /etc/resolv.conf, and the hook that keeps it from that is the lab's.
+const privateMounts = `
+mount --make-rprivate /
+for d in /run /etc/network /etc/dhcp /var/lib/dhcp; do mkdir -p $d; mount -t tmpfs none $d; done
+mkdir -p /run/network /etc/dhcp/dhclient-enter-hooks.d /etc/dhcp/dhclient-exit-hooks.d
+echo 'make_resolv_conf() { :; }' >/etc/dhcp/dhclient-enter-hooks.d/no-resolv-conf
+echo 'initial-interval 1; request subnet-mask, routers, rfc3442-classless-static-routes;
+option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;' >/etc/dhcp/dhclient.conf
+ip link set lo up`
+
+// New builds a lab. binary is the program under test.
+func New(t testing.TB, binary string) *Lab {
+	t.Helper()
+	l := &Lab{
+		Namespace: newNamespace(t, "host", true, privateMounts),
+		ISP1:      newNamespace(t, "isp1", false, "ip link set lo up"),
+		ISP2:      newNamespace(t, "isp2", false, "ip link set lo up"),
+		Far:       newNamespace(t, "far", false, "ip link set lo up"),
+		Binary:    binary,
+	}
+	l.Script(fmt.Sprintf(`ip link add up1 address 02:00:00:00:01:02 type veth peer name h netns %d
+ip link add up2 address 02:00:00:00:02:02 type veth peer name h netns %d
+ip link set up1 up; ip link set up2 up`, l.ISP1.pid, l.ISP2.pid))
+	l.Far.Script(fmt.Sprintf(`ip link add f1 type veth peer name f netns %d
+ip link add f2 type veth peer name f netns %d
+ip addr add %s/32 dev lo; ip addr add %s/128 dev lo`, l.ISP1.pid, l.ISP2.pid, Far4, Far6))
+	l.router(l.ISP1, 1, "192.0.2", "2001:db8:1")
+	l.router(l.ISP2, 2, "198.51.100", "2001:db8:2")
+	l.Far.Start([]string{roleVariable + "=echo"}, self(t))
+	Until(t, "far listens", func() bool {
+		return strings.Count(l.Far.Run("ss", "-Hlnut"), ":"+port+" ") >= 4
+	})
+	return l
+}
+
+func (l *Lab) router(isp *Namespace, number int, net4, net6 string) {
+	l.t.Helper()
+	isp.Script(fmt.Sprintf(`sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.h.accept_dad=0 net.ipv6.conf.f.accept_dad=0
+ip link set h up; ip link set f up
+ip addr add %[2]s.1/24 dev h; ip addr add %[3]s::1/64 dev h nodad
+ip addr add 10.%[1]d.0.1/24 dev f; ip addr add fd00:%[1]d::1/64 dev f nodad
+ip route add %[4]s via 10.%[1]d.0.2; ip route add %[5]s via fd00:%[1]d::2
+nft -f - <<X
+table inet isp {
+	counter spoofed {}
+	chain forward {
+		type filter hook forward priority 0
+		iifname h ip saddr != %[2]s.0/24 counter name spoofed drop
+		iifname h ip6 saddr != %[3]s::/64 counter name spoofed drop
+	}
+}
+X`, number, net4, net6, Far4, Far6))
+	l.Far.Script(fmt.Sprintf(`ip link set f%[1]d up
+ip addr add 10.%[1]d.0.2/24 dev f%[1]d; ip addr add fd00:%[1]d::2/64 dev f%[1]d nodad
+ip route add %[2]s.0/24 via 10.%[1]d.0.1; ip route add %[3]s::/64 via fd00:%[1]d::1`, number, net4, net6))
+}
+
+func self(t testing.TB) string {
+	t.Helper()
+	path, err := os.Executable()
+	fatal(t, err)
+	return path
+}
+
+var counted = regexp.MustCompile(`packets (\d+)`)
+
+// Spoofed returns how many packets both routers dropped for their source.
+func (l *Lab) Spoofed() int {
+	l.t.Helper()
+	sum := 0
+	for _, isp := range []*Namespace{l.ISP1, l.ISP2} {
+		m := counted.FindStringSubmatch(isp.Run("nft", "list", "counter", "inet", "isp", "spoofed"))
+		if m == nil {
+			l.t.Fatal("a router has no counter")
+		}
+		n, err := strconv.Atoi(m[1])
+		fatal(l.t, err)
+		sum += n
+	}
+	return sum
+}
+
+// MH runs the program under test on the host.
+func (l *Lab) MH(args ...string) Result {
+	l.t.Helper()
+	return l.Try(nil, append([]string{l.Binary}, args...)...)
+}
+
+// MustMH runs it, and fails the test unless it exits with 0.
+func (l *Lab) MustMH(args ...string) Result {
+	l.t.Helper()
+	r := l.MH(args...)
+	if r.Code != 0 {
+		l.t.Fatalf("wg-multihome %v: exit status %d\n%s%s", args, r.Code, r.Stdout, r.Stderr)
+	}
+	return r
+}
+
+// Event runs the program as a DHCP client's hook does: the event is the
+// environment.
+func (l *Lab) Event(variables ...string) Result {
+	l.t.Helper()
+	return l.Try(variables, l.Binary, "exit-hook")
+}
+
+// Interfaces writes /etc/network/interfaces.
+func (l *Lab) Interfaces(text string) {
+	l.t.Helper()
+	l.Write("/etc/network/interfaces", text, 0o644)
+}
+
+// TOML writes the program's own configuration file, and returns its path.
+func (l *Lab) TOML(text string) string {
+	l.t.Helper()
+	const path = "/run/wg-multihome.toml"
+	l.Write(path, text, 0o644)
+	return path
+}
+
+// Static gives both uplinks static addresses and default routes of both
+// families; the first one's are preferred.
+func (l *Lab) Static() {
+	l.t.Helper()
+	l.Script(`
+ip addr add 192.0.2.10/24 dev up1; ip addr add 2001:db8:1::10/64 dev up1 nodad
+ip addr add 198.51.100.10/24 dev up2; ip addr add 2001:db8:2::10/64 dev up2 nodad
+ip route add default via 192.0.2.1 dev up1 metric 1; ip route add default via 2001:db8:1::1 dev up1 metric 1
+ip route add default via 198.51.100.1 dev up2 metric 2; ip route add default via 2001:db8:2::1 dev up2 metric 2`)
+}
+
+// State returns all rules and routes of the host as text.
+func (l *Lab) State() string {
+	l.t.Helper()
+	return l.Script("ip -d rule; ip -d -6 rule; ip -d route show table all; ip -d -6 route show table all | sed 's/expires [0-9]*sec//'")
+}
+
+// Rules returns the host's rules of a family, "-4" or "-6", blanks made single.
+func (l *Lab) Rules(family string) string {
+	l.t.Helper()
+	var lines []string
+	for _, line := range strings.Split(strings.TrimSpace(l.Run("ip", family, "rule")), "\n") {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// Table returns the routes of one table of the host.
+func (l *Lab) Table(number string) string {
+	l.t.Helper()
+	r := l.Try(nil, "ip", "route", "show", "table", number)
+	return strings.TrimSpace(r.Stdout)
+}

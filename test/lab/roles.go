@@ -1,0 +1,201 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// roleVariable says what a re-executed test binary is to do instead of tests.
+const roleVariable = "LAB_ROLE"
+
+// Main plays the role that the lab has given to this process, and reports
+// whether there was one. A TestMain calls it first.
+func Main() bool {
+	var err error
+	switch os.Getenv(roleVariable) {
+	case "":
+		return false
+	case "echo":
+		err = echo()
+	case "ask":
+		err = ask(os.Args[1:])
+	case "flood":
+		err = flood(os.Args[1:])
+	case "wireguard":
+		err = wireguard(os.Args[1:])
+	default:
+		err = errors.New("unknown role")
+	}
+	if err != nil {
+		fmt.Println("error:", err)
+		os.Exit(1)
+	}
+	return true
+}
+
+// echo answers with the address that it sees, until it is ended.
+func echo() error {
+	failed := make(chan error)
+	for _, addr := range []string{Far4, Far6} {
+		udp, err := net.ListenPacket("udp", net.JoinHostPort(addr, port))
+		if err != nil {
+			return err
+		}
+		tcp, err := net.Listen("tcp", net.JoinHostPort(addr, port))
+		if err != nil {
+			return err
+		}
+		go func() {
+			b := make([]byte, 100)
+			for {
+				_, from, err := udp.ReadFrom(b)
+				if err != nil {
+					failed <- err
+					return
+				}
+				_, _ = udp.WriteTo([]byte(host(from)), from)
+			}
+		}()
+		go func() {
+			for {
+				c, err := tcp.Accept()
+				if err != nil {
+					failed <- err
+					return
+				}
+				_, _ = io.WriteString(c, host(c.RemoteAddr()))
+				_ = c.Close()
+			}
+		}()
+	}
+	return <-failed
+}
+
+func host(a net.Addr) string {
+	p, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return p.Addr().Unmap().String()
+}
+
+// dialer makes sockets with a mark, bound to a source.
+func dialer(network, source string, mark int) (net.Dialer, error) {
+	d := net.Dialer{Timeout: time.Second, Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if e := c.Control(func(fd uintptr) {
+			if mark != 0 {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark)
+			}
+		}); e != nil {
+			return e
+		}
+		return err
+	}}
+	if source == "" {
+		return d, nil
+	}
+	ip := net.ParseIP(source)
+	if ip == nil {
+		return d, fmt.Errorf("source %q", source)
+	}
+	if network == "udp" {
+		d.LocalAddr = &net.UDPAddr{IP: ip}
+	} else {
+		d.LocalAddr = &net.TCPAddr{IP: ip}
+	}
+	return d, nil
+}
+
+// ask asks far once: NETWORK DESTINATION SOURCE MARK. It prints what far saw,
+// or an error.
+func ask(args []string) error {
+	if len(args) != 4 {
+		return errors.New("usage: NETWORK DESTINATION SOURCE MARK")
+	}
+	mark, err := strconv.ParseUint(args[3], 0, 32)
+	if err != nil {
+		return err
+	}
+	d, err := dialer(args[0], args[2], int(mark))
+	if err != nil {
+		return err
+	}
+	for range 2 { // a first datagram may be lost to neighbour discovery
+		var answer string
+		if answer, err = once(d, args[0], args[1]); err == nil {
+			fmt.Print(answer)
+			return nil
+		}
+	}
+	return err
+}
+
+func once(d net.Dialer, network, destination string) (string, error) {
+	c, err := d.Dial(network, net.JoinHostPort(destination, port))
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return "", err
+	}
+	if network == "udp" {
+		if _, err := c.Write([]byte("?")); err != nil {
+			return "", err
+		}
+	}
+	b := make([]byte, 100)
+	n, err := c.Read(b)
+	return strings.TrimSpace(string(b[:n])), err
+}
+
+// flood sends datagrams with a mark from unbound sockets to far, as fast as it
+// can, until its standard input ends; then it prints how many left.
+func flood(args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: DESTINATION MARK")
+	}
+	mark, err := strconv.ParseUint(args[1], 0, 32)
+	if err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(ended)
+	}()
+	d, err := dialer("udp", "", int(mark))
+	if err != nil {
+		return err
+	}
+	fmt.Println("begun")
+	for sent := 0; ; {
+		select {
+		case <-ended:
+			fmt.Println(sent)
+			return nil
+		default:
+		}
+		c, err := d.Dial("udp", net.JoinHostPort(args[0], "9"))
+		if err != nil {
+			continue // refused: unreachable
+		}
+		for range 20 {
+			if _, err := c.Write([]byte("x")); err == nil {
+				sent++
+			}
+		}
+		_ = c.Close()
+	}
+}

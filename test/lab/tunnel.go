@@ -1,0 +1,61 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"strings"
+)
+
+// Tunnel is a running wireguard-go device.
+type Tunnel struct {
+	l     *Lab
+	stdin io.Writer
+	lines *bufio.Reader
+}
+
+// Tunnel starts a device in a namespace that has mounts of its own, so that
+// its socket is nobody else's. config is of the cross-platform protocol.
+func (l *Lab) Tunnel(n *Namespace, name, config string) *Tunnel {
+	l.t.Helper()
+	cmd := n.Command(context.Background(), []string{roleVariable + "=wireguard"}, self(l.t), name)
+	if !n.mounts {
+		cmd = n.Command(context.Background(), []string{roleVariable + "=wireguard"}, "unshare", "--mount", "sh", "-c",
+			`mount -t tmpfs none /run; exec "$0" "$@"`, self(l.t), name)
+	}
+	stdin, err := cmd.StdinPipe()
+	fatal(l.t, err)
+	stdout, err := cmd.StdoutPipe()
+	fatal(l.t, err)
+	fatal(l.t, cmd.Start())
+	l.t.Cleanup(func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	})
+	t := &Tunnel{l, stdin, bufio.NewReader(stdout)}
+	_, err = io.WriteString(stdin, config+"\n\n")
+	fatal(l.t, err)
+	if line, err := t.lines.ReadString('\n'); err != nil || line != "up\n" {
+		l.t.Fatalf("tunnel %s: %q, %v", name, line, err)
+	}
+	return t
+}
+
+// Get returns the value of a key of the device's state, "" where it has none.
+func (t *Tunnel) Get(key string) string {
+	t.l.t.Helper()
+	_, err := io.WriteString(t.stdin, "get\n")
+	fatal(t.l.t, err)
+	value := ""
+	for {
+		line, err := t.lines.ReadString('\n')
+		fatal(t.l.t, err)
+		line = strings.TrimSpace(line)
+		if line == "" {
+			return value
+		}
+		if k, v, _ := strings.Cut(line, "="); k == key {
+			value = v
+		}
+	}
+}
