@@ -28,7 +28,7 @@ func (l *Lab) ToldLog() string { return l.Read("/run/told.log") }
 func (l *Lab) Serve(isp *Namespace, first, last string, options ...string) (stop func()) {
 	l.t.Helper()
 	args := []string{
-		"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=h", "--bind-interfaces",
+		"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=home", "--bind-interfaces",
 		"--except-interface=lo", "--user=root", "--pid-file=", "--dhcp-authoritative", "--no-ping", "--log-dhcp", "--log-facility=-",
 		"--dhcp-leasefile=" + filepath.Join(l.t.TempDir(), "leases"),
 		fmt.Sprintf("--dhcp-range=%s,%s,255.255.255.0,2m", first, last),
@@ -68,4 +68,11 @@ func (l *Lab) DhclientScript(variables ...string) {
 	if r := l.Try(variables, "/sbin/dhclient-script"); r.Code > 2 {
 		l.t.Fatalf("dhclient-script: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
+}
+
+// RenewAfter has clients that start from now on renew after so many seconds.
+func (l *Lab) RenewAfter(seconds int) {
+	l.t.Helper()
+	const conf = "/etc/dhcp/dhclient.conf"
+	l.Write(conf, l.Read(conf)+fmt.Sprintf("supersede dhcp-renewal-time %d; supersede dhcp-rebinding-time 100;\n", seconds), 0o644)
 }

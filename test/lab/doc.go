@@ -1,8 +1,8 @@
 // Package lab builds a host with two uplinks out of network namespaces:
 //
-//	          up1 --- h [isp1] f --- f1
+//	          up1 --- home [isp1] far --- f1
 //	host                                 far   203.0.113.1  2001:db8:f::1
-//	          up2 --- h [isp2] f --- f2
+//	          up2 --- home [isp2] far --- f2
 //
 // isp1 has 192.0.2.0/24 and 2001:db8:1::/64 on its side of the host, isp2 has
 // 198.51.100.0/24 and 2001:db8:2::/64; .1 and ::1 are the routers. A router

@@ -24,6 +24,10 @@ type Lab struct {
 	Binary     string // the program under test, as an absolute path
 }
 
+// basics are those of every namespace. Without duplicate address detection an
+// address can be used at once.
+const basics = "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0; ip link set lo up"
+
 // privateMounts gives the host its own /run and /etc. dhclient-script would
 // write /etc/resolv.conf, and the hook that keeps it from that is the lab's.
 const privateMounts = `
@@ -33,23 +37,23 @@ mkdir -p /run/network /etc/dhcp/dhclient-enter-hooks.d /etc/dhcp/dhclient-exit-h
 echo 'make_resolv_conf() { :; }' >/etc/dhcp/dhclient-enter-hooks.d/no-resolv-conf
 echo 'initial-interval 1; request subnet-mask, routers, rfc3442-classless-static-routes;
 option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;' >/etc/dhcp/dhclient.conf
-ip link set lo up`
+` + basics
 
 // New builds a lab. binary is the program under test.
 func New(t testing.TB, binary string) *Lab {
 	t.Helper()
 	l := &Lab{
 		Namespace: newNamespace(t, "host", true, privateMounts),
-		ISP1:      newNamespace(t, "isp1", false, "ip link set lo up"),
-		ISP2:      newNamespace(t, "isp2", false, "ip link set lo up"),
-		Far:       newNamespace(t, "far", false, "ip link set lo up"),
+		ISP1:      newNamespace(t, "isp1", false, basics),
+		ISP2:      newNamespace(t, "isp2", false, basics),
+		Far:       newNamespace(t, "far", false, basics),
 		Binary:    binary,
 	}
-	l.Script(fmt.Sprintf(`ip link add up1 address 02:00:00:00:01:02 type veth peer name h netns %d
-ip link add up2 address 02:00:00:00:02:02 type veth peer name h netns %d
+	l.Script(fmt.Sprintf(`ip link add up1 address 02:00:00:00:01:02 type veth peer name home netns %d
+ip link add up2 address 02:00:00:00:02:02 type veth peer name home netns %d
 ip link set up1 up; ip link set up2 up`, l.ISP1.pid, l.ISP2.pid))
-	l.Far.Script(fmt.Sprintf(`ip link add f1 type veth peer name f netns %d
-ip link add f2 type veth peer name f netns %d
+	l.Far.Script(fmt.Sprintf(`ip link add f1 type veth peer name far netns %d
+ip link add f2 type veth peer name far netns %d
 ip addr add %s/32 dev lo; ip addr add %s/128 dev lo`, l.ISP1.pid, l.ISP2.pid, Far4, Far6))
 	l.router(l.ISP1, 1, "192.0.2", "2001:db8:1")
 	l.router(l.ISP2, 2, "198.51.100", "2001:db8:2")
@@ -62,18 +66,18 @@ ip addr add %s/32 dev lo; ip addr add %s/128 dev lo`, l.ISP1.pid, l.ISP2.pid, Fa
 
 func (l *Lab) router(isp *Namespace, number int, net4, net6 string) {
 	l.t.Helper()
-	isp.Script(fmt.Sprintf(`sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.h.accept_dad=0 net.ipv6.conf.f.accept_dad=0
-ip link set h up; ip link set f up
-ip addr add %[2]s.1/24 dev h; ip addr add %[3]s::1/64 dev h nodad
-ip addr add 10.%[1]d.0.1/24 dev f; ip addr add fd00:%[1]d::1/64 dev f nodad
+	isp.Script(fmt.Sprintf(`sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+ip link set home up; ip link set far up
+ip addr add %[2]s.1/24 dev home; ip addr add %[3]s::1/64 dev home nodad
+ip addr add 10.%[1]d.0.1/24 dev far; ip addr add fd00:%[1]d::1/64 dev far nodad
 ip route add %[4]s via 10.%[1]d.0.2; ip route add %[5]s via fd00:%[1]d::2
 nft -f - <<X
 table inet isp {
 	counter spoofed {}
 	chain forward {
 		type filter hook forward priority 0
-		iifname h ip saddr != %[2]s.0/24 counter name spoofed drop
-		iifname h ip6 saddr != %[3]s::/64 counter name spoofed drop
+		iifname home ip saddr != %[2]s.0/24 counter name spoofed drop
+		iifname home ip6 saddr != %[3]s::/64 counter name spoofed drop
 	}
 }
 X`, number, net4, net6, Far4, Far6))

@@ -131,7 +131,7 @@ func ask(args []string) error {
 	if err != nil {
 		return err
 	}
-	for range 2 { // a first datagram may be lost to neighbour discovery
+	for range 3 { // a first datagram may be lost to neighbour discovery
 		var answer string
 		if answer, err = once(d, args[0], args[1]); err == nil {
 			fmt.Print(answer)
