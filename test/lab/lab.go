@@ -37,6 +37,7 @@ mkdir -p /run/network /etc/dhcp/dhclient-enter-hooks.d /etc/dhcp/dhclient-exit-h
 echo 'make_resolv_conf() { :; }' >/etc/dhcp/dhclient-enter-hooks.d/no-resolv-conf
 echo 'initial-interval 1; request subnet-mask, routers, rfc3442-classless-static-routes;
 option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;' >/etc/dhcp/dhclient.conf
+sysctl -qw net.ipv4.conf.all.promote_secondaries=1
 ` + basics
 
 // New builds a lab. binary is the program under test.
@@ -74,16 +75,18 @@ ip route add %[4]s via 10.%[1]d.0.2; ip route add %[5]s via fd00:%[1]d::2
 nft -f - <<X
 table inet isp {
 	counter spoofed {}
+	set sources4 { type ipv4_addr . inet_service; flags dynamic; size 64; }
+	set sources6 { type ipv6_addr . inet_service; flags dynamic; size 64; }
 	chain forward {
 		type filter hook forward priority 0
-		iifname home ip saddr != %[2]s.0/24 counter name spoofed drop
-		iifname home ip6 saddr != %[3]s::/64 counter name spoofed drop
+		iifname home ip saddr != %[2]s.0/24 add @sources4 { ip saddr . th dport } counter name spoofed drop
+		iifname home ip6 saddr != %[3]s::/64 add @sources6 { ip6 saddr . th dport } counter name spoofed drop
 	}
 }
 X`, number, net4, net6, Far4, Far6))
 	l.Far.Script(fmt.Sprintf(`ip link set f%[1]d up
 ip addr add 10.%[1]d.0.2/24 dev f%[1]d; ip addr add fd00:%[1]d::2/64 dev f%[1]d nodad
-ip route add %[2]s.0/24 via 10.%[1]d.0.1; ip route add %[3]s::/64 via fd00:%[1]d::1`, number, net4, net6))
+ip route add %[2]s.0/24 via 10.%[1]d.0.1 src %[4]s; ip route add %[3]s::/64 via fd00:%[1]d::1 src %[5]s`, number, net4, net6, Far4, Far6))
 }
 
 func self(t testing.TB) string {
@@ -107,6 +110,9 @@ func (l *Lab) Spoofed() int {
 		n, err := strconv.Atoi(m[1])
 		fatal(l.t, err)
 		sum += n
+		if n > 0 {
+			l.t.Logf("%s dropped, by source and port:\n%s", isp.name, isp.Run("nft", "list", "sets", "inet"))
+		}
 	}
 	return sum
 }

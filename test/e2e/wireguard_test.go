@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"wg-multihome/test/lab"
+)
+
+// peers returns the configuration of two devices that are each other's peer:
+// the host's, with an endpoint at far, and far's.
+func peers(t *testing.T) (host, far string) {
+	t.Helper()
+	var keys [2]wgtypes.Key
+	for i := range keys {
+		var err error
+		if keys[i], err = wgtypes.GeneratePrivateKey(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	private := func(i int) string { return hex.EncodeToString(keys[i][:]) }
+	public := func(i int) string { k := keys[i].PublicKey(); return hex.EncodeToString(k[:]) }
+	host = fmt.Sprintf("private_key=%s\npublic_key=%s\nendpoint=%s:51820\npersistent_keepalive_interval=1\nallowed_ip=10.200.0.2/32", private(0), public(1), lab.Far4)
+	far = fmt.Sprintf("private_key=%s\nlisten_port=51820\npublic_key=%s\nallowed_ip=10.200.0.1/32", private(1), public(0))
+	return host, far
+}
+
+func TestTunnelLeavesByItsUplink(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	hostConfig, farConfig := peers(t)
+	far := l.Tunnel(l.Far, "wg0", farConfig)
+	// Without a mark it follows main's default, the first uplink.
+	host := l.Tunnel(l.Namespace, "wg0", hostConfig)
+	l.Script("ip addr add 10.200.0.1/24 dev wg0; ip link set wg0 up")
+	lab.Until(t, "a handshake by the first uplink", func() bool { return strings.HasPrefix(far.Get("endpoint"), one4+":") })
+	l.Interfaces("iface up2 inet dhcp\n\tmultihomed-fwmark 0x2005\n\tmultihomed-wireguard wg0 absent0\n")
+	wantPart(t, "plan", l.MustMH("plan").Stdout, "= wg wg0 fwmark 0x2005\n")
+	l.MustMH("sync")
+	noDrift(t, l)
+	wantEqual(t, "mark of the device", host.Get("fwmark"), "8197")
+	lab.Until(t, "far sees the second uplink", func() bool { return strings.HasPrefix(far.Get("endpoint"), two4+":") })
+	status := strings.Join(strings.Fields(l.MustMH("status").Stdout), " ")
+	wantPart(t, "status", status, "wg0 up2 0x2005 0x2005")
+	wantPart(t, "status", status, "absent0 up2 (absent) 0x2005")
+	// No longer listed: it keeps its mark, and the status says so.
+	l.Interfaces(pinned)
+	l.MustMH("sync")
+	wantEqual(t, "mark of the device", host.Get("fwmark"), "8197")
+	wantPart(t, "status", l.MustMH("status").Stdout, "(not listed)")
+	// The mark goes: the device is released before its guards.
+	l.Interfaces("")
+	said := l.MustMH("sync").Stderr
+	release, guards := strings.Index(said, "= wg wg0 fwmark off"), strings.Index(said, "- rule 4 32754 fwmark 0x2005 unreachable")
+	if release < 0 || guards < release {
+		t.Errorf("released at %d, guards gone at %d:\n%s", release, guards, said)
+	}
+	wantEqual(t, "mark of the device", host.Get("fwmark"), "")
+	noSpoof(t, l)
+}
+
+func TestDownReleasesDevices(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	hostConfig, _ := peers(t)
+	host := l.Tunnel(l.Namespace, "wg0", hostConfig)
+	l.Interfaces("iface up2 inet dhcp\n\tmultihomed-fwmark 0x2005\n\tmultihomed-wireguard wg0\n")
+	l.MustMH("sync")
+	wantEqual(t, "mark", host.Get("fwmark"), "8197")
+	l.MustMH("down")
+	wantEqual(t, "mark after down", host.Get("fwmark"), "")
+}
+
+// TestHookOfTheShellScript is for hosts that keep the script: rules and routes
+// are its own, and the device gets its mark once the guards stand.
+func TestHookOfTheShellScript(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	hostConfig, _ := peers(t)
+	host := l.Tunnel(l.Namespace, "wg0", hostConfig)
+	l.Interfaces("iface up2 inet dhcp\n\tmultihomed-fwmark 0x2005\n\tmultihomed-wireguard wg0\n")
+	call := func(mark, table string, more ...string) lab.Result {
+		return l.Try(append(more, "IFACE=up2", "FWMARK="+mark, "TABLE_ID="+table), l.Binary, "hook")
+	}
+	wantCode(t, call("0x2005", "3325256714"), 1) // no guards yet
+	wantEqual(t, "mark", host.Get("fwmark"), "")
+	l.Script(script)
+	before := l.State()
+	wantCode(t, call("0x2005", "3325256714", "MULTIHOMED_EVENT=up"), 0)
+	wantEqual(t, "mark", host.Get("fwmark"), "")
+	oneLine(t, call("0x2006", "3325256714"), "0x2006", "0x2005")
+	oneLine(t, call("zero", "3325256714"), `FWMARK="zero"`)
+	oneLine(t, call("0x2005", ""), "TABLE_ID=")
+	oneLine(t, l.Try([]string{"IFACE=a/b", "TABLE_ID=1"}, l.Binary, "hook"), "IFACE=")
+	wantCode(t, call("0x2005", "3325256714"), 0)
+	wantEqual(t, "mark", host.Get("fwmark"), "8197")
+	wantEqual(t, "state", l.State(), before)
+}
