@@ -34,7 +34,7 @@ func (s Step) String() string {
 	}
 	text += s.Rule.String()
 	if !s.Rule.Ours() {
-		text += " (taken over)"
+		text += takenOver
 	}
 	return text
 }

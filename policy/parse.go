@@ -1,0 +1,264 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"wg-multihome/fwmark"
+)
+
+// takenOver ends the text of a step that takes away what the original shell
+// script left.
+const takenOver = " (taken over)"
+
+// ParseStep reads what Step.String writes, and nothing else: what it returns
+// prints as the same text. Protocols are not part of the text: rules and
+// routes get ours, a rule "(taken over)" gets 0, as iproute2 gives it.
+func ParseStep(text string) (Step, error) {
+	body, taken := strings.CutSuffix(text, takenOver)
+	p := parser{words: strings.Split(body, " ")}
+	s := p.step(taken)
+	switch {
+	case p.err != nil:
+	case len(p.words) > 0:
+		p.fail("%q is too much", strings.Join(p.words, " "))
+	case s.String() != text:
+		p.fail("it is written %q", s)
+	}
+	if p.err != nil {
+		return Step{}, fmt.Errorf("step %q: %w", text, p.err)
+	}
+	return s, nil
+}
+
+// parser takes the words of a step one by one, and keeps the first error.
+type parser struct {
+	words  []string
+	family fwmark.Family
+	err    error
+}
+
+func (p *parser) fail(format string, args ...any) {
+	if p.err == nil {
+		p.err = fmt.Errorf(format, args...)
+	}
+}
+
+// next takes a word; after the last one it is "".
+func (p *parser) next() string {
+	if len(p.words) == 0 {
+		return ""
+	}
+	w := p.words[0]
+	p.words = p.words[1:]
+	return w
+}
+
+// has takes the next word where it is key.
+func (p *parser) has(key string) bool {
+	if len(p.words) == 0 || p.words[0] != key {
+		return false
+	}
+	p.next()
+	return true
+}
+
+func (p *parser) step(taken bool) Step {
+	var s Step
+	switch op := p.next(); op {
+	case "+", "-":
+		s.Op = Op(op[0])
+	default:
+		p.fail("%q is neither + nor -", op)
+	}
+	kind := p.next()
+	switch f := p.next(); f {
+	case "4":
+		p.family = fwmark.IPv4
+	case "6":
+		p.family = fwmark.IPv6
+	default:
+		p.fail("%q is no address family", f)
+	}
+	switch {
+	case kind == "rule":
+		s.Rule = p.rule()
+		if taken {
+			s.Rule.Protocol = 0
+		}
+		if taken && s.Op == Add {
+			p.fail("what is taken over is not added")
+		}
+	case kind == "route" && !taken:
+		s.IsRoute, s.Route = true, p.route()
+	default:
+		p.fail("%q is neither a rule nor a route of ours", kind)
+	}
+	return s
+}
+
+// rule reads what follows "rule FAMILY", in the order of Rule.String.
+func (p *parser) rule() Rule {
+	r := Rule{Family: p.family, Priority: p.number(p.next()), Protocol: Protocol}
+	r.Invert = p.has("not")
+	if p.has("from") {
+		r.From = p.prefix(p.next())
+	}
+	if p.has("to") {
+		r.To = p.prefix(p.next())
+	}
+	if p.has("fwmark") {
+		r.Mark = p.mark(p.next())
+	}
+	if p.has("iif") {
+		r.Iif = p.name()
+	}
+	if p.has("oif") {
+		r.Oif = p.name()
+	}
+	switch r.Action = p.action(p.next()); r.Action {
+	case Lookup:
+		r.Table = p.table(p.next())
+	case Goto:
+		r.Table = p.number(p.next())
+	}
+	if p.has("suppress_prefixlength") {
+		r.Suppresses, r.Suppress = true, p.number(p.next())
+	}
+	return r
+}
+
+// route reads what follows "route FAMILY", in the order of Route.String.
+func (p *parser) route() Route {
+	r := Route{Family: p.family, Table: p.table(p.next()), Type: Unicast, Metric: metric(p.family), Protocol: Protocol}
+	if len(p.words) > 0 && strings.HasPrefix(p.words[0], "type-") {
+		r.Type = RouteType(p.typeNumber("type-", p.next()))
+	}
+	if p.has("default") {
+		r.Dst = netip.PrefixFrom(p.family.Unspecified(), 0)
+	} else {
+		r.Dst = p.prefix(p.next())
+	}
+	if p.has("via") {
+		r.Gateway = p.addr(p.next()) // of either family: RTA_VIA
+	}
+	if p.has("dev") {
+		r.Device = p.name()
+	}
+	if p.has("src") {
+		if r.Src = p.addr(p.next()); p.err == nil && fwmark.FamilyOf(r.Src) != p.family {
+			p.fail("source %s is of the other family", r.Src)
+		}
+	}
+	if p.has("metric") {
+		r.Metric = p.number(p.next())
+	}
+	r.OnLink = p.has("onlink")
+	return r
+}
+
+func (p *parser) number(s string) uint32 {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		p.fail("%w", err)
+	}
+	return uint32(n)
+}
+
+func (p *parser) typeNumber(prefix, s string) uint8 {
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, prefix), 10, 8)
+	if err != nil {
+		p.fail("%w", err)
+	}
+	return uint8(n)
+}
+
+func (p *parser) name() string {
+	n := p.next()
+	if n == "" {
+		p.fail("an interface's name is missing")
+	}
+	return n
+}
+
+// mark reads what Mark.String writes. A rule can select packets without some
+// bits, which is no mark that a configuration could have.
+func (p *parser) mark(s string) fwmark.Mark {
+	m := fwmark.Mark{Mask: fwmark.FullMask}
+	value, mask, masked := strings.Cut(s, "/")
+	hex := func(s string) uint32 {
+		n, err := strconv.ParseUint(s, 0, 32)
+		if err != nil {
+			p.fail("%w", err)
+		}
+		return uint32(n)
+	}
+	m.Value = hex(value)
+	if masked {
+		m.Mask = hex(mask)
+	}
+	if m.Mask == 0 {
+		p.fail("mark %q selects nothing", s)
+	}
+	return m
+}
+
+func (p *parser) action(s string) Action {
+	for _, w := range actionWords {
+		if w.word == s {
+			return w.action
+		}
+	}
+	if !strings.HasPrefix(s, "action-") {
+		p.fail("%q is no action", s)
+		return 0
+	}
+	return Action(p.typeNumber("action-", s))
+}
+
+func (p *parser) table(s string) uint32 {
+	switch s {
+	case "main":
+		return TableMain
+	case "local":
+		return TableLocal
+	case "default":
+		return TableDefault
+	}
+	return p.number(s)
+}
+
+func (p *parser) addr(s string) netip.Addr {
+	a, err := netip.ParseAddr(s)
+	switch {
+	case err != nil:
+		p.fail("%w", err)
+	case a.Zone() != "":
+		p.fail("address %q has a zone", s)
+	}
+	return a
+}
+
+// prefix reads an address or a prefix. One of length 0 selects nothing, and is
+// never written.
+func (p *parser) prefix(s string) netip.Prefix {
+	var prefix netip.Prefix
+	if strings.Contains(s, "/") {
+		var err error
+		if prefix, err = netip.ParsePrefix(s); err != nil {
+			p.fail("%w", err)
+		}
+	} else if a := p.addr(s); a.IsValid() {
+		prefix = netip.PrefixFrom(a, a.BitLen())
+	}
+	switch {
+	case p.err != nil:
+	case fwmark.FamilyOf(prefix.Addr()) != p.family:
+		p.fail("%s is of the other family", s)
+	case prefix.Bits() == 0 || prefix != prefix.Masked():
+		p.fail("%s is no prefix of a rule or route", s)
+	}
+	return prefix
+}
