@@ -107,23 +107,23 @@ func (q ifquery) call(ctx context.Context, args ...string) (string, error) {
 	case out.over:
 		return "", fmt.Errorf("ifquery said more than %d bytes", ifqueryOutput)
 	case err != nil:
-		return "", fmt.Errorf("ifquery failed: %w: %s", err, quote(strings.TrimSpace(complaint.String())))
+		return "", fmt.Errorf("ifquery failed: %w: %s", err, fmt.Sprintf("%.400q", strings.TrimSpace(complaint.kept.String())))
 	}
-	return out.String(), nil
+	return out.kept.String(), nil
 }
 
 // limited keeps up to ifqueryOutput bytes, and notes that there were more.
 type limited struct {
-	bytes.Buffer
+	kept bytes.Buffer // no embedding: io.Copy would use its ReadFrom, which has no limit
 	over bool
 }
 
 func (l *limited) Write(p []byte) (int, error) {
-	if l.Len()+len(p) > ifqueryOutput {
+	if l.kept.Len()+len(p) > ifqueryOutput {
 		l.over = true
 		return len(p), nil
 	}
-	return l.Buffer.Write(p)
+	return l.kept.Write(p)
 }
 
 // option is one line of ifquery's output.

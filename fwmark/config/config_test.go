@@ -1,0 +1,300 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wg-multihome/fwmark"
+)
+
+func write(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ask reads interfaces(5) with the real ifquery, whose state is empty but for
+// what ifstate says.
+func ask(t *testing.T, interfaces, ifstate string) Config {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "interfaces"), strings.ReplaceAll(interfaces, "DIR", dir), 0o644)
+	write(t, filepath.Join(dir, "state/ifstate"), ifstate, 0o644)
+	c := Config{}
+	c.readInterfaces(context.Background(), filepath.Join(dir, "interfaces"), ifquery{paths: ifqueryPaths, stateDir: filepath.Join(dir, "state")})
+	for i := range c.Intents {
+		c.Intents[i].Origin = strings.ReplaceAll(c.Intents[i].Origin, dir, "DIR")
+	}
+	for i := range c.Problems {
+		c.Problems[i].Text = strings.ReplaceAll(c.Problems[i].Text, dir, "DIR")
+	}
+	return c
+}
+
+func mark(value uint32) fwmark.Mark { return fwmark.Mark{Value: value, Mask: fwmark.FullMask} }
+
+var addrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+
+func TestInterfaces(t *testing.T) {
+	addr := netip.MustParseAddr
+	for name, c := range map[string]struct {
+		interfaces, ifstate string
+		want                []fwmark.Intent
+		problems            []string
+	}{
+		"the seed's example": {
+			interfaces: "auto enp1s0\niface enp1s0 inet dhcp\n\tmetric 1024\n\nauto  enp2s0.5\niface enp2s0.5 inet dhcp\n\tmetric 2048\n\tmultihomed-fwmark 0x2005\n",
+			want:       []fwmark.Intent{{Uplink: "enp2s0.5", Origin: "DIR/interfaces: iface enp2s0.5", Mark: mark(0x2005)}},
+		},
+		"repeated and continued options, both families": {
+			interfaces: `iface eth0 inet static
+	address 1.2.3.4/24
+	gateway 1.2.3.1
+	multihomed-fwmark 0x2000/0xff00
+	multihomed-wireguard wg0 wg1
+	multihomed-wireguard wg2 \
+		wg0
+	multihomed-cgroup a.service
+	multihomed-cgroup user.slice/user-1000.slice
+	multihomed-rotate-port wg1
+iface eth0 inet6 static
+	address 2001:db8::2/64
+	gateway 2001:db8::1
+	multihomed-gateway 1.2.3.9 fe80::1
+`,
+			want: []fwmark.Intent{{
+				Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00},
+				Devices: []string{"wg0", "wg1", "wg2"}, Cgroups: []string{"a.service", "user.slice/user-1000.slice"}, RotatePort: []string{"wg1"},
+				Gateways:       [2]netip.Addr{addr("1.2.3.9"), addr("fe80::1")},
+				StanzaGateways: [2]netip.Addr{addr("1.2.3.1"), addr("2001:db8::1")},
+			}},
+		},
+		"a template is no uplink": {
+			interfaces: "iface tpl inet dhcp\n multihomed-fwmark 7\niface eth0 inet dhcp inherits tpl\niface eth1 inet manual\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: mark(7)}},
+		},
+		"a logical name, and the stanza that it shadows": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\niface home inet dhcp\n multihomed-fwmark 6\n",
+			ifstate:    "lo=lo\neth0=home\n",
+			want: []fwmark.Intent{
+				{Origin: "DIR/interfaces: iface eth0", Mark: mark(5)},
+				{Uplink: "eth0", Origin: "DIR/interfaces: iface home", Mark: mark(6)},
+			},
+		},
+		"a stanza that is up under its own name": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\n", ifstate: "eth0=eth0\n",
+			want: []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: mark(5)}},
+		},
+		"gateway none": {
+			interfaces: "iface eth0 inet static\n address 1.2.3.4/24\n gateway none\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0"}},
+		},
+		"loopback is no uplink": {interfaces: "iface lo inet loopback\n multihomed-fwmark 5\n"},
+		"a mark that is none": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark x\n multihomed-wireguard wg0\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Devices: []string{"wg0"}}},
+			problems:   []string{`DIR/interfaces: iface eth0: multihomed-fwmark: mark "x" is not a number`},
+		},
+		"two marks": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\niface eth0 inet6 auto\n multihomed-fwmark 6\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0"}},
+			problems:   []string{"DIR/interfaces: iface eth0: multihomed-fwmark is said twice: 0x5 and 0x6"},
+		},
+		"an unknown option, and one with underscores": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-mark 5\n multihomed_fwmark 6\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0"}},
+			problems: []string{
+				`DIR/interfaces: iface eth0: option "multihomed-mark" is not known`,
+				`DIR/interfaces: iface eth0: option "multihomed_fwmark" is not known`,
+			},
+		},
+		"gateways that are none": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-gateway router.lan 127.0.0.1 1.2.3.1 1.2.3.2\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Gateways: [2]netip.Addr{addr("1.2.3.1")}}},
+			problems: []string{
+				`DIR/interfaces: iface eth0: multihomed-gateway: gateway "router.lan" is no address`,
+				`DIR/interfaces: iface eth0: multihomed-gateway: gateway "127.0.0.1" is no address of a router`,
+				`DIR/interfaces: iface eth0: multihomed-gateway: gateway "1.2.3.2" is the second one of IPv4, after 1.2.3.1`,
+			},
+		},
+		"a device name that is none": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\n multihomed-wireguard a/b wg0\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: mark(5), Devices: []string{"wg0"}}},
+			problems:   []string{`DIR/interfaces: iface eth0: multihomed-wireguard: "a/b" is no interface name: it holds '/'`},
+		},
+		"a file that ifquery refuses": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\niface eth1\n",
+			problems:   []string{`DIR/interfaces: iface eth0: ifquery failed: exit status 1: "ifquery: DIR/interfaces:3: unknown or no address type and no inherits keyword specified\nifquery: couldn't read interfaces file \"DIR/interfaces\""`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ask(t, c.interfaces, c.ifstate)
+			var problems []string
+			for _, p := range got.Problems {
+				problems = append(problems, p.Text)
+			}
+			if diff := cmp.Diff(c.want, got.Intents, addrs); diff != "" {
+				t.Errorf("intents (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(c.problems, problems); diff != "" {
+				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSourcedFiles(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "interfaces"), "source interfaces.d/*.cfg\nsource-directory more\nsource interfaces\n", 0o644)
+	write(t, filepath.Join(dir, "interfaces.d/a.cfg"), "iface eth0 inet dhcp\n multihomed-fwmark 5\n", 0o644)
+	write(t, filepath.Join(dir, "more/eth1"), "iface eth1 inet dhcp\n multihomed-fwmark 6\n", 0o644)
+	write(t, filepath.Join(dir, "more/eth2.dpkg-old"), "iface eth2 inet dhcp\n multihomed-fwmark 7\n", 0o644)
+	stanzas, _ := readStanzas(filepath.Join(dir, "interfaces"))
+	var names []string
+	for _, s := range worthAsking(stanzas) {
+		names = append(names, s.name)
+	}
+	if want := []string{"eth0", "eth1"}; !slices.Equal(names, want) {
+		t.Errorf("found %v, want %v", names, want)
+	}
+}
+
+// TestIfqueryIsAskedOnlyWhereItMatters: a host whose stanzas say nothing to us
+// pays for no process, and needs no ifquery.
+func TestIfqueryIsAskedOnlyWhereItMatters(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "interfaces")
+	read := func(text string) []fwmark.Problem {
+		write(t, path, text, 0o644)
+		c := Config{}
+		c.readInterfaces(context.Background(), path, ifquery{paths: []string{filepath.Join(dir, "none")}})
+		return c.Problems
+	}
+	if p := read("auto eth0\niface eth0 inet dhcp\n metric 5\n"); len(p) != 0 {
+		t.Errorf("problems: %v", p)
+	}
+	p := read("iface eth0 inet dhcp\n multihomed-fwmark 5\n")
+	if len(p) != 1 || !strings.Contains(p[0].Text, "iface eth0: ifquery is not installed") {
+		t.Errorf("problems: %v", p)
+	}
+}
+
+func TestIfqueryThatMisbehaves(t *testing.T) {
+	for name, c := range map[string]struct{ script, say string }{
+		"fails":      {"echo broken >&2; exit 7", `ifquery failed: exit status 7: "broken"`},
+		"says a lot": {"head -c 2000000 /dev/zero", "ifquery said more than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "ifquery"), "#!/bin/sh\n"+c.script+"\n", 0o755)
+			answers := ifquery{paths: []string{filepath.Join(dir, "ifquery")}}.ask(context.Background(), "file", []string{"eth0"})
+			if err := answers[0].err; err == nil || !strings.Contains(err.Error(), c.say) {
+				t.Errorf("error: %v, want %q", err, c.say)
+			}
+		})
+	}
+}
+
+func TestTOML(t *testing.T) {
+	c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
+	c.readTOML("f.toml", []byte(`
+priority = 20000
+hook-timeout = "5s"
+[uplink."enp2s0.5"]
+fwmark = 0x2005
+gateway = ["1.2.3.1", "fe80::1"]
+wireguard = ["wg0"]
+cgroups = []
+[uplink.up1]
+fwmark = "0x2000/0xff00"
+gateway = "1.2.3.9"
+[wireguard.wg0]
+config = "/etc/wireguard/wg0.conf"
+rotate-port = true
+`))
+	want := Config{
+		Priority: 20000, HookTimeout: 5e9,
+		Intents: []fwmark.Intent{
+			{
+				Uplink: "enp2s0.5", Origin: `f.toml: uplink "enp2s0.5"`, Mark: mark(0x2005), Devices: []string{"wg0"}, Cgroups: []string{},
+				Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.1"), netip.MustParseAddr("fe80::1")},
+			},
+			{Uplink: "up1", Origin: `f.toml: uplink "up1"`, Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00}, Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.9")}},
+		},
+		WireGuard: map[string]WireGuard{"wg0": {Config: "/etc/wireguard/wg0.conf", RotatePort: true}},
+	}
+	if diff := cmp.Diff(want, c, addrs); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTOMLErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		"a = 1":                                        `f.toml: key "a" is not known`,
+		"priority = ":                                  "f.toml: line 1: ",
+		"priority = 99":                                "f.toml: priority = 99 is no number from 100 to 32761",
+		"priority = 32762":                             "f.toml: priority = 32762 is no number",
+		`priority = "1000"`:                            `f.toml: priority = "1000" is no number`,
+		`hook-timeout = "-1s"`:                         `f.toml: hook-timeout = "-1s" is no time`,
+		"hook-timeout = 20":                            "f.toml: hook-timeout = 20 is no time",
+		"uplink = 1":                                   "f.toml: uplink = 1 is no table",
+		"[uplink]\nup1 = 1":                            `f.toml: uplink "up1" = 1 is no table`,
+		"[uplink.\"a/b\"]":                             `f.toml: uplink "a/b" is no interface name`,
+		"[uplink.up1]\nmark = 1":                       `f.toml: key "mark" of uplink "up1" is not known`,
+		"[uplink.up1]\nfwmark = 0":                     `f.toml: uplink "up1": fwmark: mark "0" is 0`,
+		"[uplink.up1]\nfwmark = -5":                    `f.toml: uplink "up1": fwmark: mark "-5" is not a number`,
+		"[uplink.up1]\nfwmark = 4294967296":            `f.toml: uplink "up1": fwmark: mark "4294967296" does not fit 32 bits`,
+		"[uplink.up1]\nfwmark = \"5/2\"":               `f.toml: uplink "up1": fwmark: mark "5/2" has bits outside its mask`,
+		"[uplink.up1]\nfwmark = 1.5":                   `f.toml: uplink "up1": fwmark = 1.5 is no mark`,
+		"[uplink.up1]\ngateway = [\"1.2.3\"]":          `f.toml: uplink "up1": gateway: gateway "1.2.3" is no address`,
+		"[uplink.up1]\ngateway = [\"::1\"]":            `f.toml: uplink "up1": gateway: gateway "::1" is no address of a router`,
+		"[uplink.up1]\ngateway = [\"::2\", \"::3\"]":   `f.toml: uplink "up1": gateway: gateway "::3" is the second one of IPv6, after ::2`,
+		"[uplink.up1]\nwireguard = [\"a b\"]":          `f.toml: uplink "up1": wireguard: "a b" is no interface name`,
+		"[uplink.up1]\ncgroups = [1]":                  `f.toml: uplink "up1": cgroups: 1 is no name`,
+		"[uplink.up1]\ncgroups = {}":                   `f.toml: uplink "up1": cgroups = map[] is no list`,
+		"[wireguard.wg0]\nconfig = \"wg0.conf\"":       `f.toml: wireguard "wg0": config = "wg0.conf" is no absolute path`,
+		"[wireguard.wg0]\nrotate-port = 1":             `f.toml: wireguard "wg0": rotate-port = 1 is neither true nor false`,
+		"[wireguard.wg0]\nprivate-key = 'x'":           `f.toml: key "private-key" of wireguard "wg0" is not known`,
+		"[uplink.up1]\nfwmark = [\"" + long + "\", 5]": `f.toml: uplink "up1": fwmark = [`,
+	} {
+		c := Config{WireGuard: map[string]WireGuard{}}
+		c.readTOML("f.toml", []byte(text))
+		if len(c.Problems) != 1 || !strings.HasPrefix(c.Problems[0].Text, want) || len(c.Problems[0].Text) > 400 {
+			t.Errorf("%s\nsays %v\nwant %s", text, c.Problems, want)
+		}
+	}
+}
+
+var long = strings.Repeat("x", 5000)
+
+func TestLoadFiles(t *testing.T) {
+	dir := t.TempDir()
+	absent, fifo := filepath.Join(dir, "absent.toml"), filepath.Join(dir, "directory")
+	if err := os.Mkdir(fifo, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(context.Background(), Files{Interfaces: absent, TOML: absent})
+	if err != nil || c.Priority != 32752 || c.HookTimeout != 20e9 || len(c.Problems)+len(c.Intents) != 0 {
+		t.Errorf("without files: %+v, %v", c, err)
+	}
+	if _, err := Load(context.Background(), Files{TOML: absent, TOMLNamed: true}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), absent) {
+		t.Errorf("an absent named file: %v", err)
+	}
+	c, err = Load(context.Background(), Files{TOML: fifo, TOMLNamed: true})
+	if err != nil || c.Priority != 0 || len(c.Problems) != 1 {
+		t.Errorf("a directory: %+v, %v", c, err)
+	}
+}

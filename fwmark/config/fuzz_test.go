@@ -1,0 +1,86 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"unicode"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy/lease"
+)
+
+// checkConfig fails the test where an intent is not one that anybody may act
+// on, or a problem is not one line.
+func checkConfig(t *testing.T, c Config) {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, in := range c.Intents {
+		if err := lease.ValidName(in.Uplink); err != nil || seen[in.Uplink] {
+			t.Errorf("uplink %q: %v", in.Uplink, err)
+		}
+		seen[in.Uplink] = true
+		if m := in.Mark; !m.IsZero() && (m.Value == 0 || m.Value&^m.Mask != 0) {
+			t.Errorf("mark %s", m)
+		}
+		for _, d := range in.Devices {
+			if err := lease.ValidName(d); err != nil {
+				t.Errorf("device %q: %v", d, err)
+			}
+		}
+		for _, f := range fwmark.Families {
+			if g := in.Gateways[f]; g.IsValid() && fwmark.FamilyOf(g) != f {
+				t.Errorf("gateway %s of IPv%s", g, f)
+			}
+		}
+	}
+	for _, p := range c.Problems {
+		if strings.ContainsFunc(p.Text, unicode.IsControl) || len(p.Text) > 1000 {
+			t.Errorf("problem %q", p.Text)
+		}
+	}
+}
+
+func FuzzTOML(f *testing.F) {
+	f.Add("priority = 5\nhook-timeout = \"1s\"\n[uplink.a]\nfwmark = 5\ngateway = [\"1.2.3.4\"]\nwireguard = []\ncgroups = [\"\"]\n[wireguard.a]\nrotate-port = true")
+	f.Add("[uplink.a]\nfwmark = \"0x1\n0\"")
+	f.Fuzz(func(t *testing.T, text string) {
+		c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
+		c.readTOML("f.toml", []byte(text))
+		checkConfig(t, c)
+		if c.Priority != 0 && (c.Priority < minPriority || c.Priority > maxPriority) || c.HookTimeout <= 0 || c.HookTimeout > maxHookTimeout {
+			t.Errorf("priority %d, hook-timeout %s", c.Priority, c.HookTimeout)
+		}
+	})
+}
+
+func FuzzIfquery(f *testing.F) {
+	f.Add("metric: 5\nmultihomed-fwmark: 0x2005\nmultihomed-wireguard: wg0 wg1\nwg2\ngateway: 1.2.3.4\n")
+	f.Add("wg2\nmultihomed-fwmark:\nmultihomed-fwmark: 1\n2\nmultihomed-x: \x00\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		options := parseIfquery(text)
+		if n := strings.Count(text, "\n") + 1; len(options) > n {
+			t.Errorf("%d options in %d lines", len(options), n)
+		}
+		c := Config{}
+		c.Intents = append(c.Intents, c.stanza("eth0", "interfaces: iface eth0", options))
+		checkConfig(t, c)
+	})
+}
+
+func FuzzInterfaces(f *testing.F) {
+	f.Add("auto a\niface a inet dhcp inherits b\n gateway 1\\\n2\niface b inet loopback\nsource x y\nsource-directory z\n")
+	f.Add("iface\niface a\ninherits a\niface a inherits\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		stanzas, sources := parseInterfaces(text)
+		if words := len(strings.Fields(text)); len(stanzas)+len(sources) > words {
+			t.Errorf("%d stanzas and %d sources in %d words", len(stanzas), len(sources), words)
+		}
+		names := map[string]bool{}
+		for _, s := range worthAsking(stanzas) {
+			if s.name == "" || names[s.name] {
+				t.Errorf("stanza %q", s.name)
+			}
+			names[s.name] = true
+		}
+	})
+}
