@@ -81,18 +81,20 @@ func (h *Host) wait(limit context.Context, cmd *exec.Cmd) error {
 }
 
 // capped keeps the first maxHookOutput bytes that are written to it.
-type capped struct{ bytes.Buffer }
+type capped struct {
+	kept bytes.Buffer // no embedding: io.Copy would use its ReadFrom, which has no limit
+}
 
 func (c *capped) Write(p []byte) (int, error) {
-	if room := maxHookOutput - c.Len(); room > 0 {
-		c.Buffer.Write(p[:min(room, len(p))])
+	if room := maxHookOutput - c.kept.Len(); room > 0 {
+		c.kept.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
 }
 
 func (c *capped) lines() func(yield func(string) bool) {
 	return func(yield func(string) bool) {
-		s := bufio.NewScanner(&c.Buffer)
+		s := bufio.NewScanner(&c.kept)
 		for s.Scan() {
 			if !yield(s.Text()) {
 				return
