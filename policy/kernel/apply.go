@@ -14,21 +14,24 @@ import (
 // others work on the same rules. Errors name the step, and keep the kernel's
 // own words.
 func (c *Client) Apply(s policy.Step) error {
-	var err error
-	switch {
-	case s.IsRoute && s.Op == policy.Add:
-		err = c.route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, s.Route)
-	case s.IsRoute:
-		err = c.route(unix.RTM_DELROUTE, 0, s.Route)
-	case s.Op == policy.Add:
-		err = c.rule(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.Rule)
-	default:
-		err = c.rule(unix.RTM_DELRULE, 0, s.Rule)
-	}
+	err := c.try(s)
 	if err == nil || s.Op == policy.Add && errors.Is(err, unix.EEXIST) || s.Op == policy.Delete && gone(err) {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", s, err)
+}
+
+// try makes one step, and returns the kernel's own answer.
+func (c *Client) try(s policy.Step) error {
+	switch {
+	case s.IsRoute && s.Op == policy.Add:
+		return c.route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, s.Route)
+	case s.IsRoute:
+		return c.route(unix.RTM_DELROUTE, 0, s.Route)
+	case s.Op == policy.Add:
+		return c.rule(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.Rule)
+	}
+	return c.rule(unix.RTM_DELRULE, 0, s.Rule)
 }
 
 // gone reports whether an error says that what was to be deleted is not there.
@@ -43,7 +46,7 @@ func (c *Client) rule(kind, flags int, r policy.Rule) error {
 
 func (c *Client) route(kind, flags int, r policy.Route) error {
 	index, known := c.links[r.Device]
-	if !known {
+	if !known && r.Device != "" {
 		return fmt.Errorf("interface %q: %w", r.Device, unix.ENODEV)
 	}
 	header, attrs := encodeRoute(r, index)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -13,8 +12,8 @@ import (
 	"wg-multihome/policy"
 )
 
-// encodeRoute returns the header and attributes of a unicast route. index is
-// that of its device.
+// encodeRoute returns the header and attributes of a route. index is that of
+// its device, 0 for none.
 func encodeRoute(r policy.Route, index uint32) (*nl.RtMsg, []*nl.RtAttr) {
 	h := &nl.RtMsg{RtMsg: unix.RtMsg{
 		Family: familyNumber(r.Family), Dst_len: uint8(r.Dst.Bits()), Type: uint8(r.Type), Protocol: r.Protocol,
@@ -29,6 +28,7 @@ func encodeRoute(r policy.Route, index uint32) (*nl.RtMsg, []*nl.RtAttr) {
 		add(unix.RTA_DST, r.Dst.Addr().AsSlice())
 	}
 	switch {
+	case !r.Gateway.IsValid() && r.Type != policy.Unicast:
 	case !r.Gateway.IsValid():
 		// The kernel refuses an IPv4 default without a gateway in any wider
 		// scope (fib_check_nh_nongw); to IPv6 scope means nothing.
@@ -45,7 +45,9 @@ func encodeRoute(r policy.Route, index uint32) (*nl.RtMsg, []*nl.RtAttr) {
 	if r.Metric != 0 {
 		add(unix.RTA_PRIORITY, nl.Uint32Attr(r.Metric))
 	}
-	add(unix.RTA_OIF, nl.Uint32Attr(index))
+	if index != 0 {
+		add(unix.RTA_OIF, nl.Uint32Attr(index))
+	}
 	return h, attrs
 }
 
@@ -60,7 +62,7 @@ func decodeRoute(m []byte, device func(uint32) string) ([]policy.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	attrs, err := nl.ParseRouteAttr(m[headerSize:])
+	attrs, err := attributes(m[headerSize:])
 	if err != nil {
 		return nil, fmt.Errorf("attributes of a route: %w", err)
 	}
@@ -89,14 +91,11 @@ type routeDecoder struct {
 	hops   []policy.Route // of a multipath route: Gateway, Device and OnLink of each
 }
 
-func (d *routeDecoder) read(a syscall.NetlinkRouteAttr) bool {
-	number, isNumber := uint32(0), len(a.Value) == 4
-	if isNumber {
-		number = binary.NativeEndian.Uint32(a.Value)
-	}
-	switch a.Attr.Type {
+func (d *routeDecoder) read(a attribute) bool {
+	number, isNumber := a.number()
+	switch a.kind {
 	case unix.RTA_DST:
-		return prefix(&d.route.Dst, d.route.Family, a.Value, d.dstLen)
+		return prefix(&d.route.Dst, d.route.Family, a.value, d.dstLen)
 	case unix.RTA_TABLE:
 		d.route.Table = number
 		return isNumber
@@ -107,16 +106,16 @@ func (d *routeDecoder) read(a syscall.NetlinkRouteAttr) bool {
 		d.route.Device = d.device(number)
 		return isNumber
 	case unix.RTA_PREFSRC:
-		src, ok := address(d.route.Family, a.Value)
+		src, ok := address(d.route.Family, a.value)
 		d.route.Src = src
 		return ok
 	case unix.RTA_GATEWAY, unix.RTA_VIA:
 		return gateway(&d.route, a)
 	case unix.RTA_MULTIPATH:
-		return d.readHops(a.Value)
+		return d.readHops(a.value)
 	case unix.RTA_CACHEINFO, unix.RTA_PAD:
 	case unix.RTA_PREF: // RFC 4191; 0 is medium, the default
-		return len(a.Value) == 1 && a.Value[0] == 0
+		return len(a.value) == 1 && a.value[0] == 0
 	default:
 		return false
 	}
@@ -124,9 +123,9 @@ func (d *routeDecoder) read(a syscall.NetlinkRouteAttr) bool {
 }
 
 // gateway reads RTA_GATEWAY, or RTA_VIA with its own address family.
-func gateway(r *policy.Route, a syscall.NetlinkRouteAttr) bool {
-	family, value := r.Family, a.Value
-	if a.Attr.Type == unix.RTA_VIA {
+func gateway(r *policy.Route, a attribute) bool {
+	family, value := r.Family, a.value
+	if a.kind == unix.RTA_VIA {
 		if len(value) < 2 {
 			return false
 		}
@@ -154,19 +153,19 @@ func (d *routeDecoder) readHops(b []byte) bool {
 			return false
 		}
 		hop := policy.Route{Family: d.route.Family, Device: d.device(binary.NativeEndian.Uint32(b[4:])), OnLink: b[2]&unix.RTNH_F_ONLINK != 0}
-		attrs, err := nl.ParseRouteAttr(b[sizeofNexthop:length])
+		attrs, err := attributes(b[sizeofNexthop:length])
 		if err != nil {
 			return false
 		}
 		for _, a := range attrs {
-			if a.Attr.Type == unix.RTA_GATEWAY || a.Attr.Type == unix.RTA_VIA {
+			if a.kind == unix.RTA_GATEWAY || a.kind == unix.RTA_VIA {
 				if !gateway(&hop, a) {
 					return false
 				}
 			}
 		}
 		d.hops = append(d.hops, hop)
-		b = b[min(len(b), (length+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
+		b = b[min(len(b), aligned(length)):]
 	}
 	return len(b) == 0
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -100,7 +99,7 @@ func decodeRule(m []byte) (policy.Rule, error) {
 	if err != nil {
 		return policy.Rule{}, err
 	}
-	attrs, err := nl.ParseRouteAttr(m[headerSize:])
+	attrs, err := attributes(m[headerSize:])
 	if err != nil {
 		return policy.Rule{}, fmt.Errorf("attributes of a rule: %w", err)
 	}
@@ -126,20 +125,17 @@ type ruleDecoder struct {
 }
 
 // read takes in one attribute, and reports whether it could.
-func (d *ruleDecoder) read(a syscall.NetlinkRouteAttr) bool {
-	number, isNumber := uint32(0), len(a.Value) == 4
-	if isNumber {
-		number = binary.NativeEndian.Uint32(a.Value)
-	}
-	switch a.Attr.Type {
+func (d *ruleDecoder) read(a attribute) bool {
+	number, isNumber := a.number()
+	switch a.kind {
 	case nl.FRA_SRC:
-		return prefix(&d.rule.From, d.rule.Family, a.Value, d.srcLen)
+		return prefix(&d.rule.From, d.rule.Family, a.value, d.srcLen)
 	case nl.FRA_DST:
-		return prefix(&d.rule.To, d.rule.Family, a.Value, d.dstLen)
+		return prefix(&d.rule.To, d.rule.Family, a.value, d.dstLen)
 	case nl.FRA_IIFNAME:
-		d.rule.Iif = unix.ByteSliceToString(a.Value)
+		d.rule.Iif = unix.ByteSliceToString(a.value)
 	case nl.FRA_OIFNAME:
-		d.rule.Oif = unix.ByteSliceToString(a.Value)
+		d.rule.Oif = unix.ByteSliceToString(a.value)
 	case nl.FRA_PRIORITY:
 		d.rule.Priority = number
 		return isNumber
@@ -161,10 +157,10 @@ func (d *ruleDecoder) read(a syscall.NetlinkRouteAttr) bool {
 		}
 		return isNumber
 	case nl.FRA_PROTOCOL:
-		if len(a.Value) != 1 {
+		if len(a.value) != 1 {
 			return false
 		}
-		d.rule.Protocol = a.Value[0]
+		d.rule.Protocol = a.value[0]
 	case fraPad:
 	default:
 		return false

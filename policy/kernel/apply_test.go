@@ -1,0 +1,119 @@
+package kernel
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+)
+
+// highRoute leads through a table above 2³¹, as those of all addresses of
+// 128/1 are.
+func highRoute() policy.Route {
+	return policy.Route{
+		Family: fwmark.IPv4, Table: 3232246494, Dst: netip.MustParsePrefix("0.0.0.0/0"), Type: policy.Unicast,
+		Gateway: netip.MustParseAddr("192.0.2.1"), Device: "dm0", Src: netip.MustParseAddr("192.0.2.2"), Protocol: policy.Protocol, OnLink: true,
+	}
+}
+
+// TestHighTables matters on machines where an int has 32 bits: with netlink's
+// own codec the route lands in main.
+func TestHighTables(t *testing.T) {
+	c := namespace(t)
+	build(t, c)
+	six := policy.Route{
+		Family: fwmark.IPv6, Table: 0xE0000001, Dst: netip.MustParsePrefix("::/0"), Type: policy.Unicast, Metric: 1024,
+		Gateway: netip.MustParseAddr("fe80::1"), Device: "dm0", Protocol: policy.Protocol,
+	}
+	want := []policy.Route{highRoute(), six}
+	for _, r := range want {
+		must(t, c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: r}))
+		rule := policy.Rule{Family: r.Family, Priority: 3000000000, Action: policy.Lookup, Table: r.Table, Protocol: policy.Protocol}
+		must(t, c.Apply(policy.Step{Op: policy.Add, Rule: rule}))
+	}
+	f, err := c.Facts()
+	must(t, err)
+	var ours []policy.Route
+	for _, r := range f.Routes {
+		if r.Table == policy.TableMain && r.Dst.Bits() == 0 {
+			t.Errorf("in main: %s", r)
+		}
+		if r.Ours() {
+			ours = append(ours, r)
+		}
+	}
+	if len(ours) != 2 || ours[0] != want[0] || ours[1] != want[1] {
+		t.Errorf("routes %v, want %v", ours, want)
+	}
+	rules := 0
+	for _, r := range f.Rules {
+		if r.Ours() && r.Priority == 3000000000 && (r.Table == want[0].Table || r.Table == want[1].Table) {
+			rules++
+		}
+	}
+	if rules != 2 {
+		t.Errorf("rules %v", f.Rules)
+	}
+}
+
+// TestDoneAlready: what stands already, or is gone already, is done.
+func TestDoneAlready(t *testing.T) {
+	c := namespace(t)
+	build(t, c)
+	rule := policy.Rule{Priority: 5, Action: policy.Unreachable, Mark: fwmark.Mark{Value: 1, Mask: fwmark.FullMask}, Protocol: policy.Protocol}
+	for range 2 {
+		must(t, c.Apply(policy.Step{Op: policy.Add, Rule: rule}))
+		must(t, c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: highRoute()}))
+	}
+	for range 2 {
+		must(t, c.Apply(policy.Step{Op: policy.Delete, Rule: rule}))
+		must(t, c.Apply(policy.Step{Op: policy.Delete, IsRoute: true, Route: highRoute()}))
+	}
+}
+
+// TestErrorsNameTheStep, and keep the kernel's own words.
+func TestErrorsNameTheStep(t *testing.T) {
+	c := namespace(t)
+	build(t, c)
+	r := highRoute()
+	r.OnLink = false // main is empty, so nothing leads to the gateway
+	err := c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: r})
+	if err == nil || !strings.HasPrefix(err.Error(), "+ route 4 3232246494 default via 192.0.2.1 dev dm0 src 192.0.2.2: ") || !strings.Contains(err.Error(), "gateway") {
+		t.Errorf("error: %v", err)
+	}
+	r.Device = "absent0"
+	if err := c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: r}); err == nil || !strings.Contains(err.Error(), `"absent0"`) {
+		t.Errorf("error: %v", err)
+	}
+}
+
+// TestManyTables has foreign rules look up more tables than are dumped one by
+// one, one of them with a default.
+func TestManyTables(t *testing.T) {
+	for _, count := range []int{1, manyTables + 5} {
+		c := namespace(t)
+		build(t, c)
+		for i := range count {
+			must(t, c.Apply(policy.Step{Op: policy.Add, Rule: policy.Rule{Priority: uint32(100 + i), Action: policy.Lookup, Table: uint32(1000 + i)}}))
+		}
+		r := highRoute()
+		r.Table, r.Protocol = 1000, 3
+		must(t, c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: r}))
+		r.Table = 5 // nobody looks there
+		must(t, c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: r}))
+		must(t, c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: highRoute()}))
+		f, err := c.Facts()
+		must(t, err)
+		tables := map[uint32]int{}
+		for _, r := range f.Routes {
+			if r.Dst.Bits() == 0 && r.Family == fwmark.IPv4 {
+				tables[r.Table]++
+			}
+		}
+		if len(tables) != 2 || tables[1000] != 1 || tables[3232246494] != 1 {
+			t.Errorf("%d tables: defaults in %v", count, tables)
+		}
+	}
+}
