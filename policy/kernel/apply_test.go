@@ -9,6 +9,8 @@ import (
 	"wg-multihome/policy"
 )
 
+func apply(c *Client, s policy.Step) error { return c.Apply([]policy.Step{s})[0] }
+
 // highRoute leads through a table above 2³¹, as those of all addresses of
 // 128/1 are.
 func highRoute() policy.Route {
@@ -29,9 +31,9 @@ func TestHighTables(t *testing.T) {
 	}
 	want := []policy.Route{highRoute(), six}
 	for _, r := range want {
-		must(t, c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: r}))
+		must(t, apply(c, policy.Step{Op: policy.Add, IsRoute: true, Route: r}))
 		rule := policy.Rule{Family: r.Family, Priority: 3000000000, Action: policy.Lookup, Table: r.Table, Protocol: policy.Protocol}
-		must(t, c.Apply(policy.Step{Op: policy.Add, Rule: rule}))
+		must(t, apply(c, policy.Step{Op: policy.Add, Rule: rule}))
 	}
 	f, err := c.Facts()
 	must(t, err)
@@ -64,12 +66,12 @@ func TestDoneAlready(t *testing.T) {
 	build(t, c)
 	rule := policy.Rule{Priority: 5, Action: policy.Unreachable, Mark: fwmark.Mark{Value: 1, Mask: fwmark.FullMask}, Protocol: policy.Protocol}
 	for range 2 {
-		must(t, c.Apply(policy.Step{Op: policy.Add, Rule: rule}))
-		must(t, c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: highRoute()}))
+		must(t, apply(c, policy.Step{Op: policy.Add, Rule: rule}))
+		must(t, apply(c, policy.Step{Op: policy.Add, IsRoute: true, Route: highRoute()}))
 	}
 	for range 2 {
-		must(t, c.Apply(policy.Step{Op: policy.Delete, Rule: rule}))
-		must(t, c.Apply(policy.Step{Op: policy.Delete, IsRoute: true, Route: highRoute()}))
+		must(t, apply(c, policy.Step{Op: policy.Delete, Rule: rule}))
+		must(t, apply(c, policy.Step{Op: policy.Delete, IsRoute: true, Route: highRoute()}))
 	}
 }
 
@@ -79,12 +81,12 @@ func TestErrorsNameTheStep(t *testing.T) {
 	build(t, c)
 	r := highRoute()
 	r.OnLink = false // main is empty, so nothing leads to the gateway
-	err := c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: r})
+	err := apply(c, policy.Step{Op: policy.Add, IsRoute: true, Route: r})
 	if err == nil || !strings.HasPrefix(err.Error(), "+ route 4 3232246494 default via 192.0.2.1 dev dm0 src 192.0.2.2: ") || !strings.Contains(err.Error(), "gateway") {
 		t.Errorf("error: %v", err)
 	}
 	r.Device = "absent0"
-	if err := c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: r}); err == nil || !strings.Contains(err.Error(), `"absent0"`) {
+	if err := apply(c, policy.Step{Op: policy.Add, IsRoute: true, Route: r}); err == nil || !strings.Contains(err.Error(), `"absent0"`) {
 		t.Errorf("error: %v", err)
 	}
 }
@@ -96,14 +98,14 @@ func TestManyTables(t *testing.T) {
 		c := namespace(t)
 		build(t, c)
 		for i := range count {
-			must(t, c.Apply(policy.Step{Op: policy.Add, Rule: policy.Rule{Priority: uint32(100 + i), Action: policy.Lookup, Table: uint32(1000 + i)}}))
+			must(t, apply(c, policy.Step{Op: policy.Add, Rule: policy.Rule{Priority: uint32(100 + i), Action: policy.Lookup, Table: uint32(1000 + i)}}))
 		}
 		r := highRoute()
 		r.Table, r.Protocol = 1000, 3
-		must(t, c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: r}))
+		must(t, apply(c, policy.Step{Op: policy.Add, IsRoute: true, Route: r}))
 		r.Table = 5 // nobody looks there
-		must(t, c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: r}))
-		must(t, c.Apply(policy.Step{Op: policy.Add, IsRoute: true, Route: highRoute()}))
+		must(t, apply(c, policy.Step{Op: policy.Add, IsRoute: true, Route: r}))
+		must(t, apply(c, policy.Step{Op: policy.Add, IsRoute: true, Route: highRoute()}))
 		f, err := c.Facts()
 		must(t, err)
 		tables := map[uint32]int{}
@@ -114,6 +116,26 @@ func TestManyTables(t *testing.T) {
 		}
 		if len(tables) != 2 || tables[1000] != 1 || tables[3232246494] != 1 {
 			t.Errorf("%d tables: defaults in %v", count, tables)
+		}
+	}
+}
+
+// TestManySteps sends more than one datagram, with failures in the midst of
+// each: every answer belongs to its own step.
+func TestManySteps(t *testing.T) {
+	c := namespace(t)
+	build(t, c)
+	var steps []policy.Step
+	for i := range 3*batchSize + 1 {
+		r := policy.Rule{Priority: uint32(1000 + i), Action: policy.Unreachable, Protocol: policy.Protocol}
+		if i%3 == 1 {
+			r.Action, r.Table = policy.Goto, 5 // backwards: refused
+		}
+		steps = append(steps, policy.Step{Op: policy.Add, Rule: r})
+	}
+	for i, err := range c.Apply(steps) {
+		if refused := i%3 == 1; refused != (err != nil) || refused && !strings.HasPrefix(err.Error(), steps[i].String()+": ") {
+			t.Errorf("%s: %v", steps[i], err)
 		}
 	}
 }

@@ -19,7 +19,7 @@ const answerTime = 10 * time.Second
 type Client struct {
 	handle *netlink.Handle   // links and addresses
 	dumps  sockets           // reads rules and routes
-	steps  sockets           // changes them, one socket for all steps
+	steps  *batch            // changes them
 	links  map[string]uint32 // index by name, as read last
 }
 
@@ -45,16 +45,12 @@ func (c *Client) open() error {
 	if c.dumps, err = newSocket(); err != nil {
 		return err
 	}
-	if c.steps, err = newSocket(); err != nil {
-		return err
-	}
-	// Neither is worth failing for. The first has the kernel filter dumps,
-	// which are filtered here as well. The second gives errors their text; on
-	// dumps nl panics over it (it looks for the request in NLMSG_DONE, where
-	// none is), so those have a socket of their own.
+	// The kernel filters dumps then. They are filtered here as well, so it is
+	// not worth failing for. Extended acks are not for this socket: nl looks
+	// for the request in NLMSG_DONE, where none is, and panics.
 	_ = unix.SetsockoptInt(c.dumps[unix.NETLINK_ROUTE].Socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
-	_ = c.steps[unix.NETLINK_ROUTE].Socket.SetExtAck(true)
-	return nil
+	c.steps, err = openBatch()
+	return err
 }
 
 func newSocket() (sockets, error) {
@@ -73,17 +69,18 @@ func newSocket() (sockets, error) {
 // Close closes the sockets.
 func (c *Client) Close() {
 	c.handle.Close()
-	for _, of := range []sockets{c.dumps, c.steps} {
-		for _, s := range of {
-			s.Close()
-		}
+	for _, s := range c.dumps {
+		s.Close()
+	}
+	if c.steps != nil {
+		c.steps.close()
 	}
 }
 
-// request begins a message; header is the fixed part behind nlmsghdr.
-func request(over sockets, kind, flags int, header nl.NetlinkRequestData) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(kind, flags)
-	req.Sockets = over
+// question begins a dump; header is the fixed part behind nlmsghdr.
+func (c *Client) question(kind int, header nl.NetlinkRequestData) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(kind, unix.NLM_F_DUMP)
+	req.Sockets = c.dumps
 	req.AddData(header)
 	return req
 }

@@ -13,9 +13,9 @@ import (
 	"wg-multihome/policy"
 )
 
-// message is what encoding sends, behind nlmsghdr: the form in which the
-// kernel answers as well.
-func message(header *nl.RtMsg, attrs []*nl.RtAttr) []byte {
+// encoded is what encoding sends, behind nlmsghdr: the form in which the kernel
+// answers as well.
+func encoded(header *nl.RtMsg, attrs []*nl.RtAttr) []byte {
 	m := header.Serialize()
 	for _, a := range attrs {
 		m = append(m, a.Serialize()...)
@@ -61,7 +61,7 @@ func TestRulesComeBack(t *testing.T) {
 				*s = names.Draw(t, "device")
 			}
 		}
-		got, err := decodeRule(message(encodeRule(r)))
+		got, err := decodeRule(encoded(encodeRule(r)))
 		if err != nil || got != r {
 			t.Fatalf("%+v, %v\nwant %+v", got, err, r)
 		}
@@ -85,7 +85,7 @@ func TestRoutesComeBack(t *testing.T) {
 			r.Src = drawPrefix(t, f, "source").Addr()
 		}
 		index := rapid.Uint32Min(1).Draw(t, "index")
-		got, err := decodeRoute(message(encodeRoute(r, index)), func(i uint32) string {
+		got, err := decodeRoute(encoded(encodeRoute(r, index)), func(i uint32) string {
 			if i == index {
 				return "up1"
 			}
@@ -117,26 +117,26 @@ func TestStrangeRulesAreOpaque(t *testing.T) {
 		},
 		"a length without its address": func(h *nl.RtMsg, a []*nl.RtAttr) (*nl.RtMsg, []*nl.RtAttr) { h.Src_len = 24; return h, a },
 	} {
-		r, err := decodeRule(message(change(encodeRule(plain))))
+		r, err := decodeRule(encoded(change(encodeRule(plain))))
 		if err != nil || !r.Opaque || r.Ours() {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}
-	if r, err := decodeRule(message(encodeRule(plain))); err != nil || r != plain {
+	if r, err := decodeRule(encoded(encodeRule(plain))); err != nil || r != plain {
 		t.Errorf("a plain one: %+v, %v", r, err)
 	}
 }
 
 func TestMarkWithoutMaskHasTheFullOne(t *testing.T) {
 	h := &nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET, Type: 7}}
-	r, err := decodeRule(message(h, []*nl.RtAttr{nl.NewRtAttr(nl.FRA_FWMARK, nl.Uint32Attr(5))}))
+	r, err := decodeRule(encoded(h, []*nl.RtAttr{nl.NewRtAttr(nl.FRA_FWMARK, nl.Uint32Attr(5))}))
 	if err != nil || r.Mark != (fwmark.Mark{Value: 5, Mask: fwmark.FullMask}) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
 
 func FuzzRule(f *testing.F) {
-	f.Add(message(encodeRule(policy.Rule{Priority: 5, Action: policy.Lookup, Table: 1 << 31, Mark: fwmark.Mark{Value: 1, Mask: 3}, Iif: "lo"})))
+	f.Add(encoded(encodeRule(policy.Rule{Priority: 5, Action: policy.Lookup, Table: 1 << 31, Mark: fwmark.Mark{Value: 1, Mask: 3}, Iif: "lo"})))
 	f.Fuzz(func(t *testing.T, m []byte) {
 		r, err := decodeRule(m)
 		if err != nil {
@@ -146,14 +146,14 @@ func FuzzRule(f *testing.F) {
 			t.Errorf("%+v", r)
 		}
 		// What is not opaque is all that was there.
-		if again, err := decodeRule(message(encodeRule(r))); !r.Opaque && r.Mark.Mask != 0 && (err != nil || again != r) {
+		if again, err := decodeRule(encoded(encodeRule(r))); !r.Opaque && r.Mark.Mask != 0 && (err != nil || again != r) {
 			t.Errorf("%+v, %v\nwas %+v", again, err, r)
 		}
 	})
 }
 
 func FuzzRoute(f *testing.F) {
-	f.Add(message(encodeRoute(policy.Route{Table: 1 << 31, Type: policy.Unicast, Gateway: netip.MustParseAddr("1.2.3.4")}, 7)))
+	f.Add(encoded(encodeRoute(policy.Route{Table: 1 << 31, Type: policy.Unicast, Gateway: netip.MustParseAddr("1.2.3.4")}, 7)))
 	f.Fuzz(func(t *testing.T, m []byte) {
 		routes, err := decodeRoute(m, func(uint32) string { return "x" })
 		if err != nil {
@@ -166,6 +166,19 @@ func FuzzRoute(f *testing.F) {
 			if !r.Dst.IsValid() || r.Dst != r.Dst.Masked() || r.Ours() && r.Hop != 0 {
 				t.Errorf("%+v", r)
 			}
+		}
+	})
+}
+
+func FuzzAnswers(f *testing.F) {
+	header := make([]byte, 36)
+	header[0], header[4], header[8], header[16] = 36, 2, 1, 0xff
+	f.Add(header)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		errs := make([]error, 3)
+		last, err := answers(b, errs)
+		if last && err != nil || len(b) < 36 && (last || errs[0] != nil) {
+			t.Errorf("%t, %v, %v", last, err, errs)
 		}
 	})
 }

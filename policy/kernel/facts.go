@@ -142,7 +142,7 @@ func (c *Client) readRules(family fwmark.Family) ([]policy.Rule, error) {
 func (c *Client) dumpRules(family fwmark.Family) ([]policy.Rule, error) {
 	var rules []policy.Rule
 	var bad error
-	req := request(c.dumps, unix.RTM_GETRULE, unix.NLM_F_DUMP, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyNumber(family)}})
+	req := c.question(unix.RTM_GETRULE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyNumber(family)}})
 	err := dump(req, unix.RTM_NEWRULE, func() { rules, bad = nil, nil }, func(m []byte) {
 		r, err := decodeRule(m)
 		if err != nil {
@@ -186,7 +186,7 @@ func (c *Client) readRoutes(f *policy.Facts, family fwmark.Family, device func(u
 // dumpRoutes appends the wanted routes of a table, 0 for all of them, and of a
 // protocol, likewise. The kernel filters where it can.
 func (c *Client) dumpRoutes(f *policy.Facts, family fwmark.Family, table uint32, protocol uint8, device func(uint32) string, wanted func(policy.Route) bool) error {
-	req := request(c.dumps, unix.RTM_GETROUTE, unix.NLM_F_DUMP, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyNumber(family), Protocol: protocol}})
+	req := c.question(unix.RTM_GETROUTE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyNumber(family), Protocol: protocol}})
 	if table != 0 {
 		req.AddData(nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(table)))
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
@@ -72,11 +73,13 @@ func build(t *testing.T, c *Client) {
 // run makes an operation, and returns the kernel's own answer.
 func run(c *Client, o sim.Op) syscall.Errno {
 	var err error
-	switch {
-	case o.Append:
-		err = c.route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, o.Route)
-	default:
-		err = c.try(o.Step)
+	if o.Append {
+		var req *nl.NetlinkRequest
+		if req, err = c.route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, o.Route); err == nil {
+			err = c.steps.execute([]*nl.NetlinkRequest{req})[0]
+		}
+	} else {
+		err = c.try([]policy.Step{o.Step})[0]
 	}
 	var errno syscall.Errno
 	if err != nil && !errors.As(err, &errno) {

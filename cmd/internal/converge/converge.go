@@ -58,7 +58,7 @@ func (h *Host) converge(ctx context.Context) Report {
 		if err != nil {
 			return Report{Errs: []error{err}}
 		}
-		if len(now.Plan()) == 0 {
+		if now.Settled() {
 			return Report{Problems: now.Problems, Errs: now.Errs}
 		}
 		failed = failures{}
@@ -117,16 +117,12 @@ func (h *Host) apply(steps []policy.Step, failed *failures) {
 		say("%d steps", len(steps))
 		say = h.Log.Debugf
 	}
-	for _, s := range steps {
-		text := s.String()
-		if err := h.kernel.Apply(s); err != nil {
-			(*failed)[text] = err
-			if errors.Is(err, fs.ErrPermission) {
-				return
-			}
-			continue
+	for i, err := range h.kernel.Apply(steps) {
+		if err != nil {
+			(*failed)[steps[i].String()] = err
+		} else {
+			say("%s", steps[i])
 		}
-		say("%s", text)
 	}
 }
 

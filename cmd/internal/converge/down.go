@@ -50,7 +50,7 @@ func (h *Host) bare(ctx context.Context) (View, bool, error) {
 			v.ended = append(v.ended, in.Mark)
 		}
 	}
-	return v, len(v.Plan()) == 0, nil
+	return v, v.Settled(), nil
 }
 
 func appendErr(errs []error, err error) []error {

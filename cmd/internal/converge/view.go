@@ -127,15 +127,25 @@ func (v View) Plan() []string {
 	for _, s := range plan.Open {
 		lines = append(lines, s.String())
 	}
-	changes := wg.Want(v.Devices, v.Pins)
-	changes = append(changes, wg.Release(afterChanges(v.Devices, changes), v.going(), policy.NotMarks(v.Facts))...)
-	for _, c := range changes {
+	for _, c := range v.changes() {
 		lines = append(lines, c.String())
 	}
 	for _, s := range plan.Close {
 		lines = append(lines, s.String())
 	}
 	return lines
+}
+
+// Settled reports whether Plan has no steps.
+func (v View) Settled() bool {
+	return len(policy.Open(v.Wanted.Have, v.Wanted.State)) == 0 && len(policy.Close(v.Wanted.Have, v.Wanted.State, nil)) == 0 &&
+		len(v.changes()) == 0
+}
+
+// changes returns what there is to do at devices.
+func (v View) changes() []wg.Change {
+	changes := wg.Want(v.Devices, v.Pins)
+	return append(changes, wg.Release(afterChanges(v.Devices, changes), v.going(), policy.NotMarks(v.Facts))...)
 }
 
 // going returns the marks whose guards stand and that are pinned no longer.
