@@ -21,11 +21,15 @@ const rounds = 5
 // kernel itself ask for, and then tells the hooks what is new. It waits up to
 // wait for another run. What cannot be done leaves the rest to be done.
 func (h *Host) Run(ctx context.Context, wait time.Duration) Report {
-	report := h.Locked(ctx, wait, h.converge)
+	var last View
+	report := h.Locked(ctx, wait, func(ctx context.Context) (report Report) {
+		last, report = h.converge(ctx)
+		return report
+	})
 	if err := errors.Join(report.Errs...); errors.Is(err, state.ErrBusy) || errors.Is(err, ErrPrivilege) {
 		return report
 	}
-	report.Errs = append(report.Errs, h.tell(ctx)...)
+	report.Errs = append(report.Errs, h.tell(ctx, last)...)
 	return report
 }
 
@@ -50,21 +54,23 @@ func (h *Host) Locked(ctx context.Context, wait time.Duration, work func(context
 }
 
 // converge is the pipeline but for its last word: gather, want, open, mark,
-// close, and read again until nothing is left to do.
-func (h *Host) converge(ctx context.Context) Report {
+// close, and read again until nothing is left to do. It returns what was read
+// last.
+func (h *Host) converge(ctx context.Context) (View, Report) {
 	var failed failures
 	for range rounds {
 		now, err := h.Look(ctx)
 		if err != nil {
-			return Report{Errs: []error{err}}
+			return View{}, Report{Errs: []error{err}}
 		}
-		if now.Settled() {
-			return Report{Problems: now.Problems, Errs: now.Errs}
+		open := policy.Open(now.Wanted.Have, now.Wanted.State)
+		if len(open) == 0 && now.settled() {
+			return now, Report{Problems: now.Problems, Errs: now.Errs}
 		}
 		failed = failures{}
-		h.open(now, &failed)
+		h.apply(open, &failed)
 		if now, err = h.Look(ctx); err != nil {
-			return Report{Errs: []error{err}}
+			return View{}, Report{Errs: []error{err}}
 		}
 		h.mark(ctx, now, &failed)
 		held := h.release(ctx, now, &failed)
@@ -76,10 +82,10 @@ func (h *Host) converge(ctx context.Context) Report {
 // leftOver reports what still differs after the last round: each step with the
 // error that it met, where it met one. A step that failed and is not wanted
 // any more is no failure.
-func (h *Host) leftOver(ctx context.Context, failed failures) Report {
+func (h *Host) leftOver(ctx context.Context, failed failures) (View, Report) {
 	now, err := h.Look(ctx)
 	if err != nil {
-		return Report{Errs: []error{err}}
+		return View{}, Report{Errs: []error{err}}
 	}
 	report := Report{Problems: now.Problems, Errs: now.Errs}
 	for _, step := range now.Plan() {
@@ -87,22 +93,18 @@ func (h *Host) leftOver(ctx context.Context, failed failures) Report {
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			report.Errs = append(report.Errs, fmt.Errorf("%w (%w)", err, ErrPrivilege))
-			return report
+			return now, report
 		case met:
 			report.Errs = append(report.Errs, err)
 		default:
 			report.Errs = append(report.Errs, fmt.Errorf("still to be done after %d rounds: %s", rounds, step))
 		}
 	}
-	return report
+	return now, report
 }
 
 // failures are the errors of steps, by the step's text.
 type failures map[string]error
-
-func (h *Host) open(v View, failed *failures) {
-	h.apply(policy.Open(v.Wanted.Have, v.Wanted.State), failed)
-}
 
 func (h *Host) close(v View, held []fwmark.Mark, failed *failures) {
 	h.apply(policy.Close(v.Wanted.Have, v.Wanted.State, held), failed)
@@ -112,16 +114,16 @@ func (h *Host) close(v View, held []fwmark.Mark, failed *failures) {
 const quiet = 64
 
 func (h *Host) apply(steps []policy.Step, failed *failures) {
-	say := h.Log.Infof
+	each := h.Log.Infof
 	if len(steps) > quiet {
-		say("%d steps", len(steps))
-		say = h.Log.Debugf
+		h.Log.Infof("%d steps", len(steps))
+		each = h.Log.Debugf
 	}
 	for i, err := range h.kernel.Apply(steps) {
 		if err != nil {
 			(*failed)[steps[i].String()] = err
 		} else {
-			say("%s", steps[i])
+			each("%s", &steps[i])
 		}
 	}
 }

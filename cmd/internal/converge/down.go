@@ -50,7 +50,7 @@ func (h *Host) bare(ctx context.Context) (View, bool, error) {
 			v.ended = append(v.ended, in.Mark)
 		}
 	}
-	return v, v.Settled(), nil
+	return v, v.settled(), nil
 }
 
 func appendErr(errs []error, err error) []error {

@@ -23,11 +23,15 @@ const tellRounds = 3
 
 // tell runs the hooks for whatever is new, one run of ours at a time, and
 // writes down what was told only after it was: a run that is killed loses no
-// event.
-func (h *Host) tell(ctx context.Context) []error {
+// event. last is what was read after the last step; where it has no news there
+// is no need to gather once more. What is told is gathered afresh.
+func (h *Host) tell(ctx context.Context, last View) []error {
 	errs := failedTellings{}
-	for range tellRounds {
-		pending, readErrs := h.pending(ctx)
+	for round := range tellRounds {
+		pending, readErrs := h.newsIn(last)
+		if round > 0 {
+			pending, readErrs = h.pending(ctx)
+		}
 		if len(pending) == 0 {
 			return append(readErrs, errs.list()...)
 		}
@@ -58,6 +62,10 @@ func (h *Host) pending(ctx context.Context) ([]News, []error) {
 	if err != nil {
 		return nil, []error{fmt.Errorf("look for news: %w", err)}
 	}
+	return h.newsIn(v)
+}
+
+func (h *Host) newsIn(v View) ([]News, []error) {
 	var errs []error
 	news := v.news(func(uplink string) state.Told {
 		told, err := h.State.ReadTold(uplink)

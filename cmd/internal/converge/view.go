@@ -136,10 +136,10 @@ func (v View) Plan() []string {
 	return lines
 }
 
-// Settled reports whether Plan has no steps.
-func (v View) Settled() bool {
-	return len(policy.Open(v.Wanted.Have, v.Wanted.State)) == 0 && len(policy.Close(v.Wanted.Have, v.Wanted.State, nil)) == 0 &&
-		len(v.changes()) == 0
+// settled reports whether nothing is to be taken away, nor to be done at
+// devices.
+func (v View) settled() bool {
+	return len(policy.Close(v.Wanted.Have, v.Wanted.State, nil)) == 0 && len(v.changes()) == 0
 }
 
 // changes returns what there is to do at devices.
