@@ -58,7 +58,8 @@ func Diff(have, want State) Plan {
 
 // Open returns the steps that add, in this order:
 //
-//  1. every missing unreachable;
+//  1. every missing unreachable, and those that hold marks in the meantime
+//     (see bridge);
 //  2. deletions of what lets too much through: a mark's look-up of a table that
 //     is not its any more (adding first leaks), a suppress rule that is too
 //     short now;
@@ -86,74 +87,6 @@ func Open(have, want State) []Step {
 	return steps
 }
 
-// bridge guards marks that are new while old pairs stand in front of their
-// unreachable (B moved further back in the same run): until the pairs are
-// gone, an unreachable at the first pair's preference less one holds them. It
-// is obsolete from the start, and goes with the blocks.
-func bridge(have, want State) []Step {
-	var steps []Step
-	for _, family := range fwmark.Families {
-		front, any := firstPair(have.Rules, family)
-		if !any || front == 0 {
-			continue
-		}
-		guarded := map[fwmark.Mark]bool{}
-		for _, r := range have.Rules {
-			if r.Family == family && r.marked() && r.isUnreachable() && r.Priority <= front {
-				guarded[r.Mark] = true
-			}
-		}
-		for _, r := range want.Rules {
-			if r.Family == family && r.isUnreachable() && r.Priority >= front && !guarded[r.Mark] {
-				steps = append(steps, Step{Op: Add, Rule: unreachableRule(family, front-1, r.Mark)})
-			}
-		}
-	}
-	return steps
-}
-
-func firstPair(rules []Rule, family fwmark.Family) (uint32, bool) {
-	var first uint32
-	any := false
-	for _, r := range rules {
-		if r.Family == family && r.sourced() && (!any || r.Priority < first) {
-			first, any = r.Priority, true
-		}
-	}
-	return first, any
-}
-
-func tooWide(have, want State) []Step {
-	type lookup struct {
-		family fwmark.Family
-		mark   fwmark.Mark
-	}
-	table := map[lookup]uint32{}
-	marked := map[lookup]bool{}
-	length := map[fwmark.Family]uint32{}
-	for _, r := range want.Rules {
-		switch {
-		case r.marked() && r.isLookup():
-			table[lookup{r.Family, r.Mark}] = r.Table
-		case r.marked() && r.isUnreachable():
-			marked[lookup{r.Family, r.Mark}] = true
-		}
-		if r.isSuppress() {
-			length[r.Family] = max(length[r.Family], r.Suppress)
-		}
-	}
-	var steps []Step
-	for _, r := range have.Rules {
-		k := lookup{r.Family, r.Mark}
-		switch {
-		case r.marked() && r.isLookup() && marked[k] && r.Table != table[k],
-			r.isSuppress() && r.Suppress < length[r.Family]:
-			steps = append(steps, Step{Op: Delete, Rule: r})
-		}
-	}
-	return steps
-}
-
 func missingRoutes(have, want State) []Step {
 	stands := routesByTable(have.Routes)
 	var steps []Step
@@ -175,26 +108,30 @@ func missingRoutes(have, want State) []Step {
 //     unreachable;
 //  8. routes.
 //
-// In 5 and 6, what has a successor in want that does not stand yet stays.
+// In 5 and 6, what has a successor in want that does not stand yet stays; and so
+// does a block while such a pair stands in front of the new unreachable.
 func Close(have, want State, held []fwmark.Mark) []Step {
-	c := closer{want: ruleSet(want.Rules), have: ruleSet(have.Rules), marks: map[fwmark.Mark]bool{}, successors: map[Rule]Rule{}}
+	c := closer{want: ruleSet(want.Rules), have: ruleSet(have.Rules), successors: map[Rule]Rule{}}
+	pinned, kept := map[fwmark.Mark]bool{}, map[fwmark.Mark]bool{}
 	for _, r := range want.Rules {
 		c.successors[place(r)] = r
 		if r.marked() {
-			c.marks[r.Mark] = true
+			pinned[r.Mark] = true
 		}
 	}
 	for _, m := range held {
-		c.marks[m] = true
+		kept[m] = true
 	}
-	stay := func(r Rule) bool { return r.marked() && c.marks[r.Mark] }
-	goes := func(r Rule) bool { return r.marked() && !c.marks[r.Mark] }
+	stay := func(r Rule) bool { return r.marked() && pinned[r.Mark] }
+	goes := func(r Rule) bool { return r.marked() && !pinned[r.Mark] && !kept[r.Mark] }
 	pair := func(r Rule) bool { return !r.marked() }
 	is := func(of func(Rule) bool, role func(Rule) bool) func(Rule) bool {
 		return func(r Rule) bool { return of(r) && role(r) }
 	}
+	c.remove(have.Rules, is(pair, Rule.isLookup))
+	c.remove(have.Rules, is(pair, func(r Rule) bool { return !r.isLookup() }))
+	stay = is(stay, c.unneeded(have, want))
 	for _, of := range []func(Rule) bool{
-		is(pair, Rule.isLookup), is(pair, func(r Rule) bool { return !r.isLookup() }),
 		is(stay, Rule.isUnreachable), is(stay, Rule.isLookup), is(stay, other),
 		is(goes, Rule.isLookup), is(goes, other), is(goes, Rule.isUnreachable),
 	} {
@@ -207,7 +144,6 @@ func other(r Rule) bool { return !r.isLookup() && !r.isUnreachable() }
 
 type closer struct {
 	want, have map[Rule]bool
-	marks      map[fwmark.Mark]bool
 	successors map[Rule]Rule
 	steps      []Step
 }
@@ -225,6 +161,31 @@ func (c *closer) remove(rules []Rule, of func(Rule) bool) {
 			continue
 		}
 		c.steps = append(c.steps, Step{Op: Delete, Rule: r})
+	}
+}
+
+// unneeded returns whether a rule of an obsolete block may go: not while a pair
+// that is left stands in front of the unreachable that is to follow.
+func (c *closer) unneeded(have, want State) func(Rule) bool {
+	going := map[Rule]bool{}
+	for _, s := range c.steps {
+		going[s.Rule] = true
+	}
+	left := map[fwmark.Family]uint32{} // the first such pair
+	for _, r := range have.Rules {
+		if at, any := left[r.Family]; r.sourced() && !c.want[r] && !going[r] && (!any || r.Priority < at) {
+			left[r.Family] = r.Priority
+		}
+	}
+	next := map[markKey]uint32{}
+	for _, r := range want.Rules {
+		if r.marked() && r.isUnreachable() {
+			next[markKey{r.Family, r.Mark}] = r.Priority
+		}
+	}
+	return func(r Rule) bool {
+		at, any := left[r.Family]
+		return !any || at > next[markKey{r.Family, r.Mark}]
 	}
 }
 
@@ -272,40 +233,4 @@ func routesByTable(routes []Route) map[tableKey][]Route {
 		m[k] = append(m[k], r)
 	}
 	return m
-}
-
-// After returns the state that have becomes when all steps are done.
-func After(have State, steps []Step) State {
-	gone := map[Step]bool{}
-	out := State{}
-	replaced := map[tableKey][]Route{}
-	for _, s := range steps {
-		switch {
-		case s.Op == Delete:
-			gone[s] = true
-		case s.IsRoute:
-			k := tableKey{s.Route.Family, s.Route.Table}
-			replaced[k] = append(replaced[k], s.Route)
-		}
-	}
-	for _, r := range have.Rules {
-		if !gone[Step{Op: Delete, Rule: r}] {
-			out.Rules = append(out.Rules, r)
-		}
-	}
-	for _, r := range have.Routes {
-		if !gone[Step{Op: Delete, IsRoute: true, Route: r}] && !slices.ContainsFunc(replaced[tableKey{r.Family, r.Table}], r.replacedBy) {
-			out.Routes = append(out.Routes, r)
-		}
-	}
-	for _, s := range steps {
-		switch {
-		case s.Op != Add:
-		case s.IsRoute:
-			out.Routes = append(out.Routes, s.Route)
-		default:
-			out.Rules = append(out.Rules, s.Rule)
-		}
-	}
-	return out
 }

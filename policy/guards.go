@@ -55,3 +55,7 @@ func Routed(f Facts, m fwmark.Mark) (stands [2]bool) {
 	}
 	return stands
 }
+
+// Pair reports whether the step is about a rule of a pair, one that selects by
+// source.
+func (s Step) Pair() bool { return !s.IsRoute && s.Rule.sourced() }

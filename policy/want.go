@@ -56,6 +56,7 @@ type wanter struct {
 }
 
 func (w *wanter) family(family fwmark.Family, priority uint32) {
+	w.routes(family)
 	c := capture{tables: w.tables, taken: w.taken}
 	for _, p := range w.pins {
 		c.marks = append(c.marks, p.Mark)
@@ -85,7 +86,6 @@ func (w *wanter) family(family fwmark.Family, priority uint32) {
 	}
 	w.blocks(family, base, length)
 	w.pairs(base, length, c.addrs)
-	w.routes(family)
 }
 
 // standingBase returns where our rules start now.
@@ -141,6 +141,12 @@ func (w *wanter) routes(family fwmark.Family) {
 					Family: family, Table: TableOf(a), Dst: netip.PrefixFrom(family.Unspecified(), 0), Type: Unicast,
 					Gateway: gw, Device: u.Name, Src: a, Metric: metric(family), Protocol: Protocol, OnLink: onlink,
 				})
+				// A foreign rule that looks up this table captures as soon as
+				// it has its route, and must not be in front of us then.
+				k := tableKey{family, TableOf(a)}
+				t := w.tables[k]
+				t.def = true
+				w.tables[k] = t
 			}
 		}
 	}

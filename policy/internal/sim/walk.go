@@ -61,18 +61,16 @@ func target(rules []policy.Rule, i int, priority uint32) int {
 }
 
 // selects is fib_rule_match, for what has no incoming interface but lo and is
-// bound to no device.
+// bound to no device. What the rule selects by beside what is known is taken as
+// matching, under `not` as not matching.
 func selects(r policy.Rule, p Packet) bool {
-	if r.Opaque {
-		return true
-	}
 	src := p.Src
 	if !src.IsValid() {
 		src = fwmark.FamilyOf(p.Dst).Unspecified()
 	}
 	match := (r.Iif == "" || r.Iif == "lo") && r.Oif == "" && (p.Mark^r.Mark.Value)&r.Mark.Mask == 0 &&
 		(!r.From.IsValid() || r.From.Contains(src)) && (!r.To.IsValid() || r.To.Contains(p.Dst))
-	return match != r.Invert
+	return match != r.Invert || r.Opaque && r.Invert
 }
 
 // lookup returns the route of a table with the longest prefix, and of those
