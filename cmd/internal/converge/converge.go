@@ -106,14 +106,26 @@ func (h *Host) leftOver(ctx context.Context, failed failures) (View, Report) {
 // failures are the errors of steps, by the step's text.
 type failures map[string]error
 
+// close takes away what is obsolete: pairs first, and the rest only when those
+// are gone. One that is left may stand in front of a mark's new unreachable,
+// and then the old one still holds.
 func (h *Host) close(v View, held []fwmark.Mark, failed *failures) {
-	h.apply(policy.Close(v.Wanted.Have, v.Wanted.State, held), failed)
+	steps := policy.Close(v.Wanted.Have, v.Wanted.State, held)
+	pairs := 0
+	for pairs < len(steps) && steps[pairs].Pair() {
+		pairs++
+	}
+	if h.apply(steps[:pairs], failed) {
+		h.apply(steps[pairs:], failed)
+	}
 }
 
 // quiet is from how many steps on a run does not name each without -v.
 const quiet = 64
 
-func (h *Host) apply(steps []policy.Step, failed *failures) {
+// apply makes steps, and reports whether all of them succeeded.
+func (h *Host) apply(steps []policy.Step, failed *failures) (all bool) {
+	all = true
 	each := h.Log.Infof
 	if len(steps) > quiet {
 		h.Log.Infof("%d steps", len(steps))
@@ -122,10 +134,12 @@ func (h *Host) apply(steps []policy.Step, failed *failures) {
 	for i, err := range h.kernel.Apply(steps) {
 		if err != nil {
 			(*failed)[steps[i].String()] = err
+			all = false
 		} else {
 			each("%s", &steps[i])
 		}
 	}
+	return all
 }
 
 // mark puts marks on the listed devices, where the guards stand in the kernel.

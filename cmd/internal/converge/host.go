@@ -24,7 +24,7 @@ type Host struct {
 	Log   *logging.Logger
 
 	config config.Config // read once: what a run began with it ends with
-	kernel *kernel.Client
+	kernel rtnetlink
 	wg     *wg.Client // nil until a device is asked for
 
 	// said is what a DHCP client has said in this run: a record that cannot
@@ -33,6 +33,13 @@ type Host struct {
 
 	// taken are the original script's rules that this run has recognised.
 	taken []policy.Rule
+}
+
+// rtnetlink is what a run asks of the kernel: *kernel.Client.
+type rtnetlink interface {
+	Facts() (policy.Facts, error)
+	Apply([]policy.Step) []error // one for each step
+	Close()
 }
 
 // NewHost reads the configuration and opens the kernel's sockets. The error

@@ -59,6 +59,11 @@ func (h *Host) gather() (View, error) {
 	}
 	slices.SortFunc(v.Facts.Leases, func(a, b policy.Lease) int { return strings.Compare(a.Device, b.Device) })
 	v.Facts.Taken = h.taken
+	for _, family := range fwmark.Families {
+		if !v.Facts.Families[family] {
+			h.Log.Debugf("this kernel has no policy rules for IPv%s", family)
+		}
+	}
 	return v, nil
 }
 

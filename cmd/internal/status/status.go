@@ -8,6 +8,7 @@ import (
 	"wg-multihome/cmd/internal/converge"
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
+	"wg-multihome/wg"
 )
 
 // Status is everything that `status` says. Field names are part of the
@@ -83,6 +84,9 @@ func Of(v converge.View) Status {
 		if !v.Facts.Families[f] {
 			s.Lacks = append(s.Lacks, "policy rules for IPv"+f.String())
 		}
+	}
+	if slices.ContainsFunc(s.Tunnels, func(t Tunnel) bool { return t.Wanted != "" && !t.Present }) && !wg.InKernel() {
+		s.Lacks = append(s.Lacks, "WireGuard (userspace devices get their marks all the same)")
 	}
 	for _, p := range v.Problems {
 		s.Problems = append(s.Problems, p.Error())

@@ -1,0 +1,212 @@
+package converge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/state"
+	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/config"
+	"wg-multihome/policy"
+	"wg-multihome/policy/kernel"
+)
+
+// failing is a kernel that refuses one step, however often it is tried.
+type failing struct {
+	rtnetlink
+	refuse string // the step's text
+	seen   []string
+}
+
+var errRefused = errors.New("refused by the test")
+
+func (f *failing) Apply(steps []policy.Step) []error {
+	errs := make([]error, len(steps))
+	for i, s := range steps {
+		f.seen = append(f.seen, s.String())
+		if s.String() == f.refuse {
+			errs[i] = fmt.Errorf("%s: %w", s, errRefused)
+		} else {
+			errs[i] = f.rtnetlink.Apply(steps[i : i+1])[0]
+		}
+	}
+	return errs
+}
+
+// testbed is a network namespace with two uplinks.
+type testbed struct {
+	t    *testing.T
+	host *Host
+	k    rtnetlink
+	nl   *netlink.Handle
+	dir  state.Dir
+}
+
+const testMark = 0x2005
+
+func newTestbed(t *testing.T) *testbed {
+	t.Helper()
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatalf("make a network namespace (as root): %v", err)
+	}
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	must(t, err)
+	t.Cleanup(nl.Close)
+	k, err := kernel.Open()
+	must(t, err)
+	t.Cleanup(k.Close)
+	b := &testbed{t: t, k: k, nl: nl, dir: state.Dir(t.TempDir())}
+	for _, name := range []string{"up1", "up2"} {
+		must(t, nl.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "peer-" + name}))
+		for _, end := range []string{name, "peer-" + name} {
+			must(t, nl.LinkSetUp(b.link(end)))
+		}
+	}
+	b.address("up1", "192.0.2.10/24", true)
+	b.address("up2", "198.51.100.10/24", true)
+	must(t, nl.RouteAdd(&netlink.Route{Dst: everywhere, Gw: net.ParseIP("192.0.2.1"), LinkIndex: b.link("up1").Attrs().Index}))
+	return b
+}
+
+var everywhere = &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *testbed) link(name string) netlink.Link {
+	b.t.Helper()
+	l, err := b.nl.LinkByName(name)
+	must(b.t, err)
+	return l
+}
+
+func (b *testbed) address(device, prefix string, add bool) {
+	b.t.Helper()
+	addr, err := netlink.ParseAddr(prefix)
+	must(b.t, err)
+	if add {
+		must(b.t, b.nl.AddrAdd(b.link(device), addr))
+	} else {
+		must(b.t, b.nl.AddrDel(b.link(device), addr))
+	}
+}
+
+// run is a run of its own, over a kernel that may refuse a step.
+func (b *testbed) run(priority uint32, refuse string) (Report, []string) {
+	b.t.Helper()
+	f := &failing{rtnetlink: b.k, refuse: refuse}
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	must(b.t, err)
+	defer null.Close()
+	h := &Host{State: b.dir, Log: logging.New(null, false), kernel: f, said: map[string]*state.Record{}, config: config.Config{
+		Priority: priority, HookTimeout: time.Second,
+		Intents: []fwmark.Intent{{
+			Uplink: "up2", Mark: fwmark.Mark{Value: testMark, Mask: fwmark.FullMask},
+			Gateways: [2]netip.Addr{netip.MustParseAddr("198.51.100.1")},
+		}},
+	}}
+	_, report := h.converge(context.Background())
+	return report, f.seen
+}
+
+// leaves returns where a marked packet goes, "" where it is refused.
+func (b *testbed) leaves(source string) string {
+	b.t.Helper()
+	routes, err := b.nl.RouteGetWithOptions(net.ParseIP("203.0.113.1"), &netlink.RouteGetOptions{Mark: testMark, SrcAddr: net.ParseIP(source)})
+	if err != nil {
+		return ""
+	}
+	l, err := b.nl.LinkByIndex(routes[0].LinkIndex)
+	must(b.t, err)
+	return l.Attrs().Name
+}
+
+// TestEachStepFailsOnce refuses each step of a change in turn, for a whole
+// run: that run names it, what is marked does not leave by another uplink, and
+// the next run mends it.
+func TestEachStepFailsOnce(t *testing.T) {
+	type change struct {
+		name     string
+		priority uint32
+		do       func(b *testbed)
+	}
+	nothing := func(*testbed) {}
+	changes := []change{
+		{"from nothing", 20000, nothing},
+		{"another address", 20000, func(b *testbed) {
+			b.address("up2", "198.51.100.10/24", false)
+			b.address("up2", "198.51.100.77/24", true)
+		}},
+		{"a second address", 20000, func(b *testbed) { b.address("up2", "198.51.100.66/24", true) }},
+		{"a little further forward", 19998, nothing},
+		{"a little further back", 20001, nothing},
+		{"far away", 300, nothing},
+	}
+	for failAt := 0; ; failAt++ {
+		b := newTestbed(t)
+		failed := 0
+		for _, c := range changes {
+			c.do(b)
+			steps := b.planned(c.priority)
+			if failAt < len(steps) {
+				failed++
+				report, _ := b.run(c.priority, steps[failAt])
+				if err := errors.Join(report.Errs...); !errors.Is(err, errRefused) || !strings.Contains(err.Error(), steps[failAt]) {
+					t.Errorf("%s, %s refused: %v", c.name, steps[failAt], err)
+				}
+				b.check(c.name + ", refused " + steps[failAt])
+			}
+			if report, _ := b.run(c.priority, ""); report.Status() != Done {
+				t.Errorf("%s, after %d: %v", c.name, failAt, report.Errs)
+			}
+			b.check(c.name)
+			if got := b.leaves("198.51.100.66"); failAt == 0 && c.name == "far away" && got != "up2" {
+				t.Errorf("in the end marked packets leave by %q", got)
+			}
+			if report, seen := b.run(c.priority, ""); report.Status() != Done || len(seen) != 0 {
+				t.Errorf("%s, after %d: a second run does %v", c.name, failAt, seen)
+			}
+		}
+		if failed == 0 {
+			return
+		}
+	}
+}
+
+// planned returns the text of the steps of rules and routes to come.
+func (b *testbed) planned(priority uint32) []string {
+	b.t.Helper()
+	h := &Host{State: b.dir, kernel: b.k, Log: logging.New(os.Stderr, false), config: config.Config{Priority: priority, Intents: []fwmark.Intent{{
+		Uplink: "up2", Mark: fwmark.Mark{Value: testMark, Mask: fwmark.FullMask}, Gateways: [2]netip.Addr{netip.MustParseAddr("198.51.100.1")},
+	}}}}
+	v, err := h.Look(context.Background())
+	must(b.t, err)
+	return v.Plan()
+}
+
+func (b *testbed) check(when string) {
+	b.t.Helper()
+	for _, source := range []string{"", "192.0.2.10"} {
+		if by := b.leaves(source); !slices.Contains([]string{"", "up2"}, by) {
+			b.t.Errorf("%s: a marked packet from %q leaves by %s", when, source, by)
+		}
+	}
+}
