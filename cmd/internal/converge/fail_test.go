@@ -48,11 +48,10 @@ func (f *failing) Apply(steps []policy.Step) []error {
 
 // testbed is a network namespace with two uplinks.
 type testbed struct {
-	t    *testing.T
-	host *Host
-	k    rtnetlink
-	nl   *netlink.Handle
-	dir  state.Dir
+	t   *testing.T
+	k   rtnetlink
+	nl  *netlink.Handle
+	dir state.Dir
 }
 
 const testMark = 0x2005

@@ -1,0 +1,129 @@
+package fwmark
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func full(value uint32) Mark { return Mark{value, FullMask} }
+
+func pinned(uplink string, mark Mark, more ...string) Intent {
+	in := Intent{Uplink: uplink, Origin: "file: " + uplink, Mark: mark}
+	for _, m := range more {
+		if strings.HasPrefix(m, "wg") {
+			in.Devices = append(in.Devices, m)
+		} else {
+			in.Cgroups = append(in.Cgroups, m)
+		}
+	}
+	return in
+}
+
+// text shows pins, one to a line: mark, uplink, what carries it.
+func text(pins []Pin) string {
+	var b strings.Builder
+	for _, p := range pins {
+		fmt.Fprintf(&b, "%s %s", p.Mark, p.Uplink)
+		for _, c := range slices.Concat(p.Devices, p.Cgroups) {
+			fmt.Fprintf(&b, " %s", c)
+		}
+		if p.Kept {
+			b.WriteString(" kept")
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+func TestResolve(t *testing.T) {
+	refused := Problem{Text: "elsewhere"}
+	tables := map[uint32]netip.Addr{16909060: netip.MustParseAddr("1.2.3.4")}
+	for name, c := range map[string]struct {
+		intents  []Intent
+		problems []Problem
+		standing []Claim
+		want     string
+		say      []string // in the problems found here, each in its own
+	}{
+		"each mark is a pin": {
+			intents: []Intent{pinned("up2", full(2), "wg0", "a.service"), pinned("up1", Mark{0x100, 0xff00}), {Uplink: "up3"}},
+			want:    "0x2 up2 wg0 a.service\n0x100/0xff00 up1\n",
+		},
+		"what stands and is configured no longer goes": {
+			intents: []Intent{pinned("up1", full(1))}, standing: []Claim{{full(1), "up1"}, {full(2), "up2"}},
+			want: "0x1 up1\n",
+		},
+		"while there is an error it stays": {
+			intents: []Intent{pinned("up1", full(1), "wg0")}, problems: []Problem{refused},
+			standing: []Claim{{full(2), "up2"}, {full(3), ""}},
+			want:     "0x1 up1 wg0\n0x2 up2 kept\n0x3  kept\n",
+		},
+		"a mark that moves in a valid stanza moves, error or not": {
+			intents: []Intent{pinned("up1", full(1))}, problems: []Problem{refused}, standing: []Claim{{full(1), "up2"}},
+			want: "0x1 up1\n",
+		},
+		"two uplinks claim one mark": {
+			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", full(1), "wg1"), pinned("up3", full(3))}, standing: []Claim{{full(1), "up2"}},
+			want: "0x1 up2 kept\n0x3 up3\n", say: []string{`"up1"`},
+		},
+		"at boot a contested mark has guards alone": {
+			intents: []Intent{pinned("up1", full(1)), pinned("up2", full(1))},
+			want:    "0x1  kept\n", say: []string{`"up2"`},
+		},
+		"marks that one packet can carry": {
+			intents: []Intent{pinned("up1", full(0x2005)), pinned("up2", Mark{0x2000, 0xff00})},
+			want:    "0x2000/0xff00  kept\n0x2005  kept\n", say: []string{"0x2005"},
+		},
+		"a mark whose stanza no interface has now": {
+			intents: []Intent{pinned("up1", full(1)), {Uplink: "", Origin: "file: shadowed", Mark: full(7)}},
+			want:    "0x1 up1\n0x7 \n",
+		},
+		"options in two files": {
+			intents: []Intent{pinned("up1", full(1), "wg0"), {Uplink: "up1", Origin: "other", Mark: full(2)}},
+			want:    "0x1  kept\n0x2  kept\n", say: []string{"file: up1 and other"},
+		},
+		"a device claimed twice is nobody's": {
+			intents: []Intent{pinned("up1", full(1), "wg0", "wg1"), pinned("up2", full(2), "wg0")},
+			want:    "0x1 up1 wg1\n0x2 up2\n", say: []string{`WireGuard device "wg0"`},
+		},
+		"a cgroup claimed twice is nobody's": {
+			intents: []Intent{pinned("up1", full(1), "a.service"), pinned("up2", full(2), "a.service", "b.service")},
+			want:    "0x1 up1\n0x2 up2 b.service\n", say: []string{`cgroup "a.service"`},
+		},
+		"devices without a mark": {
+			intents: []Intent{{Uplink: "up1", Origin: "file: up1", Devices: []string{"wg0"}, Cgroups: []string{"a.service"}}},
+			want:    "", say: []string{`"wg0", "a.service" without a fwmark`},
+		},
+		"a mark that is a table": {
+			intents: []Intent{pinned("up1", full(16909060)), pinned("up2", full(2))}, standing: []Claim{{full(16909060), "up1"}},
+			want: "0x2 up2\n0x1020304 up1 kept\n", say: []string{"the table of address 1.2.3.4"},
+		},
+		"a new mark over one that is kept": {
+			intents: []Intent{pinned("up1", Mark{0x2000, 0xff00})}, problems: []Problem{refused}, standing: []Claim{{full(0x2005), "up2"}},
+			want: "0x2000/0xff00  kept\n0x2005 up2 kept\n", say: []string{"which stands and is kept"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := fmt.Sprintf("%+v", c.intents)
+			pins, problems := Resolve(c.intents, c.problems, c.standing, tables)
+			if got := text(pins); got != c.want {
+				t.Errorf("pins:\n%swant:\n%s", got, c.want)
+			}
+			found := problems[len(c.problems):]
+			if len(found) != len(c.say) {
+				t.Fatalf("problems: %v", found)
+			}
+			for i, say := range c.say {
+				if !strings.Contains(found[i].Text, say) {
+					t.Errorf("problem %q lacks %q", found[i].Text, say)
+				}
+			}
+			if after := fmt.Sprintf("%+v", c.intents); after != before {
+				t.Errorf("the intents were changed:\n%s\n%s", before, after)
+			}
+		})
+	}
+}
