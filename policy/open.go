@@ -2,6 +2,7 @@ package policy
 
 import (
 	"math"
+	"slices"
 
 	"wg-multihome/fwmark"
 )
@@ -151,13 +152,7 @@ func (w wide) leadsAstray(r Rule) bool {
 			return true
 		}
 	}
-	for _, next := range w.comes[tableKey{r.Family, r.Table}] {
-		for _, now := range w.stands[tableKey{r.Family, r.Table}] {
-			if now.Device == next.Device {
-				return false
-			}
-		}
-		return true
-	}
-	return false
+	k := tableKey{r.Family, r.Table}
+	comes := w.comes[k]
+	return len(comes) > 0 && !slices.ContainsFunc(w.stands[k], func(now Route) bool { return now.Device == comes[0].Device })
 }

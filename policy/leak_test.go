@@ -1,0 +1,222 @@
+package policy_test
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+	"wg-multihome/policy/internal/sim"
+)
+
+// allowed returns the uplinks that a packet's mark is promised: those of the
+// pins that select it, else those of the marks that devices still carry.
+func (r *run) allowed(f fwmark.Family, value uint32) (uplinks []string, pinned bool) {
+	for _, p := range r.view.pins {
+		if value&p.Mark.Mask == p.Mark.Value {
+			uplinks, pinned = append(uplinks, p.Uplink), true
+		}
+	}
+	if pinned {
+		return uplinks, true
+	}
+	for m, uplink := range r.world.carried {
+		if value&m.Mask == m.Value && policy.Guards(r.view.facts, m)[f] {
+			uplinks = append(uplinks, uplink)
+		}
+	}
+	return uplinks, false
+}
+
+// marked returns the marks of packets to watch: of pins, and what devices
+// carry while guards stand; under masks with other bits too.
+func (r *run) marked(f fwmark.Family) []uint32 {
+	var values []uint32
+	add := func(m fwmark.Mark) {
+		values = append(values, m.Value, m.Value|0x77&^m.Mask)
+	}
+	for _, p := range r.view.pins {
+		add(p.Mark)
+	}
+	for m := range r.world.carried {
+		if policy.Guards(r.view.facts, m)[f] {
+			add(m)
+		}
+	}
+	slices.Sort(values)
+	return slices.Compact(values)
+}
+
+// sources returns no source, and every address of a family.
+func (r *run) sources(f fwmark.Family) []netip.Addr {
+	sources := []netip.Addr{{}}
+	for _, a := range r.world.kernel.Addrs {
+		if src := a.Prefix.Addr(); fwmark.FamilyOf(src) == f && !slices.Contains(sources, src) {
+			sources = append(sources, src)
+		}
+	}
+	return sources
+}
+
+// addLeaks adds the packets that follow a default which is not their uplink's.
+func (r *run) addLeaks(f fwmark.Family, leaks map[sim.Packet]string) {
+	whole := r.wholeTables(f)
+	for _, mark := range r.marked(f) {
+		uplinks, _ := r.allowed(f, mark)
+		for _, src := range r.sources(f) {
+			for _, dst := range destinations[f] {
+				p := sim.Packet{Mark: mark, Src: src, Dst: dst}
+				if route, errno := r.world.kernel.Walk(p); errno == sim.Done && everywhere(route, whole) && !slices.Contains(uplinks, route.Device) {
+					leaks[p] = route.Device
+				}
+			}
+		}
+	}
+}
+
+// everywhere reports whether a route is a default, or one of two halves that
+// together are. One half alone is a longer route, and holds for all.
+func everywhere(r policy.Route, whole map[uint32]int) bool {
+	return r.Dst.Bits() == 0 || r.Dst.Bits() == 1 && whole[r.Table] == 3
+}
+
+// wholeTables returns by table which halves it has: 3 for both.
+func (r *run) wholeTables(f fwmark.Family) map[uint32]int {
+	whole := map[uint32]int{}
+	for _, route := range r.world.kernel.Routes() {
+		for i, half := range halves[f] {
+			if route.Dst == half && route.Type == policy.Unicast {
+				whole[route.Table] |= 1 << i
+			}
+		}
+	}
+	return whole
+}
+
+// checkStep checks that a step opened no leak.
+func (r *run) checkStep(s policy.Step) {
+	if r.quiet {
+		return
+	}
+	f := s.Rule.Family
+	if s.IsRoute {
+		f = s.Route.Family
+	}
+	now := map[sim.Packet]string{}
+	r.addLeaks(f, now)
+	for p, device := range now {
+		if _, before := r.leaks[p]; !before && !r.noRoom(f) && !r.foreignTable(s, p) {
+			r.fatalf("%s: a leak opens: mark %#x from %v to %v leaves by %s", s, p.Mark, p.Src, p.Dst, device)
+		}
+	}
+	for p := range r.leaks {
+		if fwmark.FamilyOf(p.Dst) == f {
+			delete(r.leaks, p)
+		}
+	}
+	maps.Copy(r.leaks, now)
+	r.followUnmarked(f)
+}
+
+// checkPinned checks that no packet of a pin leaks at all.
+func (r *run) checkPinned(when string) {
+	for p, device := range r.leaks {
+		f := fwmark.FamilyOf(p.Dst)
+		if _, pinned := r.allowed(f, p.Mark); pinned && !r.noRoom(f) {
+			r.fatalf("%s: mark %#x from %v to %v leaves by %s", when, p.Mark, p.Src, p.Dst, device)
+		}
+	}
+}
+
+// foreignTable reports whether a step fills a table that a foreign rule looks
+// up, and a packet's mark is no pin's any more: what takes such packets does
+// not move our rules forward, until nothing carries the mark.
+func (r *run) foreignTable(s policy.Step, p sim.Packet) bool {
+	_, pinned := r.allowed(fwmark.FamilyOf(p.Dst), p.Mark)
+	return s.IsRoute && !pinned && slices.ContainsFunc(r.foreign(), func(rule policy.Rule) bool {
+		return rule.Family == s.Route.Family && rule.Table == s.Route.Table
+	})
+}
+
+// noRoom reports whether a foreign rule captures that leaves no room in front,
+// which Want has told.
+func (r *run) noRoom(f fwmark.Family) bool {
+	return slices.ContainsFunc(r.view.Errs, func(err error) bool {
+		return strings.Contains(err.Error(), "no room") && strings.Contains(err.Error(), "rule "+f.String())
+	})
+}
+
+// checkPlan checks that a plan leads to what is wanted, as far as the plan
+// itself knows.
+func (r *run) checkPlan(p policy.Plan) {
+	if r.quiet {
+		return
+	}
+	after := policy.After(r.view.Have, slices.Concat(p.Open, p.Close))
+	if again := policy.Diff(after, r.view.State); !again.Empty() {
+		r.fatalf("after\n%s\nthere is still\n%s", textOf(p), textOf(again))
+	}
+}
+
+// checkForeign checks that what is foreign stands, but for what was taken over.
+func (r *run) checkForeign(before []policy.Rule) {
+	now := r.foreign()
+	for _, rule := range before {
+		if !slices.Contains(now, rule) && !slices.Contains(r.taken, rule) {
+			r.fatalf("a foreign rule is gone: %s proto %d", rule, rule.Protocol)
+		}
+	}
+}
+
+// followUnmarked notes where the packets go that have a source and no mark.
+func (r *run) followUnmarked(f fwmark.Family) {
+	for _, src := range r.sources(f) {
+		for _, dst := range destinations[f] {
+			p := sim.Packet{Src: src, Dst: dst}
+			route, errno := r.world.kernel.Walk(p)
+			way := route.Device
+			if errno != sim.Done {
+				way = errno.Error()
+			}
+			switch {
+			case !r.paired(src):
+				way = "no pair"
+			case len(r.ways[p]) == 0 && !r.tableLeads(src, way):
+				way = "by chance"
+			}
+			r.ways[p] = append(r.ways[p], way)
+		}
+	}
+}
+
+// paired reports whether an address's look-up stands, ours or the script's.
+func (r *run) paired(src netip.Addr) bool {
+	return src.IsValid() && slices.ContainsFunc(r.world.kernel.Rules(fwmark.FamilyOf(src)), func(rule policy.Rule) bool {
+		return rule.From.IsValid() && rule.From.Addr() == src && rule.Table == policy.TableOf(src)
+	})
+}
+
+// tableLeads reports whether an address's table has its default through device.
+func (r *run) tableLeads(src netip.Addr, device string) bool {
+	return slices.ContainsFunc(r.world.kernel.Routes(), func(route policy.Route) bool {
+		return route.Table == policy.TableOf(src) && route.Dst.Bits() == 0 && route.Device == device
+	})
+}
+
+// checkWays checks that an address which left by its uplink before and after
+// did so all the time. An address of two interfaces may have lost its pair in
+// between, until it was settled whose it is.
+func (r *run) checkWays() {
+	for p, ways := range r.ways {
+		last := ways[len(ways)-1]
+		own := true
+		for _, a := range r.world.kernel.Addrs {
+			own = own && (a.Prefix.Addr() != p.Src || a.Device == last)
+		}
+		if own && ways[0] == last && slices.ContainsFunc(ways, func(w string) bool { return w != last }) {
+			r.fatalf("packets from %v to %v went by %q", p.Src, p.Dst, ways)
+		}
+	}
+}

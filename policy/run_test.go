@@ -1,0 +1,210 @@
+package policy_test
+
+import (
+	"slices"
+	"strings"
+	"syscall"
+
+	"pgregory.net/rapid"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+	"wg-multihome/policy/internal/sim"
+)
+
+const (
+	rounds = 5
+	never  = -1 // of kills
+)
+
+// run is one run of the pipeline over a world. Unless it is quiet, all that is
+// promised is checked after every single step.
+type run struct {
+	t     *rapid.T
+	world *world
+	held  map[fwmark.Mark]bool // marks that can't be taken off their devices
+	kill  int                  // the run ends before the step of this number
+	quiet bool                 // do not check: the same run was checked before
+
+	steps int
+	view  view
+	taken []policy.Rule
+	leaks map[sim.Packet]string   // what leaks now, and by which device
+	ways  map[sim.Packet][]string // where packets without a mark went, step by step
+	trail []string
+}
+
+// converge is the pipeline: look, open, marks on devices, marks off devices,
+// close, until nothing is left to do. It reports whether the run came to its
+// end.
+func (r *run) converge() bool {
+	foreign := r.foreign()
+	for round := 0; ; round++ {
+		r.look()
+		plan := policy.Diff(r.view.Have, r.view.State)
+		if plan.Empty() {
+			break
+		}
+		if round == rounds {
+			r.fatalf("after %d rounds there is still\n%s", rounds, textOf(plan))
+		}
+		r.checkPlan(plan)
+		if !r.make(policy.Open(r.view.Have, r.view.State)) {
+			return false
+		}
+		r.look()
+		r.checkPinned("after Open")
+		if !r.markDevices() {
+			return false
+		}
+		held, alive := r.releaseDevices()
+		if !alive || !r.make(policy.Close(r.view.Have, r.view.State, held)) {
+			return false
+		}
+		if len(held) > 0 { // they are a difference for as long as they stay
+			r.look()
+			break
+		}
+	}
+	r.checkPinned("at the end")
+	r.checkForeign(foreign)
+	r.checkWays()
+	return true
+}
+
+// look reads the host anew. What is promised to a packet may be another thing
+// from here on, so it is judged anew what leaks before the next step.
+func (r *run) look() {
+	r.view = r.world.look(r.taken)
+	for _, rule := range r.view.Have.Rules {
+		if !rule.Ours() && !slices.Contains(r.taken, rule) {
+			r.taken = append(r.taken, rule)
+		}
+	}
+	if r.quiet {
+		return
+	}
+	if r.ways == nil {
+		r.ways = map[sim.Packet][]string{}
+		for _, f := range fwmark.Families {
+			r.followUnmarked(f)
+		}
+	}
+	r.leaks = map[sim.Packet]string{}
+	for _, f := range fwmark.Families {
+		r.addLeaks(f, r.leaks)
+	}
+}
+
+// alive counts a step, and reports whether the run lives to make it.
+func (r *run) alive(text string) bool {
+	if r.steps == r.kill {
+		return false
+	}
+	r.steps++
+	r.trail = append(r.trail, text)
+	return true
+}
+
+// markDevices lets devices carry the marks of all pins.
+func (r *run) markDevices() bool {
+	if !r.alive("= marks on devices") {
+		return false
+	}
+	for _, p := range r.view.pins {
+		r.world.carried[p.Mark] = p.Uplink
+	}
+	return true
+}
+
+// releaseDevices takes the marks that go off their devices, but for those that
+// are held. Marks whose guards others have deleted are beyond help.
+func (r *run) releaseDevices() (held []fwmark.Mark, alive bool) {
+	if !r.alive("= marks off devices") {
+		return nil, false
+	}
+	stands := map[fwmark.Mark]bool{}
+	for _, c := range policy.Standing(r.view.facts) {
+		stands[c.Mark] = true
+	}
+	for m := range r.world.carried {
+		switch {
+		case slices.ContainsFunc(r.view.pins, func(p fwmark.Pin) bool { return p.Mark == m }):
+		case stands[m] && r.held[m]:
+			held = append(held, m)
+		default:
+			delete(r.world.carried, m)
+		}
+	}
+	return held, true
+}
+
+// make makes steps, until the run is killed.
+func (r *run) make(steps []policy.Step) bool {
+	for _, s := range steps {
+		if !r.alive(s.String()) {
+			return false
+		}
+		r.do(s)
+		r.checkStep(s)
+	}
+	return true
+}
+
+// do makes a step. The kernel must take it, and what it deletes must be what
+// was meant, or its twin of another protocol.
+func (r *run) do(s policy.Step) {
+	if s.IsRoute || s.Op == policy.Add {
+		switch errno := r.world.kernel.Do(s); errno {
+		case sim.Done, syscall.EEXIST, syscall.ESRCH:
+		default:
+			r.fatalf("%s: %v", s, errno)
+		}
+		return
+	}
+	if !s.Rule.Ours() && !slices.Contains(r.taken, s.Rule) {
+		r.fatalf("%s: is foreign", s)
+	}
+	gone, errno := r.world.kernel.DeleteRule(s.Rule)
+	if errno != sim.Done {
+		return
+	}
+	twin := gone
+	twin.Protocol = s.Rule.Protocol
+	if twin != s.Rule || !gone.Ours() && !slices.Contains(r.taken, gone) {
+		r.fatalf("%s: deletes %s proto %d", s, gone, gone.Protocol)
+	}
+}
+
+// foreign returns the rules that are not ours.
+func (r *run) foreign() []policy.Rule {
+	var rules []policy.Rule
+	for _, f := range fwmark.Families {
+		rules = append(rules, slices.DeleteFunc(r.world.kernel.Rules(f), policy.Rule.Ours)...)
+	}
+	return rules
+}
+
+func (r *run) fatalf(format string, args ...any) {
+	r.t.Helper()
+	for _, f := range fwmark.Families {
+		for _, rule := range r.world.kernel.Rules(f) {
+			r.t.Logf("    %s proto %d", rule, rule.Protocol)
+		}
+	}
+	for _, route := range r.world.kernel.Routes() {
+		r.t.Logf("    %s proto %d", route, route.Protocol)
+	}
+	r.t.Logf("    %+v, carried %v, pins %+v", r.world.kernel.Addrs, r.world.carried, r.view.pins)
+	r.t.Logf("steps so far:\n%s", strings.Join(r.trail, "\n"))
+	r.t.Fatalf(format, args...)
+}
+
+// textOf returns a plan's steps, a line each.
+func textOf(p policy.Plan) string {
+	var lines []string
+	for _, s := range slices.Concat(p.Open, p.Close) {
+		lines = append(lines, s.String())
+	}
+	return strings.Join(lines, "\n")
+}
