@@ -1,0 +1,168 @@
+package policy_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+)
+
+// scene is a host in words, one fact to a line:
+//
+//	link up1 [down] [p2p] [wireguard] [loopback]
+//	addr up1 192.0.2.10/24 [deprecated] [temporary] [unready] [link]
+//	lease up2 198.51.100.10 198.51.100.1
+//	route 4 main default via 192.0.2.1 dev up1 [proto 77] [hop 1]
+//	rule 4 100 not fwmark 0xca6c lookup 51820 [proto 77] [opaque]
+//	pin 0x2005 up2 [gateway 198.51.100.1]
+//	broken
+//	priority 20000
+type scene struct {
+	facts    policy.Facts
+	intents  []fwmark.Intent
+	problems []fwmark.Problem
+	priority uint32
+}
+
+func readScene(t *testing.T, text string) scene {
+	t.Helper()
+	s := scene{priority: policy.DefaultPriority, facts: policy.Facts{Families: [2]bool{true, true}}}
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		if line = strings.TrimSpace(line); line != "" {
+			s.read(t, line)
+		}
+	}
+	return s
+}
+
+// cut takes "word NUMBER", or the bare word, off the end of a line.
+func cut(line, word string) (rest, value string, found bool) {
+	rest, value, found = strings.Cut(line, " "+word)
+	return strings.TrimSpace(rest), strings.TrimSpace(value), found
+}
+
+func (s *scene) read(t *testing.T, line string) {
+	t.Helper()
+	words := strings.Fields(line)
+	has := func(w string) bool { return strings.Contains(line+" ", " "+w+" ") }
+	f := &s.facts
+	switch words[0] {
+	case "link":
+		f.Links = append(f.Links, policy.Link{Name: words[1], Up: !has("down"), PointToPoint: has("p2p"), WireGuard: has("wireguard"), Loopback: has("loopback")})
+	case "addr":
+		f.Addrs = append(f.Addrs, policy.Address{
+			Device: words[1], Prefix: netip.MustParsePrefix(words[2]), Global: !has("link"),
+			Deprecated: has("deprecated"), Temporary: has("temporary"), Unready: has("unready"),
+		})
+	case "lease":
+		f.Leases = append(f.Leases, policy.Lease{Device: words[1], Address: netip.MustParseAddr(words[2]), Gateway: netip.MustParseAddr(words[3])})
+	case "route", "rule":
+		s.readObject(t, line)
+	case "pin":
+		in := fwmark.Intent{Uplink: words[2], Origin: "scene"}
+		var err error
+		if in.Mark, err = fwmark.Parse(words[1]); err != nil {
+			t.Fatal(err)
+		}
+		if _, gw, ok := cut(line, "gateway"); ok {
+			addr := netip.MustParseAddr(gw)
+			in.Gateways[fwmark.FamilyOf(addr)] = addr
+		}
+		s.intents = append(s.intents, in)
+	case "broken":
+		s.problems = append(s.problems, fwmark.Problem{Text: "broken"})
+	case "priority":
+		n, err := strconv.ParseUint(words[1], 10, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.priority = uint32(n)
+	default:
+		t.Fatalf("scene: %q", line)
+	}
+}
+
+func (s *scene) readObject(t *testing.T, line string) {
+	t.Helper()
+	line, hop, _ := cut(line, "hop")
+	line, _, opaque := cut(line, "opaque")
+	line, proto, _ := cut(line, "proto")
+	step, err := policy.ParseStep("- " + line)
+	if err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	number, _ := strconv.Atoi(proto) // "" is 0
+	if step.IsRoute {
+		step.Route.Protocol = uint8(number)
+		step.Route.Hop, _ = strconv.Atoi(hop)
+		s.facts.Routes = append(s.facts.Routes, step.Route)
+		return
+	}
+	step.Rule.Protocol, step.Rule.Opaque = uint8(number), opaque
+	s.facts.Rules = append(s.facts.Rules, step.Rule)
+}
+
+// plan says what follows: the steps, what stands in front, errors.
+func (s *scene) plan() string {
+	var b strings.Builder
+	broken := len(s.problems) > 0
+	uplinks, errs := policy.Uplinks(s.facts, s.intents, broken)
+	pins, problems := fwmark.Resolve(s.intents, s.problems, policy.Standing(s.facts), nil)
+	w := policy.Want(s.facts, uplinks, pins, s.priority)
+	plan := policy.Diff(w.Have, w.State)
+	for _, step := range append(plan.Open, plan.Close...) {
+		fmt.Fprintln(&b, step)
+	}
+	for _, f := range w.Fronts {
+		fmt.Fprintln(&b, "front:", f)
+	}
+	for _, err := range append(errs, w.Errs...) {
+		fmt.Fprintln(&b, "error:", err)
+	}
+	for _, p := range problems {
+		fmt.Fprintln(&b, "problem:", p.Text)
+	}
+	return b.String()
+}
+
+// TestScenes reads testdata/scenes/*.txtar: facts in, plan out. With
+// UPDATE_SCENES=1 the plans are written anew, to be read before they are kept.
+func TestScenes(t *testing.T) {
+	files, err := filepath.Glob("testdata/scenes/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenes: %v", err)
+	}
+	for _, file := range files {
+		a, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i+1 < len(a.Files); i += 2 {
+			facts, want := a.Files[i], &a.Files[i+1]
+			t.Run(facts.Name, func(t *testing.T) {
+				s := readScene(t, string(facts.Data))
+				got := s.plan()
+				if os.Getenv("UPDATE_SCENES") != "" {
+					want.Data = []byte(got)
+				}
+				if d := cmp.Diff(string(want.Data), got); d != "" {
+					t.Errorf("plan (-want +got):\n%s", d)
+				}
+			})
+		}
+		if os.Getenv("UPDATE_SCENES") != "" {
+			if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
