@@ -67,8 +67,14 @@ func Diff(have, want State) Plan {
 //  4. suppress rules, look-ups, pairs.
 func Open(have, want State) []Step {
 	stands := ruleSet(have.Rules)
-	missing := slices.DeleteFunc(slices.Clone(want.Rules), func(r Rule) bool { return stands[r] })
-	var steps []Step
+	var missing []Rule
+	if len(stands) == 0 {
+		missing = want.Rules
+	} else {
+		missing = slices.DeleteFunc(slices.Clone(want.Rules), func(r Rule) bool { return stands[r] })
+	}
+	routes := missingRoutes(have, want)
+	steps := make([]Step, 0, len(missing)+len(routes))
 	add := func(of func(Rule) bool) {
 		for _, r := range missing {
 			if of(r) {
@@ -79,7 +85,7 @@ func Open(have, want State) []Step {
 	add(Rule.isUnreachable)
 	steps = append(steps, bridge(have, want)...)
 	steps = append(steps, tooWide(have, want)...)
-	steps = append(steps, missingRoutes(have, want)...)
+	steps = append(steps, routes...)
 	add(func(r Rule) bool { return r.marked() && r.isSuppress() })
 	add(func(r Rule) bool { return r.marked() && r.isLookup() })
 	add(func(r Rule) bool { return r.sourced() && r.isSuppress() })
@@ -89,7 +95,7 @@ func Open(have, want State) []Step {
 
 func missingRoutes(have, want State) []Step {
 	stands := routesByTable(have.Routes)
-	var steps []Step
+	steps := make([]Step, 0, len(want.Routes))
 	for _, r := range want.Routes {
 		if !slices.ContainsFunc(stands[tableKey{r.Family, r.Table}], r.same) {
 			steps = append(steps, Step{Op: Add, IsRoute: true, Route: r})

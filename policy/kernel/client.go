@@ -89,8 +89,8 @@ func (c *Client) question(kind int, header nl.NetlinkRequestData) *nl.NetlinkReq
 // changed under it.
 const dumpTries = 10
 
-// dump asks for objects, and hands each one's message to add, which must not
-// keep it. restart is called first, and again when the kernel says that the
+// dump asks for objects, and hands each one's message to add, which may keep
+// it. restart is called first, and again when the kernel says that the
 // dump was interrupted. A table that is not there is empty.
 func dump(req *nl.NetlinkRequest, answer uint16, restart func(), add func([]byte)) error {
 	var err error

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -125,33 +126,36 @@ func (c *Client) readAddresses(names map[uint32]string) ([]policy.Address, error
 // misses some and repeats others, and unlike elsewhere the kernel does not say
 // so.
 func (c *Client) readRules(family fwmark.Family) ([]policy.Rule, error) {
-	var last []policy.Rule
+	var last [][]byte
 	for try := range dumpTries {
-		rules, err := c.dumpRules(family)
+		messages, err := c.dumpRules(family)
 		if err != nil {
 			return nil, err
 		}
-		if try > 0 && slices.Equal(rules, last) {
+		agree := try > 0 && slices.EqualFunc(messages, last, bytes.Equal)
+		last = messages
+		if agree {
 			break
 		}
-		last = rules
 	}
-	return last, nil
-}
-
-func (c *Client) dumpRules(family fwmark.Family) ([]policy.Rule, error) {
-	var rules []policy.Rule
-	var bad error
-	req := c.question(unix.RTM_GETRULE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyNumber(family)}})
-	err := dump(req, unix.RTM_NEWRULE, func() { rules, bad = nil, nil }, func(m []byte) {
+	rules := make([]policy.Rule, 0, len(last))
+	for _, m := range last {
 		r, err := decodeRule(m)
 		if err != nil {
-			bad = err
-		} else if r.Family == family { // an unknown family has all families dumped
+			return nil, err
+		}
+		if r.Family == family { // an unknown family has all families dumped
 			rules = append(rules, r)
 		}
-	})
-	return rules, errors.Join(err, bad)
+	}
+	return rules, nil
+}
+
+func (c *Client) dumpRules(family fwmark.Family) ([][]byte, error) {
+	var messages [][]byte
+	req := c.question(unix.RTM_GETRULE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyNumber(family)}})
+	err := dump(req, unix.RTM_NEWRULE, func() { messages = nil }, func(m []byte) { messages = append(messages, m) })
+	return messages, err
 }
 
 // manyTables is from where on one dump of all routes is cheaper than one for

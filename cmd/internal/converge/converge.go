@@ -63,14 +63,15 @@ func (h *Host) converge(ctx context.Context) (View, Report) {
 		if err != nil {
 			return View{}, Report{Errs: []error{err}}
 		}
-		open := policy.Open(now.Wanted.Have, now.Wanted.State)
-		if len(open) == 0 && now.settled() {
-			return now, Report{Problems: now.Problems, Errs: now.Errs}
-		}
 		failed = failures{}
-		h.apply(open, &failed)
-		if now, err = h.Look(ctx); err != nil {
-			return View{}, Report{Errs: []error{err}}
+		if steps := policy.Open(now.Wanted.Have, now.Wanted.State); len(steps) > 0 {
+			h.apply(steps, &failed)
+			if now, err = h.Look(ctx); err != nil {
+				return View{}, Report{Errs: []error{err}}
+			}
+		}
+		if now.settled() {
+			return now, Report{Problems: now.Problems, Errs: now.Errs}
 		}
 		h.mark(ctx, now, &failed)
 		held := h.release(ctx, now, &failed)

@@ -141,10 +141,9 @@ func (v View) Plan() []string {
 	return lines
 }
 
-// settled reports whether nothing is to be taken away, nor to be done at
-// devices.
+// settled reports whether nothing is to be done.
 func (v View) settled() bool {
-	return len(policy.Close(v.Wanted.Have, v.Wanted.State, nil)) == 0 && len(v.changes()) == 0
+	return len(policy.Open(v.Wanted.Have, v.Wanted.State)) == 0 && len(policy.Close(v.Wanted.Have, v.Wanted.State, nil)) == 0 && len(v.changes()) == 0
 }
 
 // changes returns what there is to do at devices.
