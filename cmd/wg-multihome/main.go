@@ -161,6 +161,21 @@ func (p *program) open(ctx context.Context) (*converge.Host, error) {
 	return nil, exitError{converge.Failed}
 }
 
+// look is one look at the host, for commands that change nothing; its error is
+// said, and an exit status.
+func (p *program) look(ctx context.Context) (converge.View, error) {
+	h, err := p.open(ctx)
+	if err != nil {
+		return converge.View{}, err
+	}
+	defer h.Close()
+	v, err := h.Look(ctx)
+	if err != nil {
+		return converge.View{}, p.finish(converge.Report{Errs: []error{err}})
+	}
+	return v, nil
+}
+
 // finish says what went wrong in a run, and makes it an exit status.
 func (p *program) finish(r converge.Report) error {
 	for _, problem := range r.Problems {

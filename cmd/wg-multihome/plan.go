@@ -23,14 +23,9 @@ configuration; with --exit-code 3 where there are steps.`,
 	}
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there are steps")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		h, err := p.open(cmd.Context())
+		v, err := p.look(cmd.Context())
 		if err != nil {
 			return err
-		}
-		defer h.Close()
-		v, err := h.Look(cmd.Context())
-		if err != nil {
-			return p.finish(converge.Report{Errs: []error{err}})
 		}
 		for _, f := range v.Wanted.Fronts {
 			p.logger().Infof("%s", f)

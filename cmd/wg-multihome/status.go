@@ -28,14 +28,9 @@ configuration; with --exit-code 3 where there is drift.`,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON, for monitoring")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there is drift")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		h, err := p.open(cmd.Context())
+		v, err := p.look(cmd.Context())
 		if err != nil {
 			return err
-		}
-		defer h.Close()
-		v, err := h.Look(cmd.Context())
-		if err != nil {
-			return p.finish(converge.Report{Errs: []error{err}})
 		}
 		s := status.Of(v)
 		if err := show(s, asJSON); err != nil {
