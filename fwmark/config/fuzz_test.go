@@ -6,7 +6,6 @@ import (
 	"unicode"
 
 	"wg-multihome/fwmark"
-	"wg-multihome/policy/lease"
 )
 
 // checkConfig fails the test where an intent is not one that anybody may act
@@ -15,7 +14,7 @@ func checkConfig(t *testing.T, c Config) {
 	t.Helper()
 	seen := map[string]bool{}
 	for _, in := range c.Intents {
-		if err := lease.ValidName(in.Uplink); err != nil || seen[in.Uplink] {
+		if err := fwmark.ValidName(in.Uplink); err != nil || seen[in.Uplink] {
 			t.Errorf("uplink %q: %v", in.Uplink, err)
 		}
 		seen[in.Uplink] = true
@@ -23,7 +22,7 @@ func checkConfig(t *testing.T, c Config) {
 			t.Errorf("mark %s", m)
 		}
 		for _, d := range in.Devices {
-			if err := lease.ValidName(d); err != nil {
+			if err := fwmark.ValidName(d); err != nil {
 				t.Errorf("device %q: %v", d, err)
 			}
 		}

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"wg-multihome/fwmark"
-	"wg-multihome/policy/lease"
 )
 
 // Options of ours in interfaces(5).
@@ -42,7 +41,7 @@ func (c *Config) readInterfaces(ctx context.Context, path string, q ifquery) {
 	}
 	worth := worthAsking(stanzas)
 	worth = slices.DeleteFunc(worth, func(s stanza) bool {
-		err := lease.ValidName(s.name)
+		err := fwmark.ValidName(s.name)
 		if err != nil {
 			c.refuse("%s: iface %s %s", s.file, quote(s.name), err)
 		}
@@ -74,7 +73,7 @@ func (c *Config) state(ctx context.Context, path string, q ifquery) map[string]s
 		c.refuse("%s: %s", path, err)
 	}
 	for physical, logical := range up {
-		if lease.ValidName(physical) != nil || logical == "" {
+		if fwmark.ValidName(physical) != nil || logical == "" {
 			delete(up, physical)
 		}
 	}
@@ -170,7 +169,7 @@ func (s *stanzaReader) read(o option) {
 
 func (s *stanzaReader) names(o option, to *[]string) {
 	for _, word := range strings.Fields(o.value) {
-		if err := lease.ValidName(word); err != nil {
+		if err := fwmark.ValidName(word); err != nil {
 			s.refuse(nil, "%s: %s %s", o.key, quote(word), err)
 			continue
 		}

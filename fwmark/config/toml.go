@@ -13,7 +13,6 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"wg-multihome/fwmark"
-	"wg-multihome/policy/lease"
 )
 
 // readTOML takes in the TOML file. It is walked by hand, so that one refused
@@ -86,7 +85,7 @@ func (w walker) each(kind string, value any, take func(name, where string, table
 		return
 	}
 	for _, name := range sorted(tables) {
-		if err := lease.ValidName(name); err != nil {
+		if err := fwmark.ValidName(name); err != nil {
 			w.refuse("%s %s %s", kind, quote(name), err)
 			continue
 		}
@@ -190,7 +189,7 @@ func (w walker) words(at string, value any) []string {
 // names is words, of network interfaces.
 func (w walker) names(at string, value any) []string {
 	return slices.DeleteFunc(w.words(at, value), func(s string) bool {
-		err := lease.ValidName(s)
+		err := fwmark.ValidName(s)
 		if err != nil {
 			w.refuse("%s: %s %s", at, quote(s), err)
 		}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+
+	"wg-multihome/fwmark"
 )
 
 // Kind says what a lease event asks for.
@@ -34,7 +36,7 @@ func (k Kind) String() string {
 type Event struct {
 	Kind      Kind
 	Reason    string // the client's word; of an Ignored event it is unchecked, but short
-	Interface string // passes ValidName
+	Interface string // passes fwmark.ValidName
 
 	Address netip.Prefix // IPv4, host bits kept; /32 where the lease has no mask
 	Gateway netip.Addr   // IPv4; invalid: none; unspecified: the link has none, its default has no `via`
@@ -90,7 +92,7 @@ func Parse(client string, lookup func(string) (string, bool)) (Event, error) {
 		return Event{Reason: clip(reason)}, nil
 	}
 	e := Event{Kind: meaning.kind, Reason: reason, Interface: get("interface"), Fresh: meaning.fresh}
-	if err := ValidName(e.Interface); err != nil {
+	if err := fwmark.ValidName(e.Interface); err != nil {
 		return Event{}, fmt.Errorf("interface=%s %w", quote(e.Interface), err)
 	}
 	if e.Kind == Bound {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"wg-multihome/policy/lease"
+
+	"wg-multihome/fwmark"
 )
 
 // env is an environment; lookup finds nothing else.
@@ -210,19 +212,6 @@ func TestErrorsAreShort(t *testing.T) {
 	}
 }
 
-func TestValidName(t *testing.T) {
-	for _, name := range []string{"lo", "a", "enp2s0.5", "wg-ü", "eth0@x", "...", "\xff\xfe"} {
-		if err := lease.ValidName(name); err != nil {
-			t.Errorf("%q %v", name, err)
-		}
-	}
-	for _, name := range []string{"", ".", "..", "a/b", "/", "a:1", "a b", "a\tb", "a\x00", "a\x7f", "a\xa0", "a\u0085b", strings.Repeat("x", 16)} {
-		if lease.ValidName(name) == nil {
-			t.Errorf("%q passes", name)
-		}
-	}
-}
-
 // checkEvent states what holds for every event and every error.
 func checkEvent(t *testing.T, e lease.Event, err error) {
 	t.Helper()
@@ -238,7 +227,7 @@ func checkEvent(t *testing.T, e lease.Event, err error) {
 	if e.Kind == lease.Ignored {
 		return
 	}
-	if err := lease.ValidName(e.Interface); err != nil {
+	if err := fwmark.ValidName(e.Interface); err != nil {
 		t.Errorf("%q %v", e.Interface, err)
 	}
 	if e.Kind == lease.Dropped {

@@ -9,7 +9,6 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
-	"wg-multihome/policy/lease"
 	"wg-multihome/wg"
 )
 
@@ -24,7 +23,7 @@ type Call struct {
 // server may have had a hand in. lookup is os.LookupEnv or the like.
 func ParseCall(lookup func(string) (string, bool)) (Call, error) {
 	iface, _ := lookup("IFACE")
-	if err := lease.ValidName(iface); err != nil {
+	if err := fwmark.ValidName(iface); err != nil {
 		return Call{}, fmt.Errorf("IFACE=%.120q %w", iface, err)
 	}
 	call := Call{Uplink: iface}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
-	"wg-multihome/policy/lease"
+	"wg-multihome/fwmark"
 )
 
 // Dir is the path of STATE-DIR. It need not exist: reading finds nothing then,
@@ -34,7 +34,7 @@ const (
 
 // path returns the file of an interface in one of the folders.
 func (d Dir) path(folder, iface string) (string, error) {
-	if err := lease.ValidName(iface); err != nil {
+	if err := fwmark.ValidName(iface); err != nil {
 		return "", fmt.Errorf("%q %w", iface, err)
 	}
 	return filepath.Join(string(d), folder, iface+suffix), nil
@@ -43,7 +43,7 @@ func (d Dir) path(folder, iface string) (string, error) {
 // ifaceOf is the reverse of path's last element.
 func ifaceOf(file string) (iface string, ok bool) {
 	iface, ok = strings.CutSuffix(file, suffix)
-	return iface, ok && lease.ValidName(iface) == nil
+	return iface, ok && fwmark.ValidName(iface) == nil
 }
 
 // makeDir makes STATE-DIR and a folder in it, "" for none, readable by all

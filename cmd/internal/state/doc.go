@@ -9,6 +9,6 @@
 // Records are written to a file beside their place and renamed, so a reader
 // finds the old one or the new one, whole. A killed writer leaves a file
 // `.IFACE.json` with digits behind it, which no reader takes for a record.
-// IFACE is always a name that lease.ValidName accepts, so no name leaves its
+// IFACE is always a name that fwmark.ValidName accepts, so no name leaves its
 // directory.
 package state
