@@ -27,8 +27,8 @@ type Host struct {
 	kernel rtnetlink
 	wg     *wg.Client // nil until a device is asked for
 
-	// said is what a DHCP client has said in this run: a record that cannot
-	// be written still counts.
+	// said is what a DHCP client has said in this run and could not be
+	// written; nil: the lease has ended.
 	said map[string]*state.Record
 
 	// taken are the original script's rules that this run has recognised.
@@ -65,31 +65,38 @@ func (h *Host) Close() {
 }
 
 // Bound records a lease. Where it is a renewal, the time of the last BOUND or
-// REBOOT stays. The lease counts in this run even where an error says that it
-// could not be written.
+// REBOOT stays. Where an error says that it could not be written, the lease
+// counts in this run all the same.
 func (h *Host) Bound(iface string, r state.Record, fresh bool) error {
 	if fresh {
 		r.Bound = r.When
 	} else if records, _ := h.State.ReadLeases(); records[iface].Address.IsValid() {
 		r.Bound = records[iface].Bound
 	}
-	h.said[iface] = &r
-	return h.State.WriteLease(iface, r)
+	err := h.State.WriteLease(iface, r)
+	if err != nil {
+		h.said[iface] = &r
+	}
+	return err
 }
 
 // Dropped ends an interface's lease, likewise.
 func (h *Host) Dropped(iface string) error {
-	h.said[iface] = nil
-	return h.State.DropLease(iface)
+	err := h.State.DropLease(iface)
+	if err != nil {
+		h.said[iface] = nil
+	}
+	return err
 }
 
-// leases returns the records, with what was said in this run.
+// leases returns the records, and in place of those that could not be written
+// what was said in this run.
 func (h *Host) leases() (map[string]state.Record, []error) {
 	records, errs := h.State.ReadLeases()
 	for iface, r := range h.said {
 		if r == nil {
 			delete(records, iface)
-		} else if records[iface].When.Before(r.When) { // a later run may have written a later one
+		} else {
 			records[iface] = *r
 		}
 	}
