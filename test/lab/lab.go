@@ -33,7 +33,8 @@ const basics = "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.
 const privateMounts = `
 mount --make-rprivate /
 for d in /run /etc/network /etc/dhcp /var/lib/dhcp; do mkdir -p $d; mount -t tmpfs none $d; done
-mkdir -p /run/network /etc/dhcp/dhclient-enter-hooks.d /etc/dhcp/dhclient-exit-hooks.d
+mkdir -p /run/network /etc/network/if-pre-up.d /etc/network/if-up.d /etc/network/if-down.d /etc/network/if-post-down.d
+mkdir -p /etc/dhcp/dhclient-enter-hooks.d /etc/dhcp/dhclient-exit-hooks.d
 echo 'make_resolv_conf() { :; }' >/etc/dhcp/dhclient-enter-hooks.d/no-resolv-conf
 echo 'initial-interval 1; request subnet-mask, routers, rfc3442-classless-static-routes;
 option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;' >/etc/dhcp/dhclient.conf
