@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+
+	"wg-multihome/test/lab"
+)
+
+// Tables of addresses that the DHCP servers below give.
+const (
+	table1 = "3221226004" // 192.0.2.20
+	table2 = "3325256724" // 198.51.100.20
+)
+
+// TestTwoLeases has a DHCP server and a client on each uplink. What becomes of
+// one uplink is nothing to the other.
+func TestTwoLeases(t *testing.T) {
+	l := newLab(t)
+	l.Interfaces("iface up1 inet dhcp\n\tmultihomed-fwmark 0x1001\n" + pinned)
+	l.Hook()
+	l.Serve(l.ISP1, "192.0.2.20", "192.0.2.20")
+	l.Serve(l.ISP2, "198.51.100.20", "198.51.100.20")
+	l.Dhclient("up1")
+	l.WantRefused(lab.Far4, "", mark) // its guards came with the other one's lease
+	l.Dhclient("up2")
+	both := func() {
+		t.Helper()
+		l.WantSeen(lab.Far4, "", 0x1001, "192.0.2.20")
+		l.WantSeen(lab.Far4, "192.0.2.20", 0, "192.0.2.20")
+		l.WantSeen(lab.Far4, "", mark, "198.51.100.20")
+		l.WantSeen(lab.Far4, "198.51.100.20", 0, "198.51.100.20")
+		noDrift(t, l)
+	}
+	both()
+	l.Release("up1") // takes main's only default along
+	l.WantRefused(lab.Far4, "", 0x1001)
+	l.WantSeen(lab.Far4, "", mark, "198.51.100.20")
+	wantEqual(t, "table of up1", l.Table(table1), "")
+	l.Dhclient("up1")
+	both()
+	noSpoof(t, l)
+}
+
+// TestLostServer has the lease run out with nobody to renew it: a real EXPIRE,
+// PREINIT and FAIL.
+func TestLostServer(t *testing.T) {
+	l := leased(t)
+	stop := l.Serve(l.ISP2, "198.51.100.20", "198.51.100.20")
+	const conf = "/etc/dhcp/dhclient.conf"
+	l.Write(conf, l.Read(conf)+"timeout 2; supersede dhcp-lease-time 3; supersede dhcp-renewal-time 1; supersede dhcp-rebinding-time 2;\n", 0o644)
+	l.Write("/etc/dhcp/dhclient-exit-hooks.d/zzz-reason", "echo $reason >>/run/reasons\n", 0o644)
+	l.Dhclient("up2")
+	l.WantSeen(lab.Far4, "", mark, "198.51.100.20")
+	stop()
+	lab.Until(t, "the lease runs out", lab.Contains(func() string { return l.Read("/run/reasons") }, "EXPIRE\n"))
+	l.WantRefused(lab.Far4, "", mark)
+	lab.Until(t, "the client gives up", lab.Contains(func() string { return l.Read("/run/reasons") }, "FAIL\n"))
+	l.WantRefused(lab.Far4, "", mark)
+	wantEqual(t, "table", l.Table(table2), "")
+	wantEqual(t, "record", l.Read("/run/wg-multihome/leases/up2.json"), "")
+	for _, family := range []string{"-4", "-6"} {
+		wantPart(t, "guards", l.Rules(family), "fwmark 0x2005 unreachable")
+	}
+	noDrift(t, l)
+	noSpoof(t, l)
+}
+
+// TestHookFileHarmsNoClient sources the hook file as dhclient-script does, with
+// a program that fails and without any: 0 each time, and no variable changed.
+func TestHookFileHarmsNoClient(t *testing.T) {
+	l := newLab(t)
+	l.Hook()
+	source := "reason=BOUND; interface=; exit_status=7; set >/run/before; . " + lab.HookFile + "; echo $? >/run/code; set >/run/after; diff /run/before /run/after"
+	for name, prepare := range map[string]string{"fails": ":", "is gone": "sed -i 's,^[^ ]*,/nowhere/wg-multihome,' " + lab.HookFile} {
+		l.Script(prepare)
+		r := l.Try([]string{"reason=BOUND", "interface="}, "dash", "-c", source)
+		if r.Code != 0 || l.Read("/run/code") != "0\n" {
+			t.Errorf("a program that %s: status %q, variables:\n%s%s", name, l.Read("/run/code"), r.Stdout, r.Stderr)
+		}
+	}
+	wantPart(t, "what the hook said", l.Read("/run/hook.log"), "interface")
+}
+
+// TestAddressOnTwoUplinks cannot tell these apart by source. It says so, and
+// does the rest.
+func TestAddressOnTwoUplinks(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Interfaces(pinned)
+	l.Script("ip addr add 100.64.0.7/32 dev up1; ip addr add 100.64.0.7/32 dev up2")
+	r := l.MH("sync")
+	wantCode(t, r, 1)
+	for _, part := range []string{"100.64.0.7", "up1", "up2"} {
+		wantPart(t, "the message", r.Stderr, part)
+	}
+	wantNone(t, "rules", l.Rules("-4"), "100.64.0.7")
+	l.WantSeen(lab.Far4, "", mark, two4)
+	l.WantSeen(lab.Far4, one4, 0, one4)
+	l.WantSeen(lab.Far4, two4, 0, two4)
+	noSpoof(t, l)
+}
+
+// TestSecondAddresses has more addresses than one on an uplink: each keeps its
+// uplink, and the mark goes by the lowest that is neither deprecated nor
+// temporary.
+func TestSecondAddresses(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Interfaces(pinned)
+	l.Script(`ip addr add 198.51.100.9/24 dev up2; ip addr add 2001:db8:2::5/64 dev up2 nodad preferred_lft 0; ip addr add 2001:db8:2::77/64 dev up2 nodad
+ip addr add 198.51.100.5/24 dev up2 preferred_lft 0`)
+	l.MustMH("sync")
+	noDrift(t, l)
+	for _, source := range []string{two4, "198.51.100.9", "198.51.100.5"} {
+		l.WantSeen(lab.Far4, source, 0, source)
+	}
+	for _, source := range []string{two6, "2001:db8:2::77", "2001:db8:2::5"} {
+		l.WantSeen(lab.Far6, source, 0, source)
+	}
+	l.WantSeen(lab.Far4, "", mark, "198.51.100.9")
+	l.WantSeen(lab.Far6, "", mark, two6)
+	noSpoof(t, l)
+}
+
+// TestPriorityMoves moves all rules, by little and by much, while marked
+// packets are sent: none may leave by the other uplink.
+func TestPriorityMoves(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	sync := func(priority int) {
+		t.Helper()
+		l.MustMH("sync", "--config", l.TOML(fmt.Sprintf("priority = %d\n[uplink.up2]\nfwmark = 0x2005\n", priority)))
+	}
+	sync(32752)
+	stops := []func() int{l.Flood(lab.Far4, mark), l.Flood(lab.Far6, mark)}
+	sent(t, l.ISP1)
+	for _, priority := range []int{32753, 32751, 32755, 32751, 32752, 32748, 100, 32761, 104, 101} {
+		sync(priority)
+		for _, family := range []string{"-4", "-6"} {
+			wantPart(t, "rules", l.Rules(family), fmt.Sprintf("\n%d: from all fwmark 0x2005 unreachable proto 77\n", priority+2))
+		}
+	}
+	total := 0
+	for _, stop := range stops {
+		total += stop()
+	}
+	if leaked := sent(t, l.ISP1); leaked != 0 || total == 0 {
+		t.Errorf("%d of %d marked packets left by the other uplink", leaked, total)
+	}
+}
+
+// TestPointToPoint is an uplink without a gateway, as of a modem or PPP.
+func TestPointToPoint(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Script("ip -4 route del default dev up2; ip route add default dev up2 metric 9")
+	l.ISP2.Run("sysctl", "-qw", "net.ipv4.conf.home.proxy_arp=1")
+	l.Interfaces(pinned)
+	l.MustMH("sync")
+	noDrift(t, l)
+	wantEqual(t, "table", l.Table("3325256714"), "default dev up2 proto 77 scope link src 198.51.100.10")
+	l.WantSeen(lab.Far4, "", mark, two4)
+	l.WantSeen(lab.Far4, two4, 0, two4)
+	noSpoof(t, l)
+}
