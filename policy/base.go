@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"sort"
 
 	"wg-multihome/fwmark"
 )
@@ -60,7 +61,7 @@ func defaults(f Facts) map[tableKey]tableDefaults {
 // capture answers which foreign rules take packets of ours.
 type capture struct {
 	marks  []fwmark.Mark
-	addrs  []netip.Addr // of one family
+	addrs  []netip.Addr // of one family, sorted: a prefix holds neighbours
 	tables map[tableKey]tableDefaults
 	taken  map[Rule]bool
 }
@@ -69,18 +70,15 @@ type capture struct {
 // from one of our addresses without a mark, can match r, and r then leads it
 // to a default. A selector that we do not know is taken as matching.
 func (c capture) captures(r Rule) bool {
-	if r.Ours() || c.taken[r] || !c.matches(r) {
-		return false
-	}
 	switch r.Action {
-	case Lookup:
-		return c.leads(r)
-	case Goto:
-		return true
 	case Nop, Blackhole, Unreachable, Prohibit:
 		return false
+	case Lookup:
+		if !c.leads(r) {
+			return false
+		}
 	}
-	return true
+	return !r.Ours() && !c.taken[r] && c.matches(r)
 }
 
 func (c capture) leads(r Rule) bool {
@@ -111,12 +109,12 @@ func (c capture) matches(r Rule) bool {
 	if r.Mark.Value&r.Mark.Mask != 0 {
 		return false
 	}
-	for _, a := range c.addrs {
-		if !r.From.IsValid() || r.From.Contains(a) {
-			return true
-		}
+	if !r.From.IsValid() {
+		return len(c.addrs) > 0
 	}
-	return false
+	from := r.From.Masked().Addr()
+	first := sort.Search(len(c.addrs), func(i int) bool { return !c.addrs[i].Less(from) })
+	return first < len(c.addrs) && r.From.Contains(c.addrs[first])
 }
 
 // matchesInverted decides about `not`. With one selector that we know by
@@ -129,12 +127,8 @@ func (c capture) matchesInverted(r Rule) bool {
 		if len(c.marks) > 0 {
 			return true
 		}
-		for _, a := range c.addrs {
-			if !r.From.Contains(a) {
-				return true
-			}
-		}
-		return false
+		last := len(c.addrs) - 1
+		return last >= 0 && !(r.From.Contains(c.addrs[0]) && r.From.Contains(c.addrs[last]))
 	}
 	for _, m := range c.marks {
 		if !m.Within(r.Mark) {

@@ -195,8 +195,9 @@ func (w *world) scriptPair(t *rapid.T) {
 	}
 	prio, protocol := scriptPreference(t, w.near(fwmark.IPv4)), rapid.SampledFrom([]uint8{0, 3}).Draw(t, "protocol")
 	from := netip.PrefixFrom(a, 32)
-	w.kernel.AddRule(policy.Rule{Priority: prio, From: from, Action: policy.Lookup, Table: policy.TableMain, Suppresses: true, Protocol: protocol})
-	w.kernel.AddRule(policy.Rule{Priority: prio + 1, From: from, Action: policy.Lookup, Table: policy.TableOf(a), Protocol: protocol})
+	w.addScriptRules(t, prio,
+		policy.Rule{From: from, Action: policy.Lookup, Table: policy.TableMain, Suppresses: true, Protocol: protocol},
+		policy.Rule{From: from, Action: policy.Lookup, Table: policy.TableOf(a), Protocol: protocol})
 	w.kernel.ReplaceRoute(policy.Route{Table: policy.TableOf(a), Dst: defaultOf(fwmark.IPv4), Type: policy.Unicast,
 		Gateway: anyGateway(t, fwmark.IPv4), Device: anyLink(t), Protocol: 3, OnLink: true})
 }
@@ -206,12 +207,23 @@ func (w *world) scriptBlock(t *rapid.T) {
 	mark := rapid.SampledFrom(marks).Draw(t, "mark")
 	table := policy.TableOf(anyAddress(t, fwmark.IPv4).Addr())
 	prio, protocol := scriptPreference(t, w.near(fwmark.IPv4)), rapid.SampledFrom([]uint8{0, 3}).Draw(t, "protocol")
-	for i, r := range []policy.Rule{
-		{Action: policy.Lookup, Table: policy.TableMain, Suppresses: true},
-		{Action: policy.Lookup, Table: table},
-		{Action: policy.Unreachable},
-	} {
-		r.Priority, r.Mark, r.Protocol = prio+uint32(i), mark, protocol
+	w.addScriptRules(t, prio,
+		policy.Rule{Mark: mark, Action: policy.Lookup, Table: policy.TableMain, Suppresses: true, Protocol: protocol},
+		policy.Rule{Mark: mark, Action: policy.Lookup, Table: table, Protocol: protocol},
+		policy.Rule{Mark: mark, Action: policy.Unreachable, Protocol: protocol})
+}
+
+// addScriptRules adds rules at preferences one after the other. A stranger may
+// stand at one of them that deleting the script's rule would hit.
+func (w *world) addScriptRules(t *rapid.T, prio uint32, rules ...policy.Rule) {
+	like := rapid.IntRange(0, 3*len(rules)).Draw(t, "stranger like")
+	for i, r := range rules {
+		r.Priority = prio + uint32(i)
+		if i == like-1 {
+			stranger := r
+			stranger.Protocol, stranger.To = 4, netip.MustParsePrefix("10.9.0.0/16")
+			w.kernel.AddRule(stranger)
+		}
 		w.kernel.AddRule(r)
 	}
 }

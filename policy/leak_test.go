@@ -148,28 +148,6 @@ func (r *run) noRoom(f fwmark.Family) bool {
 	})
 }
 
-// checkPlan checks that a plan leads to what is wanted, as far as the plan
-// itself knows.
-func (r *run) checkPlan(p policy.Plan) {
-	if r.quiet {
-		return
-	}
-	after := policy.After(r.view.Have, slices.Concat(p.Open, p.Close))
-	if again := policy.Diff(after, r.view.State); !again.Empty() {
-		r.fatalf("after\n%s\nthere is still\n%s", textOf(p), textOf(again))
-	}
-}
-
-// checkForeign checks that what is foreign stands, but for what was taken over.
-func (r *run) checkForeign(before []policy.Rule) {
-	now := r.foreign()
-	for _, rule := range before {
-		if !slices.Contains(now, rule) && !slices.Contains(r.taken, rule) {
-			r.fatalf("a foreign rule is gone: %s proto %d", rule, rule.Protocol)
-		}
-	}
-}
-
 // followUnmarked notes where the packets go that have a source and no mark.
 func (r *run) followUnmarked(f fwmark.Family) {
 	for _, src := range r.sources(f) {

@@ -28,7 +28,8 @@ type run struct {
 
 	steps int
 	view  view
-	taken []policy.Rule
+	taken []policy.Rule           // foreign ones that are to be taken over
+	gone  []policy.Rule           // and those of them that were deleted
 	leaks map[sim.Packet]string   // what leaks now, and by which device
 	ways  map[sim.Packet][]string // where packets without a mark went, step by step
 	trail []string
@@ -42,14 +43,15 @@ func (r *run) converge() bool {
 	for round := 0; ; round++ {
 		r.look()
 		plan := policy.Diff(r.view.Have, r.view.State)
-		if plan.Empty() {
+		// Marks that are held are a difference for as long as they are.
+		if len(plan.Open)+len(policy.Close(r.view.Have, r.view.State, r.holding())) == 0 {
 			break
 		}
 		if round == rounds {
 			r.fatalf("after %d rounds there is still\n%s", rounds, textOf(plan))
 		}
 		r.checkPlan(plan)
-		if !r.make(policy.Open(r.view.Have, r.view.State)) {
+		if !r.make(plan.Open) {
 			return false
 		}
 		r.look()
@@ -57,18 +59,14 @@ func (r *run) converge() bool {
 		if !r.markDevices() {
 			return false
 		}
-		held, alive := r.releaseDevices()
-		if !alive || !r.make(policy.Close(r.view.Have, r.view.State, held)) {
+		if !r.releaseDevices() || !r.make(policy.Close(r.view.Have, r.view.State, r.holding())) {
 			return false
-		}
-		if len(held) > 0 { // they are a difference for as long as they stay
-			r.look()
-			break
 		}
 	}
 	r.checkPinned("at the end")
 	r.checkForeign(foreign)
 	r.checkWays()
+	r.checkPairs()
 	return true
 }
 
@@ -117,26 +115,32 @@ func (r *run) markDevices() bool {
 	return true
 }
 
-// releaseDevices takes the marks that go off their devices, but for those that
-// are held. Marks whose guards others have deleted are beyond help.
-func (r *run) releaseDevices() (held []fwmark.Mark, alive bool) {
-	if !r.alive("= marks off devices") {
-		return nil, false
-	}
-	stands := map[fwmark.Mark]bool{}
+// holding returns the marks that go, and can't be taken off their devices.
+// Those whose guards others have deleted are beyond help.
+func (r *run) holding() (marks []fwmark.Mark) {
 	for _, c := range policy.Standing(r.view.facts) {
-		stands[c.Mark] = true
+		_, carried := r.world.carried[c.Mark]
+		pinned := slices.ContainsFunc(r.view.pins, func(p fwmark.Pin) bool { return p.Mark == c.Mark })
+		if carried && !pinned && r.held[c.Mark] {
+			marks = append(marks, c.Mark)
+		}
 	}
+	return marks
+}
+
+// releaseDevices takes the marks that go off their devices, but for those that
+// are held.
+func (r *run) releaseDevices() bool {
+	if !r.alive("= marks off devices") {
+		return false
+	}
+	holding := r.holding()
 	for m := range r.world.carried {
-		switch {
-		case slices.ContainsFunc(r.view.pins, func(p fwmark.Pin) bool { return p.Mark == m }):
-		case stands[m] && r.held[m]:
-			held = append(held, m)
-		default:
+		if !slices.Contains(holding, m) && !slices.ContainsFunc(r.view.pins, func(p fwmark.Pin) bool { return p.Mark == m }) {
 			delete(r.world.carried, m)
 		}
 	}
-	return held, true
+	return true
 }
 
 // make makes steps, until the run is killed.
@@ -173,6 +177,9 @@ func (r *run) do(s policy.Step) {
 	twin.Protocol = s.Rule.Protocol
 	if twin != s.Rule || !gone.Ours() && !slices.Contains(r.taken, gone) {
 		r.fatalf("%s: deletes %s proto %d", s, gone, gone.Protocol)
+	}
+	if !gone.Ours() {
+		r.gone = append(r.gone, gone)
 	}
 }
 

@@ -77,6 +77,7 @@ func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []
 type found struct {
 	fwmark.Uplink
 	lease      Lease
+	leased     bool // the record counts: its address is there
 	configured [2]netip.Addr
 	stanza     [2]netip.Addr
 	main       [2]*Route // default with the lowest metric
@@ -157,11 +158,25 @@ func (s *survey) fromMain() {
 }
 
 // fromStanding keeps as uplinks the interfaces of addresses that have a pair.
+// Deleting the script's pair may have deleted ours first, where both stand at
+// one preference; until the next round mends that, the script's counts. Where
+// several have the address, it is the one that its table leads to.
 func (s *survey) fromStanding() {
 	paired := map[netip.Addr]bool{}
 	for _, r := range s.facts.Rules {
 		if r.Ours() && r.sourced() {
 			paired[r.From.Addr()] = true
+		}
+	}
+	for _, r := range s.facts.Taken {
+		if r.sourced() {
+			paired[r.From.Addr()] = true
+		}
+	}
+	for _, a := range s.facts.Addrs {
+		if addr := a.Prefix.Addr(); paired[addr] && s.own[TableOf(addr)].Device == a.Device {
+			s.uplink(a.Device)
+			delete(paired, addr)
 		}
 	}
 	for _, a := range s.facts.Addrs {
@@ -178,7 +193,12 @@ func (s *survey) fromStanding() {
 
 func (s *survey) addAddresses() {
 	for _, a := range s.facts.Addrs {
-		if u := s.uplinks[a.Device]; u != nil && a.Global && !a.Unready && Usable(a.Prefix.Addr()) {
+		u, addr := s.uplinks[a.Device], a.Prefix.Addr()
+		if u == nil {
+			continue
+		}
+		u.leased = u.leased || addr == u.lease.Address
+		if a.Global && !a.Unready && Usable(addr) {
 			u.addrs = append(u.addrs, a)
 		}
 	}
@@ -234,7 +254,7 @@ func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
 			u.Address[f] = addr
 		}
 	}
-	if s.leased(u) && slices.Contains(u.Addrs, u.lease.Address) {
+	if u.leased && slices.Contains(u.Addrs, u.lease.Address) {
 		u.Address[fwmark.IPv4] = u.lease.Address
 	}
 	for _, f := range fwmark.Families {
@@ -243,16 +263,9 @@ func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
 	return u.Uplink
 }
 
-// leased reports whether the lease record counts: its address is there.
-func (s *survey) leased(u *found) bool {
-	return u.lease.Address.IsValid() && slices.ContainsFunc(s.facts.Addrs, func(a Address) bool {
-		return a.Device == u.Name && a.Prefix.Addr() == u.lease.Address
-	})
-}
-
 func (s *survey) gateway(u *found, f fwmark.Family, broken bool) netip.Addr {
 	switch {
-	case f == fwmark.IPv4 && u.lease.Gateway.IsValid() && s.leased(u):
+	case f == fwmark.IPv4 && u.lease.Gateway.IsValid() && u.leased:
 		return u.lease.Gateway
 	case u.configured[f].IsValid():
 		return u.configured[f]

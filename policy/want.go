@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 
 	"wg-multihome/fwmark"
 )
@@ -61,15 +62,17 @@ func (w *wanter) family(family fwmark.Family, priority uint32) {
 	for _, p := range w.pins {
 		c.marks = append(c.marks, p.Mark)
 	}
+	var addrs []netip.Addr
 	for _, u := range w.uplinks {
 		if u.Routable(family) {
 			for _, a := range u.Addrs {
 				if fwmark.FamilyOf(a) == family {
-					c.addrs = append(c.addrs, a)
+					addrs = append(addrs, a)
 				}
 			}
 		}
 	}
+	c.addrs = slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
 	if priority == 0 {
 		priority = w.standingBase(family)
 	}
@@ -85,7 +88,7 @@ func (w *wanter) family(family fwmark.Family, priority uint32) {
 		length = 1
 	}
 	w.blocks(family, base, length)
-	w.pairs(base, length, c.addrs)
+	w.pairs(base, length, addrs)
 }
 
 // standingBase returns where our rules start now.
@@ -178,62 +181,6 @@ func (w *wanter) needsOnLink(device string, gw netip.Addr) bool {
 	return true
 }
 
-// findLegacy recognises the exact objects of the original shell script: of a
-// configured mark the three rules, whose look-up leads to a table of an
-// address; of an uplink's address the pair. iproute2 gives rules protocol 0
-// (newer ones may say boot, 3). What a mark of a broken configuration has
-// stays as it is.
-func (w *wanter) findLegacy() {
-	marks := map[fwmark.Mark]bool{}
-	for _, p := range w.pins {
-		marks[p.Mark] = !p.Kept
-	}
-	addrs := map[netip.Addr]bool{}
-	for _, u := range w.uplinks {
-		for _, a := range u.Addrs {
-			addrs[a] = u.Routable(fwmark.FamilyOf(a))
-		}
-	}
-	type block struct {
-		family fwmark.Family
-		mark   fwmark.Mark
-		addr   netip.Addr
-	}
-	key := func(r Rule) (block, bool) {
-		switch {
-		case r.Protocol != 0 && r.Protocol != protocolBoot:
-		case r.marked() && marks[r.Mark]:
-			return block{r.Family, r.Mark, netip.Addr{}}, true
-		case r.sourced() && addrs[r.From.Addr()]:
-			return block{r.Family, fwmark.Mark{}, r.From.Addr()}, true
-		}
-		return block{}, false
-	}
-	script := map[block]bool{}
-	for _, r := range w.facts.Rules {
-		if k, ok := key(r); ok && r.isLookup() {
-			if k.addr.IsValid() && r.Table == TableOf(k.addr) || !k.addr.IsValid() && r.Table >= 1<<24 {
-				script[k] = true
-			}
-		}
-	}
-	remembered := map[Rule]bool{}
-	for _, r := range w.facts.Taken {
-		remembered[r] = true
-	}
-	for _, r := range w.facts.Rules {
-		k, ok := key(r)
-		if !ok || !script[k] && !remembered[r] {
-			continue
-		}
-		exact := r.isSuppress() && r.Suppress == 0 || r.isUnreachable() && !k.addr.IsValid() ||
-			r.isLookup() && (r.Table == tableOrNone(k.addr) || !k.addr.IsValid() && r.Table >= 1<<24)
-		if exact && !w.shadowed(r) {
-			w.taken[r] = true
-		}
-	}
-}
-
 // have collects what stands of ours, and what is to be taken over.
 func (w *wanter) have() {
 	for _, r := range w.facts.Rules {
@@ -246,32 +193,4 @@ func (w *wanter) have() {
 			w.out.Have.Routes = append(w.out.Have.Routes, r)
 		}
 	}
-}
-
-// shadowed reports whether deleting r could hit a stranger: a protocol of 0
-// is a wildcard to the kernel, as is every selector that r does not have, and
-// of several that match the first one goes (fib_nl_delrule).
-func (w *wanter) shadowed(r Rule) bool {
-	for _, o := range w.facts.Rules {
-		if o == r {
-			return false
-		}
-		if o.Family != r.Family || o.Priority != r.Priority || o.Ours() || w.taken[o] {
-			continue
-		}
-		if o.Action == r.Action && o.Table == r.Table &&
-			(r.Mark.Mask == 0 || o.Mark == r.Mark) && (!r.From.IsValid() || o.From == r.From) {
-			return true
-		}
-	}
-	return false
-}
-
-// tableOrNone returns the table of addr, and 0, which no rule looks up, for
-// none.
-func tableOrNone(addr netip.Addr) uint32 {
-	if !addr.IsValid() {
-		return 0
-	}
-	return TableOf(addr)
 }

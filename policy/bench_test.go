@@ -1,0 +1,79 @@
+package policy_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+)
+
+// crowd is a host with n addresses on a hundred uplinks, and as many foreign
+// objects: of every other address the original shell script's pair, all at one
+// preference; and as many strangers, from elsewhere, that lead to a default.
+func crowd(n int) policy.Facts {
+	f := policy.Facts{Families: [2]bool{true, true}}
+	for i := range n {
+		link := fmt.Sprintf("up%d", i%100)
+		if i < 100 {
+			f.Links = append(f.Links, policy.Link{Name: link, Up: true})
+			f.Routes = append(f.Routes, policy.Route{Table: policy.TableMain, Dst: defaultOf(fwmark.IPv4), Type: policy.Unicast,
+				Gateway: netip.MustParseAddr("10.0.0.1"), Device: link, Metric: uint32(i), Protocol: 3})
+		}
+		a := netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 11<<24+uint32(i))))
+		one := netip.PrefixFrom(a, 32)
+		f.Addrs = append(f.Addrs, policy.Address{Device: link, Prefix: one, Global: true})
+		f.Leases = append(f.Leases, policy.Lease{Device: link, Address: a, Gateway: netip.MustParseAddr("10.0.0.1")})
+		from := policy.Rule{Priority: 20000, From: one, Action: policy.Lookup, Table: policy.TableOf(a)}
+		if i%2 == 0 {
+			suppress := from
+			suppress.Table, suppress.Suppresses = policy.TableMain, true
+			f.Rules = append(f.Rules, suppress, from)
+			continue
+		}
+		from.From, from.Table, from.Protocol, from.Priority = netip.MustParsePrefix("12.0.0.0/8"), policy.TableMain, 4, 20001+uint32(i)
+		f.Rules = append(f.Rules, from)
+	}
+	return f
+}
+
+// BenchmarkPlan decides about a crowded host. The metric is time for each
+// address, and does not grow with their number.
+func BenchmarkPlan(b *testing.B) {
+	for _, n := range []int{1000, 10000} {
+		for name, intents := range map[string][]fwmark.Intent{
+			"marked":   {{Uplink: "up1", Mark: fwmark.Mark{Value: 0x2005, Mask: fwmark.FullMask}}},
+			"unmarked": nil,
+		} {
+			b.Run(fmt.Sprintf("%d-%s", n, name), func(b *testing.B) {
+				f := crowd(n)
+				for range b.N {
+					plan(b, f, intents)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/address")
+			})
+		}
+	}
+}
+
+func plan(tb testing.TB, f policy.Facts, intents []fwmark.Intent) policy.Plan {
+	uplinks, errs := policy.Uplinks(f, intents, false)
+	pins, problems := fwmark.Resolve(intents, nil, policy.Standing(f), nil)
+	w := policy.Want(f, uplinks, pins, policy.DefaultPriority)
+	if len(errs)+len(problems)+len(w.Errs) > 0 {
+		tb.Fatal(errs, problems, w.Errs)
+	}
+	return policy.Diff(w.Have, w.State)
+}
+
+func TestCrowd(t *testing.T) {
+	const n = 1000
+	p := plan(t, crowd(n), nil)
+	// A route and a pair for each address, and half of them had the script's
+	// pair.
+	if open, gone := len(p.Open), len(p.Close); open != 3*n || gone != n {
+		t.Errorf("%d steps to open, %d to close", open, gone)
+	}
+}

@@ -1,0 +1,119 @@
+package policy_test
+
+import (
+	"slices"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+	"wg-multihome/policy/internal/sim"
+)
+
+// checkPlan checks that a plan has its steps in the order of the contract, and
+// leads to what is wanted, as far as the plan itself knows.
+func (r *run) checkPlan(p policy.Plan) {
+	if r.quiet {
+		return
+	}
+	after := policy.After(r.view.Have, slices.Concat(p.Open, p.Close))
+	if again := policy.Diff(after, r.view.State); !again.Empty() {
+		r.fatalf("after\n%s\nthere is still\n%s", textOf(p), textOf(again))
+	}
+	pinned := map[fwmark.Mark]bool{}
+	for _, pin := range r.view.pins {
+		pinned[pin.Mark] = true
+	}
+	last := 0
+	for i, s := range slices.Concat(p.Open, p.Close) {
+		rank := openRank(s)
+		if i >= len(p.Open) {
+			rank = closeRank(s, pinned[s.Rule.Mark])
+		}
+		if rank < last {
+			r.fatalf("%s is out of order in\n%s", s, textOf(p))
+		}
+		last = rank
+	}
+}
+
+// openRank returns a step's place in the order of Open.
+func openRank(s policy.Step) int {
+	switch add := s.Op == policy.Add; {
+	case add && !s.IsRoute && s.Rule.Action == policy.Unreachable:
+		return 1
+	case !add:
+		return 2
+	case s.IsRoute:
+		return 3
+	case !s.Pair():
+		return 4
+	}
+	return 5
+}
+
+// closeRank returns a step's place in the order of Close: pairs, blocks of
+// marks that stay, blocks of marks that go, routes.
+func closeRank(s policy.Step, stays bool) int {
+	rank := 13
+	guard, lookup := s.Rule.Action == policy.Unreachable, !s.Rule.Suppresses
+	switch {
+	case s.IsRoute:
+		return 30
+	case s.Pair() && lookup:
+		return 10
+	case s.Pair():
+		return 11
+	case !stays && guard:
+		return 22
+	case !stays && lookup:
+		return 20
+	case !stays:
+		return 21
+	case guard:
+		return 12
+	case !lookup:
+		rank = 14
+	}
+	return rank
+}
+
+// checkForeign checks that what is foreign stands, but for what was taken
+// over, and that of what was begun to take over nothing is left.
+func (r *run) checkForeign(before []policy.Rule) {
+	now := r.foreign()
+	for _, rule := range before {
+		if !slices.Contains(now, rule) && !slices.Contains(r.taken, rule) {
+			r.fatalf("a foreign rule is gone: %s proto %d", rule, rule.Protocol)
+		}
+	}
+	if r.quiet {
+		return
+	}
+	for _, rule := range r.view.Have.Rules {
+		if !rule.Ours() {
+			r.fatalf("left of what is to be taken over: %s", rule)
+		}
+	}
+	for _, rule := range r.taken {
+		begun := slices.ContainsFunc(r.gone, func(g policy.Rule) bool { return g.From == rule.From && g.Mark == rule.Mark })
+		if begun && slices.Contains(now, rule) {
+			r.fatalf("a part of what was taken over is left: %s proto %d", rule, rule.Protocol)
+		}
+	}
+}
+
+// checkPairs checks that what is sent from an uplink's address leaves by that
+// uplink.
+func (r *run) checkPairs() {
+	if r.quiet {
+		return
+	}
+	for _, route := range r.view.State.Routes {
+		whole := r.wholeTables(route.Family)
+		for _, dst := range destinations[route.Family] {
+			way, errno := r.world.kernel.Walk(sim.Packet{Src: route.Src, Dst: dst})
+			if errno == sim.Done && everywhere(way, whole) && way.Device != route.Device && !r.noRoom(route.Family) {
+				r.fatalf("packets from %v to %v leave by %s, not by %s", route.Src, dst, way.Device, route.Device)
+			}
+		}
+	}
+}
