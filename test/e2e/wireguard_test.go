@@ -11,17 +11,20 @@ import (
 	"wg-multihome/test/lab"
 )
 
+func newKey(t *testing.T) wgtypes.Key {
+	t.Helper()
+	key, err := wgtypes.GeneratePrivateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 // peers returns the configuration of two devices that are each other's peer:
 // the host's, with an endpoint at far, and far's.
 func peers(t *testing.T) (host, far string) {
 	t.Helper()
-	var keys [2]wgtypes.Key
-	for i := range keys {
-		var err error
-		if keys[i], err = wgtypes.GeneratePrivateKey(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	keys := [2]wgtypes.Key{newKey(t), newKey(t)}
 	private := func(i int) string { return hex.EncodeToString(keys[i][:]) }
 	public := func(i int) string { k := keys[i].PublicKey(); return hex.EncodeToString(k[:]) }
 	host = fmt.Sprintf("private_key=%s\npublic_key=%s\nendpoint=%s:51820\npersistent_keepalive_interval=1\nallowed_ip=10.200.0.2/32", private(0), public(1), lab.Far4)
@@ -99,4 +102,44 @@ func TestHookOfTheShellScript(t *testing.T) {
 	wantCode(t, call("0x2005", "3325256714"), 0)
 	wantEqual(t, "mark", host.Get("fwmark"), "8197")
 	wantEqual(t, "state", l.State(), before)
+}
+
+// TestWgQuickFullTunnel has the real wg-quick put its rules in front of ours,
+// and take them away: PostUp and PostDown call us.
+func TestWgQuickFullTunnel(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Interfaces(pinned)
+	l.MustMH("sync")
+	before := l.Rules("-4")
+	own, peer := newKey(t), newKey(t)
+	l.Write("/run/wg7.conf", fmt.Sprintf(`[Interface]
+PrivateKey = %[1]s
+Address = 10.200.0.1/24
+PostUp = %[2]s sync --hook
+PostDown = %[2]s sync --hook
+[Peer]
+PublicKey = %[3]s
+AllowedIPs = 0.0.0.0/0
+Endpoint = %[4]s:51820
+`, own, l.Binary, peer.PublicKey(), lab.Far4), 0o600)
+	quick := func(what string) {
+		t.Helper()
+		r := l.Try([]string{l.WireGuardGo()}, "wg-quick", what, "/run/wg7.conf")
+		if r.Code != 0 {
+			t.Fatalf("wg-quick %s: exit status %d\n%s%s%s", what, r.Code, r.Stdout, r.Stderr, l.Read("/run/wireguard-go.log"))
+		}
+	}
+	quick("up")
+	wantPart(t, "what goes by default", l.Run("ip", "route", "get", lab.Far4), "dev wg7")
+	l.WantSeen(lab.Far4, "", mark, two4)
+	l.WantSeen(lab.Far4, one4, 0, one4)
+	noDrift(t, l)
+	wantPart(t, "status", l.MustMH("status").Stdout, "lookup 51820")
+	wantNone(t, "uplinks", l.MustMH("status", "--json").Stdout, `"name": "wg7"`)
+	quick("down")
+	noDrift(t, l)
+	wantEqual(t, "rules", sortLines(l.Rules("-4")), sortLines(before))
+	l.WantSeen(lab.Far4, "", mark, two4)
+	noSpoof(t, l)
 }

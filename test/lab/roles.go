@@ -33,6 +33,8 @@ func Main() bool {
 		err = flood(os.Args[1:])
 	case "wireguard":
 		err = wireguard(os.Args[1:])
+	case "wireguard-go":
+		err = daemon(os.Args[1:])
 	default:
 		err = errors.New("unknown role")
 	}

@@ -3,6 +3,7 @@ package lab
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"strings"
 )
@@ -58,4 +59,21 @@ func (t *Tunnel) Get(key string) string {
 			value = v
 		}
 	}
+}
+
+// WireGuardGo installs wireguard-go where wg-quick looks for it on the host,
+// and returns the variable that says so.
+func (l *Lab) WireGuardGo() string {
+	l.t.Helper()
+	const path = "/run/wireguard-go"
+	l.Write(path, fmt.Sprintf(`#!/bin/sh
+%s=wireguard-go %s "$1" </dev/null >/run/wireguard-go.log 2>&1 &
+tries=0
+until [ -S "/run/wireguard/$1.sock" ]; do
+	tries=$((tries + 1))
+	[ $tries -lt 500 ] || exit 1
+	sleep 0.01
+done
+`, roleVariable, self(l.t)), 0o755)
+	return "WG_QUICK_USERSPACE_IMPLEMENTATION=" + path
 }

@@ -13,28 +13,24 @@ import (
 	"golang.zx2c4.com/wireguard/tun"
 )
 
-// wireguard is a wireguard-go device: NAME. Its configuration, as of the
-// cross-platform protocol, comes on standard input up to an empty line; each
-// further line is answered with the device's state and an empty line.
-func wireguard(args []string) error {
+// open makes a wireguard-go device that can be configured by its socket.
+func open(args []string) (*device.Device, error) {
 	if len(args) != 1 {
-		return errors.New("usage: NAME")
+		return nil, errors.New("usage: NAME")
 	}
 	t, err := tun.CreateTUN(args[0], device.DefaultMTU)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d := device.NewDevice(t, conn.NewDefaultBind(), device.NewLogger(device.LogLevelError, ""))
-	defer d.Close()
 	socket, err := ipc.UAPIOpen(args[0])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	listener, err := ipc.UAPIListen(args[0], socket)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer listener.Close()
 	go func() {
 		for {
 			c, err := listener.Accept()
@@ -44,6 +40,27 @@ func wireguard(args []string) error {
 			go d.IpcHandle(c)
 		}
 	}()
+	return d, nil
+}
+
+// daemon is what wg-quick starts: it lasts as long as its interface.
+func daemon(args []string) error {
+	d, err := open(args)
+	if err == nil {
+		<-d.Wait()
+	}
+	return err
+}
+
+// wireguard is a wireguard-go device: NAME. Its configuration, as of the
+// cross-platform protocol, comes on standard input up to an empty line; each
+// further line is answered with the device's state and an empty line.
+func wireguard(args []string) error {
+	d, err := open(args)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
 	lines := bufio.NewScanner(os.Stdin)
 	var config strings.Builder
 	for lines.Scan() && lines.Text() != "" {
