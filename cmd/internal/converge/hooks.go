@@ -43,7 +43,7 @@ func (h *Host) runHooks(ctx context.Context, n News) (ran bool, err error) {
 	limit, cancel := context.WithTimeout(ctx, h.HookTime())
 	defer cancel()
 	var out capped
-	cmd := exec.CommandContext(limit, runPartsPaths[runParts], HooksDir)
+	cmd := exec.CommandContext(limit, runPartsPaths[runParts], HooksDir) // run-parts, by absolute path
 	cmd.Env = append([]string{hookPath}, n.environment()...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = &out, &out

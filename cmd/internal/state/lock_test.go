@@ -49,7 +49,7 @@ func holdLocks(d state.Dir) {
 		os.Exit(1)
 	}
 	os.Stdout.WriteString("held\n")
-	time.Sleep(time.Minute)
+	<-time.After(time.Minute) // until it is killed
 }
 
 func TestKilledHolder(t *testing.T) {
@@ -137,7 +137,7 @@ func TestConcurrentLock(t *testing.T) {
 			if n := holders.Add(1); n != 1 {
 				t.Errorf("%d holders at once", n)
 			}
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond) // time for others to come in, if they could
 			holders.Add(-1)
 			unlock()
 		}()
