@@ -126,10 +126,10 @@ func (b *testbed) run(priority uint32, refuse string) (Report, []string) {
 	return report, f.seen
 }
 
-// leaves returns where a marked packet goes, "" where it is refused.
-func (b *testbed) leaves(source string) string {
+// leaves returns where a packet goes, "" where it is refused.
+func (b *testbed) leaves(mark uint32, source string) string {
 	b.t.Helper()
-	routes, err := b.nl.RouteGetWithOptions(net.ParseIP("203.0.113.1"), &netlink.RouteGetOptions{Mark: testMark, SrcAddr: net.ParseIP(source)})
+	routes, err := b.nl.RouteGetWithOptions(net.ParseIP("203.0.113.1"), &netlink.RouteGetOptions{Mark: mark, SrcAddr: net.ParseIP(source)})
 	if err != nil {
 		return ""
 	}
@@ -146,18 +146,19 @@ func TestEachStepFailsOnce(t *testing.T) {
 		name     string
 		priority uint32
 		do       func(b *testbed)
+		keeps    bool // all addresses had their pairs before, and keep them
 	}
 	nothing := func(*testbed) {}
 	changes := []change{
-		{"from nothing", 20000, nothing},
+		{"from nothing", 20000, nothing, false},
 		{"another address", 20000, func(b *testbed) {
 			b.address("up2", "198.51.100.10/24", false)
 			b.address("up2", "198.51.100.77/24", true)
-		}},
-		{"a second address", 20000, func(b *testbed) { b.address("up2", "198.51.100.66/24", true) }},
-		{"a little further forward", 19998, nothing},
-		{"a little further back", 20001, nothing},
-		{"far away", 300, nothing},
+		}, false},
+		{"a second address", 20000, func(b *testbed) { b.address("up2", "198.51.100.66/24", true) }, false},
+		{"a little further forward", 19998, nothing, true},
+		{"a little further back", 20001, nothing, true},
+		{"far away", 300, nothing, true},
 	}
 	for failAt := 0; ; failAt++ {
 		b := newTestbed(t)
@@ -171,13 +172,13 @@ func TestEachStepFailsOnce(t *testing.T) {
 				if err := errors.Join(report.Errs...); !errors.Is(err, errRefused) || !strings.Contains(err.Error(), steps[failAt]) {
 					t.Errorf("%s, %s refused: %v", c.name, steps[failAt], err)
 				}
-				b.check(c.name + ", refused " + steps[failAt])
+				b.check(c.name+", refused "+steps[failAt], c.keeps)
 			}
 			if report, _ := b.run(c.priority, ""); report.Status() != Done {
 				t.Errorf("%s, after %d: %v", c.name, failAt, report.Errs)
 			}
-			b.check(c.name)
-			if got := b.leaves("198.51.100.66"); failAt == 0 && c.name == "far away" && got != "up2" {
+			b.check(c.name, c.keeps)
+			if got := b.leaves(testMark, "198.51.100.66"); failAt == 0 && c.name == "far away" && got != "up2" {
 				t.Errorf("in the end marked packets leave by %q", got)
 			}
 			if report, seen := b.run(c.priority, ""); report.Status() != Done || len(seen) != 0 {
@@ -201,10 +202,17 @@ func (b *testbed) planned(priority uint32) []string {
 	return v.Plan()
 }
 
-func (b *testbed) check(when string) {
+// check fails the test where a marked packet leaves by another uplink than its
+// own; and, if each address is to keep its uplink, where one does not.
+func (b *testbed) check(when string, keeps bool) {
 	b.t.Helper()
+	for source, uplink := range map[string]string{"192.0.2.10": "up1", "198.51.100.77": "up2", "198.51.100.66": "up2"} {
+		if by := b.leaves(0, source); keeps && by != uplink {
+			b.t.Errorf("%s: a packet from %s leaves by %q", when, source, by)
+		}
+	}
 	for _, source := range []string{"", "192.0.2.10"} {
-		if by := b.leaves(source); !slices.Contains([]string{"", "up2"}, by) {
+		if by := b.leaves(testMark, source); !slices.Contains([]string{"", "up2"}, by) {
 			b.t.Errorf("%s: a marked packet from %q leaves by %s", when, source, by)
 		}
 	}
