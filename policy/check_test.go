@@ -95,10 +95,18 @@ func (r *run) checkForeign(before []policy.Rule) {
 	}
 	for _, rule := range r.taken {
 		begun := slices.ContainsFunc(r.gone, func(g policy.Rule) bool { return g.From == rule.From && g.Mark == rule.Mark })
-		if begun && slices.Contains(now, rule) {
+		if begun && slices.Contains(now, rule) && r.takesOver(rule) {
 			r.fatalf("a part of what was taken over is left: %s proto %d", rule, rule.Protocol)
 		}
 	}
+}
+
+// takesOver reports whether there is something of ours to take a rule over: an
+// error in the configuration may have come to light that keeps its mark as it
+// stands.
+func (r *run) takesOver(rule policy.Rule) bool {
+	return slices.ContainsFunc(r.view.pins, func(p fwmark.Pin) bool { return p.Mark == rule.Mark && !p.Kept }) ||
+		rule.From.IsValid() && slices.ContainsFunc(r.view.State.Rules, func(w policy.Rule) bool { return w.From == rule.From })
 }
 
 // checkPairs checks that what is sent from an uplink's address leaves by that

@@ -26,6 +26,7 @@ var events = map[string]func(*world, *rapid.T){
 	"foreign rule goes":  (*world).dropForeign,
 	"foreign table":      (*world).addTunnel,
 	"our rules go":       (*world).deleteOurs,
+	"stray rule of ours": (*world).addOurs,
 	"script's pair":      (*world).scriptPair,
 	"script's block":     (*world).scriptBlock,
 }
@@ -164,6 +165,27 @@ func (w *world) dropForeign(t *rapid.T) {
 }
 
 func (w *world) deleteOurs(t *rapid.T) { w.dropRule(t, policy.Rule.Ours) }
+
+// addOurs adds a rule of one of our roles at any place, as an earlier version
+// or somebody by hand may have left it.
+func (w *world) addOurs(t *rapid.T) {
+	f := anyFamily(t)
+	a := anyAddress(t, f).Addr()
+	r := policy.Rule{Family: f, Priority: scriptPreference(t, w.near(f)), Action: policy.Lookup, Protocol: policy.Protocol}
+	r.Table = rapid.SampledFrom([]uint32{policy.TableOf(a), policy.TableMain, 0}).Draw(t, "table")
+	if rapid.Bool().Draw(t, "of a pair") {
+		r.From, r.Table = netip.PrefixFrom(a, a.BitLen()), max(r.Table, policy.TableMain)
+	} else {
+		r.Mark = rapid.SampledFrom(marks).Draw(t, "mark")
+	}
+	switch r.Table {
+	case policy.TableMain:
+		r.Suppresses, r.Suppress = true, uint32(rapid.IntRange(0, 1).Draw(t, "suppressed"))
+	case 0:
+		r.Action = policy.Unreachable
+	}
+	w.kernel.AddRule(r)
+}
 
 func (w *world) dropRule(t *rapid.T, of func(policy.Rule) bool) {
 	f := anyFamily(t)

@@ -119,7 +119,7 @@ func tooWide(have, want State) []Step {
 		}
 	}
 	// Look-ups first: a suppress rule that is too short may have kept packets
-	// from a wrong one.
+	// from a wrong one. And from the last one on: a look-up in front may have.
 	var steps, short []Step
 	for _, r := range have.Rules {
 		switch {
@@ -129,6 +129,7 @@ func tooWide(have, want State) []Step {
 			short = append(short, Step{Op: Delete, Rule: r})
 		}
 	}
+	slices.Reverse(steps)
 	return append(steps, short...)
 }
 

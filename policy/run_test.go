@@ -88,6 +88,14 @@ func (r *run) look() {
 			r.followUnmarked(f)
 		}
 	}
+	r.judge()
+}
+
+// judge notes what leaks now.
+func (r *run) judge() {
+	if r.quiet {
+		return
+	}
 	r.leaks = map[sim.Packet]string{}
 	for _, f := range fwmark.Families {
 		r.addLeaks(f, r.leaks)
@@ -112,6 +120,7 @@ func (r *run) markDevices() bool {
 	for _, p := range r.view.pins {
 		r.world.carried[p.Mark] = p.Uplink
 	}
+	r.judge()
 	return true
 }
 
@@ -140,6 +149,7 @@ func (r *run) releaseDevices() bool {
 			delete(r.world.carried, m)
 		}
 	}
+	r.judge()
 	return true
 }
 
