@@ -30,6 +30,7 @@ type Link struct {
 	PointToPoint bool
 	Loopback     bool
 	WireGuard    bool
+	Kind         string // as in `ip link add type KIND`, "tun" for tap too; "": none
 }
 
 // Address is an address of an interface.
@@ -39,7 +40,8 @@ type Address struct {
 	Global     bool // scope global
 	Unready    bool // tentative, or failed duplicate address detection: refused as a source
 	Deprecated bool
-	Temporary  bool // RFC 8981
+	Temporary  bool       // RFC 8981
+	Broadcast  netip.Addr // invalid: none
 }
 
 // Lease is a DHCP lease as recorded.

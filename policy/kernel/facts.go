@@ -81,10 +81,19 @@ func (c *Client) readLinks(f *policy.Facts) (names map[uint32]string, err error)
 		c.links[a.Name] = uint32(a.Index)
 		f.Links = append(f.Links, policy.Link{
 			Name: a.Name, Up: a.Flags&net.FlagUp != 0, PointToPoint: a.Flags&net.FlagPointToPoint != 0,
-			Loopback: a.Flags&net.FlagLoopback != 0, WireGuard: l.Type() == "wireguard",
+			Loopback: a.Flags&net.FlagLoopback != 0, WireGuard: l.Type() == "wireguard", Kind: kind(l),
 		})
 	}
 	return names, nil
+}
+
+// kind returns the kernel's own word for a link's kind (rtnl_link_ops), which
+// is netlink's but for tun.
+func kind(l netlink.Link) string {
+	if k := l.Type(); k != "tuntap" {
+		return k
+	}
+	return "tun"
 }
 
 func (c *Client) readAddresses(names map[uint32]string) ([]policy.Address, error) {
@@ -112,8 +121,9 @@ func (c *Client) readAddresses(names map[uint32]string) ([]policy.Address, error
 		if size == 32 { // net.IP may hold IPv4 in 16 bytes
 			addr = addr.Unmap()
 		}
+		broadcast, _ := netip.AddrFromSlice(a.Broadcast) // IPv6 has none
 		addrs = append(addrs, policy.Address{
-			Device: name, Prefix: netip.PrefixFrom(addr, bits), Global: a.Scope == unix.RT_SCOPE_UNIVERSE,
+			Device: name, Broadcast: broadcast.Unmap(), Prefix: netip.PrefixFrom(addr, bits), Global: a.Scope == unix.RT_SCOPE_UNIVERSE,
 			Unready:    a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0,
 			Deprecated: a.Flags&unix.IFA_F_DEPRECATED != 0,
 			Temporary:  addr.Is6() && a.Flags&unix.IFA_F_TEMPORARY != 0,
