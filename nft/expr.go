@@ -1,0 +1,160 @@
+package nft
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"wg-multihome/fwmark"
+)
+
+// Kind is what an expression of a rule does.
+type Kind uint8
+
+// The expressions that our rules are made of, and which fields of Expr each
+// takes. What matches and does not hold ends the rule.
+const (
+	MetaMark    Kind = iota + 1 // Mark, Not: the packet's mark under the mask
+	CtMark                      // Mark, Not: the connection's
+	SetMetaMark                 // Mark: set the bits under the mask
+	SetCtMark                   // Mark
+	Confirmed                   // the connection is known to conntrack already: its first packet has left
+	NotNew                      // `ct state` is not new
+	Original                    // the packet goes in the direction of the connection's first one
+	Reply                       // it answers
+	OutDevice                   // Name: leaves by the device
+	OutKind                     // Name: leaves by a device of the kind (rtnl_link_ops, ip-link(8) TYPES)
+	OfFamily                    // Family
+	TCP                         // is TCP
+	To                          // Prefix: destination
+	ToSet                       // Family, Name of a set of prefixes, Not: destination
+	ToOther                     // the destination is no address of this host
+	FromOther                   // the source is no address of the device that the packet leaves by
+	Renewal                     // Addr: UDP 68 to 67 with this BOOTP ciaddr (RFC 2131, 4.4.5)
+	SetSource                   // Addr
+	InCgroup                    // Level, Name of a set: the ancestor at this level of the socket's cgroup
+	Count                       // Name of a counter
+	Reset                       // reject with a TCP reset
+	Masquerade                  //
+	Accept                      // ends this base chain's work, not that of others
+	Drop                        //
+	Goto                        // Name of a chain
+	Jump                        // Name of a chain
+)
+
+// Expr is one expression of a rule. Unused fields are zero.
+type Expr struct {
+	Kind   Kind
+	Not    bool
+	Mark   fwmark.Mark // Value may be 0: no bit under the mask is set
+	Family fwmark.Family
+	Prefix netip.Prefix
+	Addr   netip.Addr
+	Level  int // of a cgroup: the number of its path's components, from 1
+	Name   string
+}
+
+// String returns the expression as `nft list` prints it.
+func (e Expr) String() string {
+	switch e.Kind {
+	case MetaMark:
+		return "meta mark" + e.markText()
+	case CtMark:
+		return "ct mark" + e.markText()
+	case SetMetaMark:
+		return "meta mark set " + e.setText("meta mark")
+	case SetCtMark:
+		return "ct mark set " + e.setText("ct mark")
+	case OutDevice:
+		return fmt.Sprintf("oifname %q", e.Name)
+	case OutKind:
+		return fmt.Sprintf("meta oifkind %q", e.Name)
+	case OfFamily:
+		return "meta nfproto ipv" + e.Family.String()
+	case To:
+		return network(fwmark.FamilyOf(e.Prefix.Addr())) + " daddr " + prefixText(e.Prefix)
+	case ToSet:
+		return network(e.Family) + " daddr " + e.not() + "@" + e.Name
+	case Renewal:
+		return fmt.Sprintf("udp sport 68 udp dport 67 @th,160,32 0x%x", e.Addr.AsSlice())
+	case SetSource:
+		return network(fwmark.FamilyOf(e.Addr)) + " saddr set " + e.Addr.String()
+	case InCgroup:
+		return fmt.Sprintf("socket cgroupv2 level %d @%s", e.Level, e.Name)
+	case Count:
+		return fmt.Sprintf("counter name %q", e.Name)
+	case Goto:
+		return "goto " + e.Name
+	case Jump:
+		return "jump " + e.Name
+	}
+	return words[e.Kind]
+}
+
+// words are the texts of expressions that take nothing.
+var words = [...]string{
+	Confirmed:  "ct status confirmed",
+	NotNew:     "ct state != new",
+	Original:   "ct direction original",
+	Reply:      "ct direction reply",
+	TCP:        "meta l4proto tcp",
+	ToOther:    "fib daddr type != local",
+	FromOther:  "fib saddr . oif type != local",
+	Reset:      "reject with tcp reset",
+	Masquerade: "masquerade",
+	Accept:     "accept",
+	Drop:       "drop",
+	Jump:       "",
+}
+
+func (e Expr) not() string {
+	if e.Not {
+		return "!= "
+	}
+	return ""
+}
+
+func (e Expr) markText() string {
+	if e.Mark.Mask == fwmark.FullMask {
+		return fmt.Sprintf(" %s0x%08x", e.not(), e.Mark.Value)
+	}
+	op := "=="
+	if e.Not {
+		op = "!="
+	}
+	return fmt.Sprintf(" & 0x%08x %s 0x%08x", e.Mark.Mask, op, e.Mark.Value)
+}
+
+// setText writes (old & ^mask) ^ value as nft does, which has `|` alone.
+func (e Expr) setText(what string) string {
+	if e.Mark.Mask == fwmark.FullMask {
+		return fmt.Sprintf("0x%08x", e.Mark.Value)
+	}
+	return fmt.Sprintf("%s & 0x%08x | 0x%08x", what, ^e.Mark.Mask|e.Mark.Value, e.Mark.Value)
+}
+
+func network(f fwmark.Family) string {
+	if f == fwmark.IPv6 {
+		return "ip6"
+	}
+	return "ip"
+}
+
+func prefixText(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+// Rule is a rule: its expressions, in order.
+type Rule []Expr
+
+// String returns the rule as `nft list` prints it.
+func (r Rule) String() string {
+	texts := make([]string, len(r))
+	for i, e := range r {
+		texts[i] = e.String()
+	}
+	return strings.Join(texts, " ")
+}

@@ -1,0 +1,170 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+
+	"wg-multihome/nft"
+)
+
+// chunk is how many elements go into one message: over 64 KiB the library
+// loses elements, and says nothing.
+const chunk = 500
+
+// Apply makes a plan's changes, in one transaction: all or none. Elements of
+// sets that stay, and of others, stay.
+func (c *Client) Apply(p nft.Plan) error {
+	if p.Empty() {
+		return nil
+	}
+	if err := c.queue(p); err != nil {
+		// What was queued is to go nowhere; the library has no way to say so.
+		c.conn, _ = nftables.New()
+		return fmt.Errorf("change table inet %s: %w", nft.Table, err)
+	}
+	if err := c.conn.Flush(); err != nil {
+		return explained("change table inet "+nft.Table, err)
+	}
+	return nil
+}
+
+func (c *Client) queue(p nft.Plan) error {
+	t := table()
+	if p.DropTable {
+		c.conn.DelTable(t)
+		return nil
+	}
+	c.conn.AddTable(t)
+	for _, name := range p.Flush {
+		c.conn.FlushChain(&nftables.Chain{Table: t, Name: name})
+	}
+	for _, name := range p.DropChains {
+		c.conn.DelChain(&nftables.Chain{Table: t, Name: name})
+	}
+	for _, name := range p.DropSets {
+		c.conn.DelSet(&nftables.Set{Table: t, Name: name})
+	}
+	for _, name := range p.DropCounters {
+		c.conn.DeleteObject(counter(t, name))
+	}
+	for _, name := range p.AddCounters {
+		c.conn.AddObj(counter(t, name))
+	}
+	for _, s := range p.AddSets {
+		if err := c.conn.AddSet(setOf(t, s), nil); err != nil {
+			return fmt.Errorf("set %s: %w", s.Name, err)
+		}
+		if err := c.fill(t, s); err != nil {
+			return err
+		}
+	}
+	for _, s := range p.Refill {
+		c.conn.FlushSet(setOf(t, s))
+		if err := c.fill(t, s); err != nil {
+			return err
+		}
+	}
+	for _, u := range p.Elements {
+		if err := c.elements(setOf(t, u.Set), ids(u.Add), ids(u.Delete)); err != nil {
+			return err
+		}
+	}
+	return c.chains(t, p)
+}
+
+func (c *Client) chains(t *nftables.Table, p nft.Plan) error {
+	for _, chain := range p.AddChains {
+		c.conn.AddChain(chainOf(t, chain))
+	}
+	for _, chain := range p.Fill {
+		for _, r := range chain.Rules {
+			exprs, err := encodeRule(r)
+			if err != nil {
+				return err
+			}
+			c.conn.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: chain.Name}, Exprs: exprs,
+				UserData: userdata.AppendString(nil, userdata.TypeComment, r.Fingerprint())})
+		}
+	}
+	return nil
+}
+
+func (c *Client) fill(t *nftables.Table, s nft.Set) error {
+	return c.elements(setOf(t, s), append(ids(s.Cgroups), intervals(s)...), nil)
+}
+
+func (c *Client) elements(s *nftables.Set, add, remove []nftables.SetElement) error {
+	for _, change := range []struct {
+		list []nftables.SetElement
+		send func(*nftables.Set, []nftables.SetElement) error
+	}{{remove, c.conn.SetDeleteElements}, {add, c.conn.SetAddElements}} {
+		for len(change.list) > 0 {
+			n := min(len(change.list), chunk)
+			if err := change.send(s, change.list[:n]); err != nil {
+				return fmt.Errorf("elements of set %s: %w", s.Name, err)
+			}
+			change.list = change.list[n:]
+		}
+	}
+	return nil
+}
+
+func counter(t *nftables.Table, name string) nftables.Obj {
+	return &nftables.NamedObj{Table: t, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}}
+}
+
+// setOf returns a set as the library has it. Ids are in the machine's byte
+// order, and unless the set says so nothing that others add ever matches.
+func setOf(t *nftables.Table, s nft.Set) *nftables.Set {
+	if s.Type == nft.Cgroups {
+		return &nftables.Set{Table: t, Name: s.Name, KeyType: nftables.TypeCGroupV2, KeyByteOrder: binaryutil.NativeEndian}
+	}
+	key := nftables.TypeIPAddr
+	if s.Family.Bits() > 32 {
+		key = nftables.TypeIP6Addr
+	}
+	return &nftables.Set{Table: t, Name: s.Name, KeyType: key, Interval: true}
+}
+
+func ids(list []uint64) []nftables.SetElement {
+	elements := make([]nftables.SetElement, len(list))
+	for i, id := range list {
+		elements[i].Key = binary.NativeEndian.AppendUint64(nil, id)
+	}
+	return elements
+}
+
+// intervals returns the first address of each range, and the first one behind
+// it; behind the last address there is none.
+func intervals(s nft.Set) []nftables.SetElement {
+	var elements []nftables.SetElement
+	for _, r := range s.Ranges {
+		elements = append(elements, nftables.SetElement{Key: r.From().AsSlice()})
+		if behind := r.To().Next(); behind.IsValid() {
+			elements = append(elements, nftables.SetElement{Key: behind.AsSlice(), IntervalEnd: true})
+		}
+	}
+	return elements
+}
+
+func chainOf(t *nftables.Table, c nft.Chain) *nftables.Chain {
+	chain := &nftables.Chain{Table: t, Name: c.Name}
+	if c.Base == (nft.Base{}) {
+		return chain
+	}
+	accept := nftables.ChainPolicyAccept
+	chain.Type = nftables.ChainType(c.Base.Type)
+	chain.Priority = nftables.ChainPriorityRef(nftables.ChainPriority(c.Base.Priority))
+	chain.Policy = &accept
+	for number, name := range hookNames {
+		if name == c.Base.Hook {
+			chain.Hooknum = nftables.ChainHookRef(nftables.ChainHook(number))
+		}
+	}
+	return chain
+}

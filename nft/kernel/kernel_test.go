@@ -1,0 +1,278 @@
+package kernel
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/nft"
+)
+
+// namespace gives the test a network namespace of its own.
+func namespace(t *testing.T) *Client {
+	t.Helper()
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatalf("a network namespace takes root: %v", err)
+	}
+	c, err := Open()
+	must(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs a command in the test's namespace: that of its thread.
+func run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+func addrs(list ...string) (a []netip.Addr) {
+	for _, s := range list {
+		a = append(a, netip.MustParseAddr(s))
+	}
+	return a
+}
+
+func prefixes(list ...string) (p []netip.Prefix) {
+	for _, s := range list {
+		p = append(p, netip.MustParsePrefix(s))
+	}
+	return p
+}
+
+// everything is a host for which all parts of the table are there.
+func everything() nft.Facts {
+	one := fwmark.Uplink{Name: "up1", Present: true, Up: true, Addrs: addrs("192.0.2.10", "2001:db8:1::10")}
+	two := fwmark.Uplink{Name: "enp2s0.5@x", Present: true, Up: true, Addrs: addrs("198.51.100.10")}
+	one.Address, two.Address = [2]netip.Addr(addrs("192.0.2.10", "2001:db8:1::10")), [2]netip.Addr{netip.MustParseAddr("198.51.100.10")}
+	one.Gateways, two.Gateways = [2]netip.Addr(addrs("192.0.2.1", "fe80::1")), [2]netip.Addr{netip.MustParseAddr("198.51.100.1")}
+	return nft.Facts{
+		Uplinks: []fwmark.Uplink{two, one},
+		Pins: []fwmark.Pin{
+			{Mark: fwmark.Mark{Value: 0x1001, Mask: fwmark.FullMask}, Uplink: "up1"},
+			{Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00}, Uplink: "enp2s0.5@x", Cgroups: []string{"system.slice/a.service", "system.slice/gone.service"}},
+		},
+		Devices: []nft.Device{
+			{Name: "up1", Prefixes: prefixes("192.0.2.0/24", "192.0.3.0/24", "10.0.0.0/8", "10.1.0.0/16", "2001:db8:1::/64")},
+			{Name: "enp2s0.5@x", Prefixes: prefixes("198.51.100.0/24", "255.255.255.255/32")},
+			{Name: "wg7"},
+		},
+		Leases:  []nft.Lease{{Uplink: "enp2s0.5@x", Address: netip.MustParseAddr("198.51.100.10")}},
+		Reach:   [2][]netip.Prefix{prefixes("192.0.2.0/24", "128.0.0.0/2"), prefixes("2001:db8:1::/64", "c000::/2")},
+		Cgroups: map[string]uint64{"system.slice/a.service": 1<<40 + 7},
+		Runs:    map[fwmark.Mark][]uint64{{Value: 0x1001, Mask: fwmark.FullMask}: {77}},
+	}
+}
+
+// sync brings the table to what is wanted, and returns the steps.
+func sync(t *testing.T, c *Client, f nft.Facts) []string {
+	t.Helper()
+	have, err := c.Read()
+	must(t, err)
+	f.Have = have
+	plan := nft.Diff(have, nft.Want(f), nil)
+	must(t, c.Apply(plan))
+	return plan.Steps
+}
+
+// settled fails the test if a second run would do anything.
+func settled(t *testing.T, c *Client, f nft.Facts) {
+	t.Helper()
+	have, err := c.Read()
+	must(t, err)
+	f.Have = have
+	if steps := nft.Diff(have, nft.Want(f), nil).Steps; len(steps) > 0 {
+		t.Errorf("a second run would do:\n%s", strings.Join(steps, "\n"))
+	}
+}
+
+// volatile is what nft prints and the pure text has not: counts, elements and
+// the fingerprints.
+var volatile = regexp.MustCompile(` comment "[0-9a-f]{16}"|\t\tpackets \d+ bytes \d+\n`)
+
+func listed(t *testing.T) string {
+	t.Helper()
+	return volatile.ReplaceAllString(run(t, "nft", "-t", "list", "table", "inet", nft.Table), "")
+}
+
+func TestTextIsThatOfNft(t *testing.T) {
+	c := namespace(t)
+	f := everything()
+	if steps := sync(t, c, f); len(steps) == 0 {
+		t.Fatal("nothing was done")
+	}
+	settled(t, c, f)
+	if diff := cmp.Diff(byName(nft.Want(f).String()), byName(listed(t))); diff != "" {
+		t.Errorf("our text (-), nft's (+):\n%s", diff)
+	}
+}
+
+// byName sorts the parts of a table: nft has them in the order in which they
+// were made.
+func byName(table string) []string {
+	parts := strings.Split(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(table), "}")), "\n\n")
+	for i := range parts {
+		parts[i] = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(parts[i]), "table inet "+nft.Table+" {"))
+	}
+	slices.Sort(parts)
+	return parts
+}
+
+func TestReadsBackWhatItWrote(t *testing.T) {
+	c := namespace(t)
+	f := everything()
+	sync(t, c, f)
+	have, err := c.Read()
+	must(t, err)
+	for _, s := range nft.Want(f).Sets {
+		s.Public = false
+		if diff := cmp.Diff(s, have.Sets[s.Name], cmpopts.EquateComparable(netip.Addr{}), cmp.Comparer(func(a, b fmt.Stringer) bool { return a.String() == b.String() }), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("set %s, wanted (-), read (+):\n%s", s.Name, diff)
+		}
+	}
+}
+
+// TestMends has others damage the table in every way that a person can.
+func TestMends(t *testing.T) {
+	const table = "inet " + nft.Table
+	handle := func(t *testing.T, chain, part string) string {
+		t.Helper()
+		m := regexp.MustCompile(regexp.QuoteMeta(part) + `.*# handle (\d+)`).FindStringSubmatch(run(t, "nft", "-a", "-t", "list", "chain", "inet", nft.Table, chain))
+		if m == nil {
+			t.Fatalf("no %q in %s", part, chain)
+		}
+		return m[1]
+	}
+	for name, damage := range map[string]func(*testing.T) string{
+		"flushed":       func(*testing.T) string { return "flush ruleset" },
+		"table deleted": func(*testing.T) string { return "delete table " + table },
+		"table flushed": func(*testing.T) string { return "flush table " + table },
+		"one rule lost": func(*testing.T) string {
+			return "delete rule " + table + " lock handle " + handle(t, "lock", "0x00001001")
+		},
+		"a rule added": func(*testing.T) string { return "insert rule " + table + " lock accept" },
+		"a rule replaced": func(t *testing.T) string {
+			return "replace rule " + table + " lock handle " + handle(t, "lock", "0x00001001") + " accept"
+		},
+		"an element lost": func(*testing.T) string { return "delete element " + table + " via4_up1 { 10.0.0.0/8 }" },
+		"one too many":    func(*testing.T) string { return "add element " + table + " via4_up1 { 100.64.0.0/10 }" },
+		"policy":          func(*testing.T) string { return "chain " + table + " lock { policy drop; }" },
+		"a chain added":   func(*testing.T) string { return "add chain " + table + " more { type filter hook output priority 0; }" },
+		"a set added": func(*testing.T) string {
+			return "add set " + table + " more { type inet_service; }; add element " + table + " more { 22 }"
+		},
+		"a rule's set": func(*testing.T) string { return "add rule " + table + " lock tcp dport { 1, 2 } accept" },
+		"a map":        func(*testing.T) string { return "add map " + table + " m { type ipv4_addr : verdict; }" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := namespace(t)
+			f := everything()
+			sync(t, c, f)
+			whole := listed(t)
+			run(t, "nft", damage(t))
+			if steps := sync(t, c, f); len(steps) == 0 {
+				t.Error("it was not seen")
+			}
+			settled(t, c, f)
+			if diff := cmp.Diff(byName(whole), byName(listed(t))); diff != "" {
+				t.Errorf("before (-), after (+):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestOthersElementsStay has elements in a public set while chains and sets
+// change.
+func TestOthersElementsStay(t *testing.T) {
+	c := namespace(t)
+	f := everything()
+	run(t, "nft", "add table inet other; add set inet other s { type inet_service; elements = { 22 }; }")
+	other := run(t, "nft", "list", "table", "inet", "other")
+	sync(t, c, f)
+	public := nft.Set{Name: "mark_0x2000", Type: nft.Cgroups}
+	must(t, c.elements(setOf(table(), public), ids([]uint64{1}), nil))
+	must(t, c.conn.Flush())
+	before, err := c.Read()
+	must(t, err)
+	if len(before.Sets["mark_0x2000"].Cgroups) != 1 {
+		t.Fatalf("public set: %v", before.Sets["mark_0x2000"])
+	}
+	for _, change := range []func(){
+		func() { f.Uplinks[0].Address[0] = netip.Addr{} },
+		func() { f.Pins[1].Uplink = "up1" },
+		func() {
+			f.Pins = append(f.Pins, fwmark.Pin{Mark: fwmark.Mark{Value: 0x10, Mask: 0xff}, Cgroups: []string{}})
+		},
+		func() { f.Devices = f.Devices[1:] },
+		func() { f.Cgroups["system.slice/gone.service"] = 9; delete(f.Cgroups, "system.slice/a.service") },
+		func() { f.Pins = f.Pins[1:] },
+	} {
+		change()
+		if steps := sync(t, c, f); len(steps) == 0 {
+			t.Error("nothing was changed")
+		}
+		settled(t, c, f)
+		have, err := c.Read()
+		must(t, err)
+		if !slices.Equal(have.Sets["mark_0x2000"].Cgroups, before.Sets["mark_0x2000"].Cgroups) {
+			t.Errorf("public set: %v, was %v", have.Sets["mark_0x2000"], before.Sets["mark_0x2000"])
+		}
+	}
+	sync(t, c, nft.Facts{})
+	if have, err := c.Read(); err != nil || have.Exists {
+		t.Errorf("the table stands: %v", err)
+	}
+	if now := run(t, "nft", "list", "table", "inet", "other"); now != other {
+		t.Errorf("another table: %s", now)
+	}
+}
+
+// TestManyElements are more than fit a message, a batch, or a socket's buffer.
+func TestManyElements(t *testing.T) {
+	c := namespace(t)
+	f := everything()
+	f.Cgroups = map[string]uint64{}
+	for i := range 20000 {
+		path := fmt.Sprintf("a.slice/%d.service", i)
+		f.Pins[1].Cgroups = append(f.Pins[1].Cgroups, path)
+		f.Cgroups[path] = uint64(1000 + i)
+	}
+	for i := range nft.FullFeed {
+		f.Devices[2].Prefixes = append(f.Devices[2].Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 0}), 25))
+	}
+	sync(t, c, f)
+	settled(t, c, f)
+	have, err := c.Read()
+	must(t, err)
+	if n, m := len(have.Sets["paths_0x2000"].Cgroups), len(have.Sets["via4_wg7"].Ranges); n != 20000 || m != nft.FullFeed {
+		t.Errorf("%d cgroups and %d ranges stand", n, m)
+	}
+	f.Devices[2].Prefixes = append(f.Devices[2].Prefixes, netip.MustParsePrefix("20.255.0.0/25"))
+	sync(t, c, f)
+	settled(t, c, f)
+	if have, err = c.Read(); err != nil || have.Sets["via4_wg7"].Name != "" {
+		t.Errorf("a full feed is held: %v", err)
+	}
+}

@@ -1,0 +1,112 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"wg-multihome/nft"
+)
+
+// Read returns what stands in the table.
+func (c *Client) Read() (nft.State, error) {
+	s := nft.State{Counters: map[string]uint64{}, Sets: map[string]nft.Set{}, Chains: map[string]nft.ChainState{}}
+	for _, part := range []struct {
+		what string
+		kind int
+		add  func(message) error
+	}{
+		{"tables", unix.NFT_MSG_GETTABLE, func(m message) error { return m.table(&s) }},
+		{"chains", unix.NFT_MSG_GETCHAIN, func(m message) error { return m.chain(&s) }},
+		{"rules", unix.NFT_MSG_GETRULE, func(m message) error { return m.rule(&s) }},
+		{"counters", unix.NFT_MSG_GETOBJ, func(m message) error { return m.counter(&s) }},
+		{"sets", unix.NFT_MSG_GETSET, func(m message) error { return m.set(&s) }},
+	} {
+		if err := c.dump(part.kind, nil, part.add); err != nil {
+			return s, explained("read nftables' "+part.what, err)
+		}
+		if !s.Exists {
+			return s, nil
+		}
+	}
+	for name, set := range s.Sets {
+		var elements elements
+		request := []netlink.Attribute{text(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), text(unix.NFTA_SET_ELEM_LIST_SET, name)}
+		if err := c.dump(unix.NFT_MSG_GETSETELEM, request, func(m message) error { return m.elements(&elements) }); err != nil {
+			return s, explained(fmt.Sprintf("read nftables' set %s", name), err)
+		}
+		elements.into(&set)
+		s.Sets[name] = set
+	}
+	return s, nil
+}
+
+// dumpTries bounds how often a dump is begun again because something changed
+// in the middle.
+const dumpTries = 10
+
+var errInterrupted = errors.New("others changed it all the while")
+
+// dump asks for all objects of a kind, in family inet, and hands each one of
+// our table to add.
+func (c *Client) dump(kind int, request []netlink.Attribute, add func(message) error) error {
+	attrs, err := netlink.MarshalAttributes(request)
+	if err != nil {
+		return err
+	}
+	for range dumpTries {
+		if err := c.raw.SetDeadline(time.Now().Add(answerTime)); err != nil {
+			return err
+		}
+		answers, err := c.raw.Execute(netlink.Message{
+			Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | netlink.Dump},
+			Data:   append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, attrs...),
+		})
+		switch {
+		case errors.Is(err, unix.ENOENT): // it went since it was listed
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return err
+		}
+		if interrupted(answers) {
+			continue
+		}
+		for _, a := range answers {
+			if err := handed(a.Data, add); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return errInterrupted
+}
+
+func interrupted(answers []netlink.Message) bool {
+	for _, a := range answers {
+		if a.Header.Flags&unix.NLM_F_DUMP_INTR != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// handed gives an answer to add, where it is about our table.
+func handed(data []byte, add func(message) error) error {
+	const header = 4 // struct nfgenmsg
+	if len(data) < header {
+		return errShort
+	}
+	if data[0] != unix.NFPROTO_INET {
+		return nil
+	}
+	return add(data[header:])
+}
+
+func text(kind uint16, s string) netlink.Attribute {
+	return netlink.Attribute{Type: kind, Data: append([]byte(s), 0)}
+}

@@ -1,0 +1,99 @@
+package nft
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"wg-multihome/fwmark"
+)
+
+// Tunnel kinds: what leads to elsewhere though it is no uplink. "tun" has tap
+// devices in it, and OpenVPN's and wireguard-go's.
+var tunnelKinds = [...]string{"tun", "wireguard"}
+
+// IsTunnel reports whether a device of that kind is one that the lock watches
+// though it is no uplink.
+func IsTunnel(kind string) bool { return slices.Contains(tunnelKinds[:], kind) }
+
+// onLink are destinations that stay on the link that they are sent by.
+var onLink = [...]netip.Prefix{
+	netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("255.255.255.255/32"),
+	netip.MustParsePrefix("ff00::/8"),
+	netip.MustParsePrefix("fe80::/10"),
+}
+
+// lock drops what carries a mark and leaves by an uplink or a tunnel that is
+// not its own, but for what lies behind that device by a longer route, as the
+// rules have it too. The rules are the first lock; others can delete them, and
+// a socket that is bound to a device goes past them.
+//
+// It stands in postrouting, behind everything that may set a mark there, and
+// before NAT. By kind it holds tunnels that come up before any run of ours.
+func (w *wanter) lock() {
+	entry := []Rule{{{Kind: MetaMark, Mark: fwmark.Mark{Mask: fwmark.FullMask}}, {Kind: Accept}}}
+	for _, p := range w.facts.Pins {
+		entry = append(entry, Rule{{Kind: MetaMark, Mark: p.Mark}, {Kind: Goto, Name: LockCounter(p.Mark)}})
+		w.out.Counters = append(w.out.Counters, LockCounter(p.Mark))
+	}
+	w.chain("lock", Base{"filter", "postrouting", prioritySNAT - 10}, entry...)
+	w.exempt()
+	for _, p := range w.facts.Pins {
+		w.lockOf(p)
+	}
+}
+
+func (w *wanter) lockOf(p fwmark.Pin) {
+	var rules []Rule
+	if p.Uplink != "" {
+		rules = append(rules, Rule{{Kind: OutDevice, Name: p.Uplink}, {Kind: Accept}})
+	}
+	rules = append(rules, Rule{{Kind: Jump, Name: "lock_exempt"}})
+	drop := func(e Expr) {
+		rules = append(rules, Rule{e, {Kind: Count, Name: LockCounter(p.Mark)}, {Kind: Drop}})
+	}
+	for _, u := range w.facts.Uplinks {
+		if u.Name != p.Uplink {
+			drop(Expr{Kind: OutDevice, Name: u.Name})
+		}
+	}
+	for _, kind := range tunnelKinds {
+		drop(Expr{Kind: OutKind, Name: kind})
+	}
+	w.chain(LockCounter(p.Mark), Base{}, rules...)
+}
+
+// exempt lets through what stays on its link, and what lies behind the device
+// that it leaves by.
+func (w *wanter) exempt() {
+	var rules []Rule
+	for _, p := range onLink {
+		rules = append(rules, Rule{{Kind: To, Prefix: p}, {Kind: Accept}})
+	}
+	devices := slices.SortedFunc(slices.Values(w.facts.Devices), func(a, b Device) int { return strings.Compare(a.Name, b.Name) })
+	for _, d := range devices {
+		out := Expr{Kind: OutDevice, Name: d.Name}
+		if d.Full() {
+			rules = append(rules, Rule{out, {Kind: Accept}})
+			continue
+		}
+		for family, ranges := range merged(beyond(d.Prefixes)) {
+			if len(ranges) == 0 {
+				continue
+			}
+			f := fwmark.Family(family)
+			set := Set{Name: setName("via"+f.String()+"_", d.Name), Type: Prefixes, Family: f, Ranges: ranges}
+			w.out.Sets = append(w.out.Sets, set)
+			rules = append(rules, Rule{out, {Kind: ToSet, Family: f, Name: set.Name}, {Kind: Accept}})
+		}
+	}
+	w.chain("lock_exempt", Base{}, rules...)
+}
+
+// beyond leaves out what stays on its link in any case.
+func beyond(prefixes []netip.Prefix) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool {
+		return slices.ContainsFunc(onLink[:], func(l netip.Prefix) bool { return l.Bits() <= p.Bits() && l.Contains(p.Addr()) })
+	})
+}

@@ -1,0 +1,172 @@
+package nft
+
+import (
+	"strings"
+
+	"wg-multihome/fwmark"
+)
+
+// minLevels is how deep cgroups are looked at in any case: others may put
+// cgroups of any depth into a mark's public set.
+const minLevels = 8
+
+// OtherMarks is the name of the counter of packets and connections of this
+// host that carry a mark in our bits which is none of ours.
+const OtherMarks = "other_marks"
+
+// The chain that gives services their marks, and the one that gives them the
+// uplink's address.
+const (
+	marking      = "services"
+	sourcesChain = "sources"
+)
+
+// hasServices reports whether the services part is to be there. Who pins no
+// service pays for no conntrack.
+func (w *wanter) hasServices() bool {
+	for _, p := range w.facts.Pins {
+		if p.Cgroups != nil || len(w.facts.Runs[p.Mark]) > 0 {
+			return true
+		}
+	}
+	return w.facts.Broken && w.facts.Have.Chains[marking].Fingerprints != nil && len(w.facts.Pins) > 0
+}
+
+func (w *wanter) services() {
+	w.out.Counters = append(w.out.Counters, OtherMarks)
+	var pins []fwmark.Pin
+	for _, p := range w.facts.Pins {
+		_, stands := w.facts.Have.Sets[MarkSet(p.Mark)]
+		if w.facts.Unguarded[p.Mark] && !stands {
+			continue
+		}
+		pins = append(pins, p)
+		w.out.Sets = append(w.out.Sets, Set{Name: MarkSet(p.Mark), Type: Cgroups, Public: true},
+			Set{Name: PathsSet(p.Mark), Type: Cgroups, Cgroups: w.ids(p)})
+	}
+	w.marking(pins)
+	w.answers(pins)
+	w.sources(pins)
+}
+
+// ids returns the cgroups that are to carry a mark.
+func (w *wanter) ids(p fwmark.Pin) []uint64 {
+	standing := w.facts.Have.Sets[PathsSet(p.Mark)].Cgroups
+	if w.facts.Unguarded[p.Mark] {
+		return standing
+	}
+	ids := append([]uint64{}, w.facts.Runs[p.Mark]...)
+	for _, path := range p.Cgroups {
+		if id, exists := w.facts.Cgroups[path]; exists {
+			ids = append(ids, id)
+		}
+	}
+	if w.facts.Broken {
+		ids = append(ids, standing...)
+	}
+	return sortedIDs(ids)
+}
+
+// marking decides by the first packet of a connection alone, and keeps what it
+// decided in the connection's mark: marking or unmarking a connection that runs
+// would give it the wrong source. Most packets are of connections that run, so
+// these leave the chain first.
+//
+// Packets of connections that are not new carry the mark that they began with:
+// `ct state new` does not tell that (one-way UDP stays new), so it takes the
+// confirmed bit. Packets whose own mark has one of our bits are left alone:
+// WireGuard's, and those of other software.
+func (w *wanter) marking(pins []fwmark.Pin) {
+	var bits fwmark.Mark // all of ours, none set
+	for _, p := range pins {
+		bits.Mask |= p.Mark.Mask
+	}
+	rules := []Rule{{{Kind: CtMark, Mark: bits}, {Kind: Confirmed}, {Kind: Accept}}}
+	for _, p := range pins {
+		rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Original}, unmarked(p.Mark), {Kind: SetMetaMark, Mark: p.Mark}, {Kind: Accept}})
+	}
+	for _, p := range pins {
+		rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Accept}})
+	}
+	rules = append(rules, Rule{{Kind: CtMark, Mark: bits, Not: true}, {Kind: Count, Name: OtherMarks}, {Kind: Accept}})
+	for _, p := range pins {
+		rules = append(rules, Rule{{Kind: MetaMark, Mark: p.Mark}, {Kind: Accept}})
+	}
+	rules = append(rules,
+		Rule{{Kind: MetaMark, Mark: bits, Not: true}, {Kind: Count, Name: OtherMarks}, {Kind: Accept}},
+		Rule{{Kind: NotNew}, {Kind: Accept}})
+	// Of nested claims the deepest wins.
+	for level := w.levels(pins); level > 0; level-- {
+		for _, p := range pins {
+			for _, set := range []string{MarkSet(p.Mark), PathsSet(p.Mark)} {
+				rules = append(rules, Rule{{Kind: InCgroup, Level: level, Name: set}, {Kind: Goto, Name: byMark("pin_", p.Mark)}})
+			}
+		}
+	}
+	w.chain(marking, Base{"route", "output", priorityMangle}, rules...)
+	needed := [2]bool{}
+	for _, p := range pins {
+		w.pin(p, &needed)
+	}
+	for _, f := range fwmark.Families {
+		if needed[f] {
+			w.out.Sets = append(w.out.Sets, Set{Name: reachSet(f), Type: Prefixes, Family: f, Ranges: merged(w.facts.Reach[f])[f]})
+		}
+	}
+}
+
+func unmarked(m fwmark.Mark) Expr { return Expr{Kind: MetaMark, Mark: fwmark.Mark{Mask: m.Mask}} }
+
+func (w *wanter) levels(pins []fwmark.Pin) int {
+	deepest := minLevels
+	for _, p := range pins {
+		for _, path := range p.Cgroups {
+			deepest = max(deepest, 1+strings.Count(path, "/"))
+		}
+	}
+	return deepest
+}
+
+func reachSet(f fwmark.Family) string { return "reach" + f.String() }
+
+// pin marks a packet and its connection. Where the mark has no table, a TCP
+// connection that only a default could carry is reset: it would be refused by
+// the rules, but connect(2) does not hear of that and hangs (its route was
+// found before it had the mark).
+func (w *wanter) pin(p fwmark.Pin, needed *[2]bool) {
+	rules := []Rule{{{Kind: SetMetaMark, Mark: p.Mark}, {Kind: SetCtMark, Mark: p.Mark}}}
+	for _, f := range fwmark.Families {
+		if w.routed[p.Uplink][f] {
+			continue
+		}
+		needed[f] = true
+		rules = append(rules, Rule{{Kind: TCP}, {Kind: ToOther}, {Kind: ToSet, Family: f, Name: reachSet(f), Not: true}, {Kind: Reset}})
+	}
+	w.chain(byMark("pin_", p.Mark), Base{}, rules...)
+}
+
+// answers gives the replies to pinned connections their mark, so that a strict
+// rp_filter with src_valid_mark looks for the way back as for the way out.
+func (w *wanter) answers(pins []fwmark.Pin) {
+	var rules []Rule
+	for _, p := range pins {
+		rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Reply}, unmarked(p.Mark), {Kind: SetMetaMark, Mark: p.Mark}})
+	}
+	w.chain("answers", Base{"filter", "prerouting", priorityMangle}, rules...)
+}
+
+// sources masquerades pinned connections whose source is not the uplink's: it
+// was chosen before they had the mark. Only `masquerade` forgets by itself when
+// the address goes; where the uplink has no address it would take another
+// interface's.
+func (w *wanter) sources(pins []fwmark.Pin) {
+	var rules []Rule
+	for _, p := range pins {
+		for _, f := range fwmark.Families {
+			if w.routed[p.Uplink][f] {
+				rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: OutDevice, Name: p.Uplink}, {Kind: OfFamily, Family: f}, {Kind: FromOther}, {Kind: Masquerade}})
+			}
+		}
+	}
+	w.chain(sourcesChain, Base{"nat", "postrouting", prioritySNAT}, rules...)
+}

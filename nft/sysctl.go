@@ -1,0 +1,65 @@
+package nft
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"wg-multihome/fwmark"
+)
+
+// Filter is what net.ipv4.conf says of an uplink, 0 to 2 (rp_filter) and 0 or
+// 1 (src_valid_mark), and of all interfaces. The kernel takes the larger of
+// the two each time (ip-sysctl, linux/inetdevice.h).
+type Filter struct {
+	Device                  string
+	RPFilter, AllRPFilter   int
+	ValidMark, AllValidMark int
+	Ours                    bool // ValidMark was set by us
+}
+
+// Sysctl is one step: an uplink's src_valid_mark gets a value, 0 or 1.
+type Sysctl struct {
+	Device string
+	Value  int
+}
+
+// String returns the step's one text form, "= sysctl
+// net.ipv4.conf.enp2s0/5.src_valid_mark 1": sysctl(8) has a slash for the dot
+// in a name.
+func (s Sysctl) String() string {
+	return fmt.Sprintf("= sysctl net.ipv4.conf.%s.src_valid_mark %d", strings.ReplaceAll(s.Device, ".", "/"), s.Value)
+}
+
+// Sysctls returns the steps that let answers to masqueraded connections past a
+// strict rp_filter: it looks for the way back by main, unless src_valid_mark
+// says that the mark counts. Only 0 is ever changed, only where it is needed,
+// and only what we changed is put back.
+func Sysctls(r Ruleset, filters []Filter) []Sysctl {
+	needed := map[string]bool{}
+	for _, c := range r.Chains {
+		if c.Name != sourcesChain {
+			continue
+		}
+		for _, rule := range c.Rules {
+			for _, e := range rule {
+				if e.Kind == OutDevice && slices.Contains(rule, Expr{Kind: OfFamily, Family: fwmark.IPv4}) {
+					needed[e.Name] = true
+				}
+			}
+		}
+	}
+	var steps []Sysctl
+	for _, f := range filters {
+		const strict = 1
+		needs := needed[f.Device] && max(f.RPFilter, f.AllRPFilter) == strict && f.AllValidMark == 0
+		switch {
+		case needs && f.ValidMark == 0:
+			steps = append(steps, Sysctl{f.Device, 1})
+		case !needs && f.ValidMark == 1 && f.Ours:
+			steps = append(steps, Sysctl{f.Device, 0})
+		}
+	}
+	slices.SortFunc(steps, func(a, b Sysctl) int { return strings.Compare(a.Device, b.Device) })
+	return steps
+}

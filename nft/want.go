@@ -1,0 +1,159 @@
+package nft
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"go4.org/netipx"
+
+	"wg-multihome/fwmark"
+)
+
+// Facts is what the table is made from.
+type Facts struct {
+	Uplinks []fwmark.Uplink
+	Pins    []fwmark.Pin // every mark in force
+	Devices []Device     // the uplinks, and what has a kind that a tunnel has
+	Leases  []Lease
+	Reach   [2][]netip.Prefix // by Family: destinations of all of main's longer routes
+
+	Cgroups map[string]uint64        // id by path, of those that exist now
+	Runs    map[fwmark.Mark][]uint64 // slices of `run` that hold a cgroup, by mark
+
+	// Unguarded are the marks whose unreachable rules do not stand: nothing
+	// gets such a mark that does not have it.
+	Unguarded map[fwmark.Mark]bool
+
+	// Broken says that the configuration has an error: nothing that stands
+	// goes for being configured no longer.
+	Broken bool
+
+	Have State
+}
+
+// Device is a network interface that the second lock watches.
+type Device struct {
+	Name     string
+	Prefixes []netip.Prefix // what lies behind it by a route longer than /1, and its broadcast addresses
+}
+
+// Lease is a DHCP lease whose address is on its interface.
+type Lease struct {
+	Uplink  string
+	Address netip.Addr // IPv4
+}
+
+// FullFeed is from how many ranges on a device is left out of the second lock:
+// such a table leads everywhere.
+const FullFeed = 4096
+
+// Full reports whether the device is left out of the second lock.
+func (d Device) Full() bool {
+	r := merged(d.Prefixes)
+	return len(r[fwmark.IPv4])+len(r[fwmark.IPv6]) > FullFeed
+}
+
+// Want decides what is to stand in the table. It has up to three parts: the
+// second lock while there is a mark, renewals while there is a lease and a
+// second uplink, services while some mark has a cgroup or could have one.
+func Want(f Facts) Ruleset {
+	w := wanter{facts: f, routed: map[string][2]bool{}}
+	for _, u := range f.Uplinks {
+		var routed [2]bool
+		for _, family := range fwmark.Families {
+			routed[family] = u.Routable(family) && u.Address[family].IsValid()
+		}
+		w.routed[u.Name] = routed
+	}
+	if len(f.Pins) > 0 {
+		w.lock()
+	}
+	w.renewals()
+	if w.hasServices() {
+		w.services()
+	}
+	slices.Sort(w.out.Counters)
+	slices.SortFunc(w.out.Sets, func(a, b Set) int { return strings.Compare(a.Name, b.Name) })
+	return w.out
+}
+
+type wanter struct {
+	facts  Facts
+	routed map[string][2]bool // whether an uplink has a table, by family
+	out    Ruleset
+}
+
+func (w *wanter) chain(name string, base Base, rules ...Rule) {
+	w.out.Chains = append(w.out.Chains, Chain{Name: name, Base: base, Rules: rules})
+}
+
+// renewals gives DHCP's own unicast renewals their lease's address for a
+// source. Clients send them from an unbound socket, so they leave by main's
+// default, and with two modems of one ISP one of the leases is lost each time.
+// They are told by BOOTP's ciaddr: source and interface are what is wrong.
+// Before conntrack, or the answers would be taken for new connections.
+func (w *wanter) renewals() {
+	if len(w.facts.Uplinks) < 2 || len(w.facts.Leases) == 0 {
+		return
+	}
+	leases := slices.SortedFunc(slices.Values(w.facts.Leases), func(a, b Lease) int { return a.Address.Compare(b.Address) })
+	rules := make([]Rule, 0, len(leases))
+	for _, l := range leases {
+		rules = append(rules, Rule{{Kind: Renewal, Addr: l.Address}, {Kind: SetSource, Addr: l.Address}})
+	}
+	w.chain("renewals", Base{"route", "output", priorityRaw}, rules...)
+}
+
+// merged returns the prefixes of each family as ranges, merged and sorted: the
+// kernel refuses intervals that overlap.
+func merged(prefixes []netip.Prefix) [2][]netipx.IPRange {
+	var builders [2]netipx.IPSetBuilder
+	for _, p := range prefixes {
+		builders[fwmark.FamilyOf(p.Addr())].AddPrefix(p)
+	}
+	var ranges [2][]netipx.IPRange
+	for i := range builders {
+		if set, err := builders[i].IPSet(); err == nil { // its errors are about invalid prefixes
+			ranges[i] = set.Ranges()
+		}
+	}
+	return ranges
+}
+
+// setName makes a set's name of a device's. What nft cannot read in a name is
+// written in hexadecimal, so that its output can be loaded again.
+func setName(prefix, device string) string {
+	const hex = "0123456789abcdef"
+	b := []byte(prefix)
+	for i := range len(device) {
+		c := device[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_' {
+			b = append(b, c)
+		} else {
+			b = append(b, '/', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(b)
+}
+
+// byMark names what belongs to a mark: by the value alone, which is what a
+// person writes into NFTSet=.
+func byMark(prefix string, m fwmark.Mark) string {
+	return prefix + fwmark.Mark{Value: m.Value, Mask: fwmark.FullMask}.String()
+}
+
+// MarkSet is the name of the set of a mark that belongs to others.
+func MarkSet(m fwmark.Mark) string { return byMark("mark_", m) }
+
+// PathsSet is the name of the set of a mark that holds the configured cgroups.
+func PathsSet(m fwmark.Mark) string { return byMark("paths_", m) }
+
+// LockCounter is the name of the counter of what the second lock drops.
+func LockCounter(m fwmark.Mark) string { return byMark("lock_", m) }
+
+func sortedIDs(ids []uint64) []uint64 {
+	slices.SortFunc(ids, cmp.Compare)
+	return slices.Compact(ids)
+}
