@@ -90,11 +90,14 @@ func (r *resolver) checkFiles() {
 func (r *resolver) checkUnmarked() {
 	for i := range r.intents {
 		in := &r.intents[i]
-		if !in.Mark.IsZero() || len(in.Devices)+len(in.Cgroups) == 0 {
+		if !in.Mark.IsZero() || len(in.Devices) == 0 && in.Cgroups == nil {
 			continue
 		}
-		r.refuse(nil, "%s: uplink %q pins %s without a fwmark", in.Origin, in.Uplink,
-			quoteAll(append(slices.Clone(in.Devices), in.Cgroups...)))
+		what := "services"
+		if names := slices.Concat(in.Devices, in.Cgroups); len(names) > 0 {
+			what = quoteAll(names)
+		}
+		r.refuse(nil, "%s: uplink %q pins %s without a fwmark", in.Origin, in.Uplink, what)
 		in.Devices, in.Cgroups = nil, nil
 	}
 }

@@ -97,6 +97,14 @@ func TestResolve(t *testing.T) {
 			intents: []Intent{{Uplink: "up1", Origin: "file: up1", Devices: []string{"wg0"}, Cgroups: []string{"a.service"}}},
 			want:    "", say: []string{`"wg0", "a.service" without a fwmark`},
 		},
+		"an empty list of cgroups without a mark": {
+			intents: []Intent{{Uplink: "up1", Origin: "file: up1", Cgroups: []string{}}},
+			want:    "", say: []string{"pins services without a fwmark"},
+		},
+		"an empty list of cgroups is an option": {
+			intents: []Intent{{Uplink: "up1", Origin: "file: up1", Mark: full(1)}, {Uplink: "up1", Origin: "other", Cgroups: []string{}}},
+			want:    "0x1  kept\n", say: []string{"file: up1 and other"},
+		},
 		"a mark that is a table": {
 			intents: []Intent{pinned("up1", full(16909060)), pinned("up2", full(2))}, standing: []Claim{{full(16909060), "up1"}},
 			want: "0x2 up2\n0x1020304 up1 kept\n", say: []string{"the table of address 1.2.3.4"},
@@ -125,5 +133,25 @@ func TestResolve(t *testing.T) {
 				t.Errorf("the intents were changed:\n%s\n%s", before, after)
 			}
 		})
+	}
+}
+
+// TestEmptyListOfCgroups: it switches services on, as no list does not.
+func TestEmptyListOfCgroups(t *testing.T) {
+	for name, c := range map[string]struct {
+		cgroups, others []string
+		isNil           bool
+	}{
+		"none":                   {nil, nil, true},
+		"empty":                  {[]string{}, nil, false},
+		"emptied by a collision": {[]string{"a"}, []string{"a"}, false},
+	} {
+		pins, _ := Resolve([]Intent{
+			{Uplink: "up1", Mark: full(1), Cgroups: c.cgroups},
+			{Uplink: "up2", Mark: full(2), Cgroups: c.others},
+		}, nil, nil, nil)
+		if got := pins[0].Cgroups; (got == nil) != c.isNil || len(got) != 0 {
+			t.Errorf("%s: %#v", name, got)
+		}
 	}
 }

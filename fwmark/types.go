@@ -9,7 +9,7 @@ type Intent struct {
 
 	Mark       Mark     // zero: none
 	Devices    []string // WireGuard devices to pin
-	Cgroups    []string // services and cgroup paths to pin, as written
+	Cgroups    []string // cgroups to pin, as paths below the cgroup2 mount; an empty list counts, nil is none
 	RotatePort []string // those of Devices whose listen port is to change at a refresh
 
 	Gateways       [2]netip.Addr // by Family: multihomed-gateway, or gateway in TOML; invalid: none
@@ -19,7 +19,7 @@ type Intent struct {
 // Options reports whether the intent holds an option of ours, and not merely a
 // stanza's own gateway.
 func (i Intent) Options() bool {
-	return !i.Mark.IsZero() || len(i.Devices) > 0 || len(i.Cgroups) > 0 || len(i.RotatePort) > 0 ||
+	return !i.Mark.IsZero() || len(i.Devices) > 0 || i.Cgroups != nil || len(i.RotatePort) > 0 ||
 		i.Gateways[IPv4].IsValid() || i.Gateways[IPv6].IsValid()
 }
 
@@ -43,7 +43,7 @@ type Pin struct {
 	Mark       Mark
 	Uplink     string // "" where nobody can say: guards alone
 	Devices    []string
-	Cgroups    []string
+	Cgroups    []string // as an Intent's, nil or empty
 	RotatePort []string
 
 	// Kept says that the mark is held as it stands, because of an error in

@@ -68,7 +68,7 @@ func TestInterfaces(t *testing.T) {
 	multihomed-wireguard wg2 \
 		wg0
 	multihomed-cgroup a.service
-	multihomed-cgroup user.slice/user-1000.slice
+	multihomed-cgroup user.slice/user-1000.slice /system.slice/a.service
 	multihomed-rotate-port wg1
 iface eth0 inet6 static
 	address 2001:db8::2/64
@@ -77,7 +77,7 @@ iface eth0 inet6 static
 `,
 			want: []fwmark.Intent{{
 				Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00},
-				Devices: []string{"wg0", "wg1", "wg2"}, Cgroups: []string{"a.service", "user.slice/user-1000.slice"}, RotatePort: []string{"wg1"},
+				Devices: []string{"wg0", "wg1", "wg2"}, Cgroups: []string{"system.slice/a.service", "user.slice/user-1000.slice"}, RotatePort: []string{"wg1"},
 				Gateways:       [2]netip.Addr{addr("1.2.3.9"), addr("fe80::1")},
 				StanzaGateways: [2]netip.Addr{addr("1.2.3.1"), addr("2001:db8::1")},
 			}},
@@ -134,6 +134,15 @@ iface eth0 inet6 static
 			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\n multihomed-wireguard a/b wg0\n",
 			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: mark(5), Devices: []string{"wg0"}}},
 			problems:   []string{`DIR/interfaces: iface eth0: multihomed-wireguard: "a/b" is no interface name: it holds '/'`},
+		},
+		"cgroups that are none": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\n multihomed-cgroup ../a /\n multihomed-cgroup a.service b@.service\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: mark(5), Cgroups: []string{"system.slice/a.service"}}},
+			problems: []string{
+				`DIR/interfaces: iface eth0: multihomed-cgroup: "../a" is no path of a cgroup: it holds ".."`,
+				`DIR/interfaces: iface eth0: multihomed-cgroup: "/" is the root of all cgroups, or nothing`,
+				`DIR/interfaces: iface eth0: multihomed-cgroup: "b@.service" is a template and has no cgroup: name an instance, as b@NAME.service`,
+			},
 		},
 		"a file that ifquery refuses": {
 			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\niface eth1\n",
@@ -221,6 +230,7 @@ cgroups = []
 [uplink.up1]
 fwmark = "0x2000/0xff00"
 gateway = "1.2.3.9"
+cgroups = ["x-y.slice", "/x.slice/x-y.slice", "a.service"]
 [wireguard.wg0]
 config = "/etc/wireguard/wg0.conf"
 rotate-port = true
@@ -232,7 +242,7 @@ rotate-port = true
 				Uplink: "enp2s0.5", Origin: `f.toml: uplink "enp2s0.5"`, Mark: mark(0x2005), Devices: []string{"wg0"}, Cgroups: []string{},
 				Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.1"), netip.MustParseAddr("fe80::1")},
 			},
-			{Uplink: "up1", Origin: `f.toml: uplink "up1"`, Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00}, Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.9")}},
+			{Uplink: "up1", Origin: `f.toml: uplink "up1"`, Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00}, Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.9")}, Cgroups: []string{"x.slice/x-y.slice", "system.slice/a.service"}},
 		},
 		WireGuard: map[string]WireGuard{"wg0": {Config: "/etc/wireguard/wg0.conf", RotatePort: true}},
 	}
@@ -264,6 +274,7 @@ func TestTOMLErrors(t *testing.T) {
 		"[uplink.up1]\ngateway = [\"::2\", \"::3\"]":   `f.toml: uplink "up1": gateway: gateway "::3" is the second one of IPv6, after ::2`,
 		"[uplink.up1]\nwireguard = [\"a b\"]":          `f.toml: uplink "up1": wireguard: "a b" is no interface name`,
 		"[uplink.up1]\ncgroups = [1]":                  `f.toml: uplink "up1": cgroups: 1 is no name`,
+		"[uplink.up1]\ncgroups = ['a', 'b/..']":        `f.toml: uplink "up1": cgroups: "b/.." is no path of a cgroup: it holds ".."`,
 		"[uplink.up1]\ncgroups = {}":                   `f.toml: uplink "up1": cgroups = map[] is no list`,
 		"[wireguard.wg0]\nconfig = \"wg0.conf\"":       `f.toml: wireguard "wg0": config = "wg0.conf" is no absolute path`,
 		"[wireguard.wg0]\nrotate-port = 1":             `f.toml: wireguard "wg0": rotate-port = 1 is neither true nor false`,
@@ -275,6 +286,19 @@ func TestTOMLErrors(t *testing.T) {
 		if len(c.Problems) != 1 || !strings.HasPrefix(c.Problems[0].Text, want) || len(c.Problems[0].Text) > 400 {
 			t.Errorf("%s\nsays %v\nwant %s", text, c.Problems, want)
 		}
+	}
+}
+
+// TestOneCgroupInTwoSpellings is claimed by two uplinks, and so is nobody's.
+func TestOneCgroupInTwoSpellings(t *testing.T) {
+	c := Config{}
+	c.readTOML("f.toml", []byte("[uplink.a]\nfwmark = 1\ncgroups = ['x-y@i.service', 'b']\n[uplink.b]\nfwmark = 2\ncgroups = '/system.slice/system-x\\x2dy.slice/x-y@i.service'\n"))
+	pins, problems := fwmark.Resolve(c.Intents, c.Problems, nil, nil)
+	if len(problems) != 1 || !strings.Contains(problems[0].Text, "claimed by uplink") {
+		t.Errorf("problems: %v", problems)
+	}
+	if !slices.Equal(pins[0].Cgroups, []string{"system.slice/b"}) || len(pins[1].Cgroups) != 0 {
+		t.Errorf("pins: %v", pins)
 	}
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -26,6 +27,12 @@ func checkConfig(t *testing.T, c Config) {
 				t.Errorf("device %q: %v", d, err)
 			}
 		}
+		for i, path := range in.Cgroups {
+			checkPath(t, path)
+			if slices.Contains(in.Cgroups[:i], path) {
+				t.Errorf("cgroup %q twice", path)
+			}
+		}
 		for _, f := range fwmark.Families {
 			if g := in.Gateways[f]; g.IsValid() && fwmark.FamilyOf(g) != f {
 				t.Errorf("gateway %s of IPv%s", g, f)
@@ -40,7 +47,7 @@ func checkConfig(t *testing.T, c Config) {
 }
 
 func FuzzTOML(f *testing.F) {
-	f.Add("priority = 5\nhook-timeout = \"1s\"\n[uplink.a]\nfwmark = 5\ngateway = [\"1.2.3.4\"]\nwireguard = []\ncgroups = [\"\"]\n[wireguard.a]\nrotate-port = true")
+	f.Add("priority = 5\nhook-timeout = \"1s\"\n[uplink.a]\nfwmark = 5\ngateway = [\"1.2.3.4\"]\nwireguard = []\ncgroups = [\"\", \"a.service\", \"/system.slice/a.service\", \"../b\"]\n[wireguard.a]\nrotate-port = true")
 	f.Add("[uplink.a]\nfwmark = \"0x1\n0\"")
 	f.Fuzz(func(t *testing.T, text string) {
 		c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
@@ -54,7 +61,7 @@ func FuzzTOML(f *testing.F) {
 
 func FuzzIfquery(f *testing.F) {
 	f.Add("metric: 5\nmultihomed-fwmark: 0x2005\nmultihomed-wireguard: wg0 wg1\nwg2\ngateway: 1.2.3.4\n")
-	f.Add("wg2\nmultihomed-fwmark:\nmultihomed-fwmark: 1\n2\nmultihomed-x: \x00\n")
+	f.Add("wg2\nmultihomed-fwmark:\nmultihomed-fwmark: 1\n2\nmultihomed-x: \x00\nmultihomed-cgroup: a@b.service x-y.slice\n/../a /x\x00\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		options := parseIfquery(text)
 		if n := strings.Count(text, "\n") + 1; len(options) > n {

@@ -145,7 +145,12 @@ func (s *stanzaReader) read(o option) {
 		s.names(o, &s.intent.RotatePort)
 	case optionCgroup:
 		for _, word := range strings.Fields(o.value) {
-			addOnce(&s.intent.Cgroups, word)
+			path, err := cgroupPath(word)
+			if err != nil {
+				s.refuse(nil, "%s: %s %s", optionCgroup, quote(word), clip(err.Error()))
+				continue
+			}
+			addOnce(&s.intent.Cgroups, path)
 		}
 	case optionGateway:
 		for _, word := range strings.Fields(o.value) {

@@ -114,7 +114,7 @@ func (w walker) uplink(name, where string, table map[string]any) {
 		case "wireguard":
 			in.Devices = w.names(at, value)
 		case "cgroups":
-			in.Cgroups = w.words(at, value)
+			in.Cgroups = w.cgroups(at, value)
 		default:
 			w.unknown(fmt.Sprintf("%s of %s", quote(key), where))
 		}
@@ -195,6 +195,24 @@ func (w walker) names(at string, value any) []string {
 		}
 		return err != nil
 	})
+}
+
+// cgroups is words, of cgroups, as their paths.
+func (w walker) cgroups(at string, value any) []string {
+	words := w.words(at, value)
+	if words == nil {
+		return nil
+	}
+	paths := []string{} // not nil: an empty list counts
+	for _, s := range words {
+		path, err := cgroupPath(s)
+		if err != nil {
+			w.refuse("%s: %s %s", at, quote(s), clip(err.Error()))
+			continue
+		}
+		addOnce(&paths, path)
+	}
+	return paths
 }
 
 // addGateway reads a gateway, and puts it in the place of its family.
