@@ -1,7 +1,7 @@
 package nft
 
 import (
-	"strings"
+	"slices"
 
 	"wg-multihome/fwmark"
 )
@@ -55,16 +55,25 @@ func (w *wanter) ids(p fwmark.Pin) []uint64 {
 	if w.facts.Unguarded[p.Mark] {
 		return standing
 	}
-	ids := append([]uint64{}, w.facts.Runs[p.Mark]...)
-	for _, path := range p.Cgroups {
-		if id, exists := w.facts.Cgroups[path]; exists {
-			ids = append(ids, id)
-		}
+	var ids []uint64
+	for _, c := range w.cgroups(p) {
+		ids = append(ids, c.ID)
 	}
 	if w.facts.Broken {
 		ids = append(ids, standing...)
 	}
 	return sortedIDs(ids)
+}
+
+// cgroups returns what is pinned by a mark and there.
+func (w *wanter) cgroups(p fwmark.Pin) []Cgroup {
+	list := slices.Clone(w.facts.Runs[p.Mark])
+	for _, path := range p.Cgroups {
+		if c, exists := w.facts.Cgroups[path]; exists {
+			list = append(list, c)
+		}
+	}
+	return list
 }
 
 // marking decides by the first packet of a connection alone, and keeps what it
@@ -120,8 +129,8 @@ func unmarked(m fwmark.Mark) Expr { return Expr{Kind: MetaMark, Mark: fwmark.Mar
 func (w *wanter) levels(pins []fwmark.Pin) int {
 	deepest := minLevels
 	for _, p := range pins {
-		for _, path := range p.Cgroups {
-			deepest = max(deepest, 1+strings.Count(path, "/"))
+		for _, c := range w.cgroups(p) {
+			deepest = max(deepest, c.Level)
 		}
 	}
 	return deepest

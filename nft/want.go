@@ -19,8 +19,8 @@ type Facts struct {
 	Leases  []Lease
 	Reach   [2][]netip.Prefix // by Family: destinations of all of main's longer routes
 
-	Cgroups map[string]uint64        // id by path, of those that exist now
-	Runs    map[fwmark.Mark][]uint64 // slices of `run` that hold a cgroup, by mark
+	Cgroups map[string]Cgroup        // by path, those that exist now
+	Runs    map[fwmark.Mark][]Cgroup // slices of `run` that hold a cgroup, by mark
 
 	// Unguarded are the marks whose unreachable rules do not stand: nothing
 	// gets such a mark that does not have it.
@@ -31,6 +31,12 @@ type Facts struct {
 	Broken bool
 
 	Have State
+}
+
+// Cgroup is a cgroup as it is now.
+type Cgroup struct {
+	ID    uint64 // the directory's inode: another one when it is made anew
+	Level int    // 1 for those right below the root
 }
 
 // Device is a network interface that the second lock watches.

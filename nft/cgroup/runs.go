@@ -23,6 +23,7 @@ func RunSlice(mark fwmark.Mark) string { return RunsSlice + "/" + RunUnit(mark) 
 type Run struct {
 	Value     uint32 // the mark's plain value
 	Slice     Node
+	Holds     bool // there is a cgroup in it
 	Populated bool // a process lives in it
 }
 
@@ -44,7 +45,9 @@ func (m Mount) Runs() ([]Run, error) {
 		}
 		populated, err := m.Populated(path)
 		errs = append(errs, err)
-		runs = append(runs, Run{value, node, populated})
+		held, err := m.children(path)
+		errs = append(errs, err)
+		runs = append(runs, Run{value, node, len(held) > 0, populated})
 	}
 	return runs, errors.Join(errs...)
 }

@@ -81,8 +81,8 @@ func everything() nft.Facts {
 		},
 		Leases:  []nft.Lease{{Uplink: "enp2s0.5@x", Address: netip.MustParseAddr("198.51.100.10")}},
 		Reach:   [2][]netip.Prefix{prefixes("192.0.2.0/24", "128.0.0.0/2"), prefixes("2001:db8:1::/64", "c000::/2")},
-		Cgroups: map[string]uint64{"system.slice/a.service": 1<<40 + 7},
-		Runs:    map[fwmark.Mark][]uint64{{Value: 0x1001, Mask: fwmark.FullMask}: {77}},
+		Cgroups: map[string]nft.Cgroup{"system.slice/a.service": {ID: 1<<40 + 7, Level: 2}},
+		Runs:    map[fwmark.Mark][]nft.Cgroup{{Value: 0x1001, Mask: fwmark.FullMask}: {{ID: 77, Level: 2}}},
 	}
 }
 
@@ -226,7 +226,10 @@ func TestOthersElementsStay(t *testing.T) {
 			f.Pins = append(f.Pins, fwmark.Pin{Mark: fwmark.Mark{Value: 0x10, Mask: 0xff}, Cgroups: []string{}})
 		},
 		func() { f.Devices = f.Devices[1:] },
-		func() { f.Cgroups["system.slice/gone.service"] = 9; delete(f.Cgroups, "system.slice/a.service") },
+		func() {
+			f.Cgroups["system.slice/gone.service"] = nft.Cgroup{ID: 9, Level: 9}
+			delete(f.Cgroups, "system.slice/a.service")
+		},
 		func() { f.Pins = f.Pins[1:] },
 	} {
 		change()
@@ -253,11 +256,11 @@ func TestOthersElementsStay(t *testing.T) {
 func TestManyElements(t *testing.T) {
 	c := namespace(t)
 	f := everything()
-	f.Cgroups = map[string]uint64{}
+	f.Cgroups = map[string]nft.Cgroup{}
 	for i := range 20000 {
 		path := fmt.Sprintf("a.slice/%d.service", i)
 		f.Pins[1].Cgroups = append(f.Pins[1].Cgroups, path)
-		f.Cgroups[path] = uint64(1000 + i)
+		f.Cgroups[path] = nft.Cgroup{ID: uint64(1000 + i), Level: 2}
 	}
 	for i := range nft.FullFeed {
 		f.Devices[2].Prefixes = append(f.Devices[2].Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 0}), 25))

@@ -15,14 +15,15 @@ type Query struct {
 	Far     string // Far4 or Far6
 	Source  string // "": the kernel chooses
 	Mark    uint32
+	Cgroup  string // below the mount; "": the test's own
 }
 
 // Ask returns the address that far saw. Where nothing came back it begins with
 // "error: ".
 func (l *Lab) Ask(q Query) string {
 	l.t.Helper()
-	return strings.TrimSpace(l.Try([]string{roleVariable + "=ask"}, self(l.t),
-		q.Network, q.Far, q.Source, strconv.FormatUint(uint64(q.Mark), 10)).Stdout)
+	ask := []string{self(l.t), q.Network, q.Far, q.Source, strconv.FormatUint(uint64(q.Mark), 10)}
+	return strings.TrimSpace(l.Try([]string{roleVariable + "=ask"}, l.inCgroup(q.Cgroup, ask)...).Stdout)
 }
 
 // WantSeen asks by UDP and by TCP, and fails the test unless far saw the
@@ -30,7 +31,7 @@ func (l *Lab) Ask(q Query) string {
 func (l *Lab) WantSeen(far, source string, mark uint32, seen string) {
 	l.t.Helper()
 	for _, network := range []string{"udp", "tcp"} {
-		if got := l.Ask(Query{network, far, source, mark}); got != seen {
+		if got := l.Ask(Query{Network: network, Far: far, Source: source, Mark: mark}); got != seen {
 			l.t.Errorf("%s to %s from %q with mark %#x: far saw %q, want %q", network, far, source, mark, got, seen)
 		}
 	}
@@ -40,7 +41,7 @@ func (l *Lab) WantSeen(far, source string, mark uint32, seen string) {
 func (l *Lab) WantRefused(far, source string, mark uint32) {
 	l.t.Helper()
 	for _, network := range []string{"udp", "tcp"} {
-		if got := l.Ask(Query{network, far, source, mark}); !strings.HasPrefix(got, "error: ") {
+		if got := l.Ask(Query{Network: network, Far: far, Source: source, Mark: mark}); !strings.HasPrefix(got, "error: ") {
 			l.t.Errorf("%s to %s from %q with mark %#x: far saw %q, want nothing", network, far, source, mark, got)
 		}
 	}

@@ -22,6 +22,8 @@ type Lab struct {
 	ISP1, ISP2 *Namespace
 	Far        *Namespace
 	Binary     string // the program under test, as an absolute path
+
+	slice string // "": none was made
 }
 
 // basics are those of every namespace. Without duplicate address detection an

@@ -53,9 +53,9 @@ func (h *Host) Locked(ctx context.Context, wait time.Duration, work func(context
 	return work(ctx)
 }
 
-// converge is the pipeline but for its last word: gather, want, open, mark,
-// close, and read again until nothing is left to do. It returns what was read
-// last.
+// converge is the pipeline but for its last word: gather, want, open, the
+// nftables table, mark, close, and read again until nothing is left to do. It
+// returns what was read last.
 func (h *Host) converge(ctx context.Context) (View, Report) {
 	var failed failures
 	for range rounds {
@@ -73,6 +73,7 @@ func (h *Host) converge(ctx context.Context) (View, Report) {
 		if now.settled() {
 			return now, Report{Problems: now.Problems, Errs: now.Errs}
 		}
+		h.applyTable(ctx, now, &failed)
 		h.mark(ctx, now, &failed)
 		held := h.release(ctx, now, &failed)
 		h.close(now, held, &failed)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"wg-multihome/nft"
 	"wg-multihome/policy"
 )
 
@@ -23,6 +24,7 @@ func (h *Host) down(ctx context.Context) Report {
 		}
 		failed = failures{}
 		held := h.release(ctx, now, &failed)
+		h.applyTable(ctx, now, &failed)
 		h.close(now, held, &failed)
 	}
 	now, _, err := h.bare(ctx)
@@ -43,6 +45,11 @@ func (h *Host) bare(ctx context.Context) (View, bool, error) {
 		return View{}, false, err
 	}
 	v.Wanted = policy.Want(v.Facts, nil, nil, policy.DefaultPriority)
+	h.readTable(&v)
+	if v.Table.Lack == nil {
+		v.Table.Plan = nft.Diff(v.Table.Have, nft.Ruleset{}, nil)
+	}
+	h.wantSysctls(&v)
 	h.readDevices(ctx, &v)
 	// Marks of the configuration too: others may have deleted their guards.
 	for _, in := range h.config.Intents {

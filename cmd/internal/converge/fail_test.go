@@ -20,6 +20,8 @@ import (
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
 	"wg-multihome/fwmark/config"
+	"wg-multihome/nft"
+	nftkernel "wg-multihome/nft/kernel"
 	"wg-multihome/policy"
 	"wg-multihome/policy/kernel"
 )
@@ -46,10 +48,26 @@ func (f *failing) Apply(steps []policy.Step) []error {
 	return errs
 }
 
+// failingTable is an nf_tables that refuses what has one step in it.
+type failingTable struct {
+	nftables
+	refuse string
+	seen   []string
+}
+
+func (f *failingTable) Apply(p nft.Plan) error {
+	f.seen = append(f.seen, p.Steps...)
+	if slices.Contains(p.Steps, f.refuse) {
+		return errRefused
+	}
+	return f.nftables.Apply(p)
+}
+
 // testbed is a network namespace with two uplinks.
 type testbed struct {
 	t   *testing.T
 	k   rtnetlink
+	nft nftables
 	nl  *netlink.Handle
 	dir state.Dir
 }
@@ -68,7 +86,10 @@ func newTestbed(t *testing.T) *testbed {
 	k, err := kernel.Open()
 	must(t, err)
 	t.Cleanup(k.Close)
-	b := &testbed{t: t, k: k, nl: nl, dir: state.Dir(t.TempDir())}
+	table, err := nftkernel.Open()
+	must(t, err)
+	t.Cleanup(table.Close)
+	b := &testbed{t: t, k: k, nft: table, nl: nl, dir: state.Dir(t.TempDir())}
 	for _, name := range []string{"up1", "up2"} {
 		must(t, nl.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "peer-" + name}))
 		for _, end := range []string{name, "peer-" + name} {
@@ -112,10 +133,11 @@ func (b *testbed) address(device, prefix string, add bool) {
 func (b *testbed) run(priority uint32, refuse string) (Report, []string) {
 	b.t.Helper()
 	f := &failing{rtnetlink: b.k, refuse: refuse}
+	table := &failingTable{nftables: b.nft, refuse: refuse}
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	must(b.t, err)
 	defer null.Close()
-	h := &Host{State: b.dir, Log: logging.New(null, false), kernel: f, said: map[string]*state.Record{}, config: config.Config{
+	h := &Host{State: b.dir, Log: logging.New(null, false), kernel: f, nft: table, said: map[string]*state.Record{}, config: config.Config{
 		Priority: priority, HookTimeout: time.Second,
 		Intents: []fwmark.Intent{{
 			Uplink: "up2", Mark: fwmark.Mark{Value: testMark, Mask: fwmark.FullMask},
@@ -123,7 +145,7 @@ func (b *testbed) run(priority uint32, refuse string) (Report, []string) {
 		}},
 	}}
 	_, report := h.converge(context.Background())
-	return report, f.seen
+	return report, append(f.seen, table.seen...)
 }
 
 // leaves returns where a packet goes, "" where it is refused.
@@ -191,10 +213,10 @@ func TestEachStepFailsOnce(t *testing.T) {
 	}
 }
 
-// planned returns the text of the steps of rules and routes to come.
+// planned returns the text of the steps to come.
 func (b *testbed) planned(priority uint32) []string {
 	b.t.Helper()
-	h := &Host{State: b.dir, kernel: b.k, Log: logging.New(os.Stderr, false), config: config.Config{Priority: priority, Intents: []fwmark.Intent{{
+	h := &Host{State: b.dir, kernel: b.k, nft: b.nft, Log: logging.New(os.Stderr, false), config: config.Config{Priority: priority, Intents: []fwmark.Intent{{
 		Uplink: "up2", Mark: fwmark.Mark{Value: testMark, Mask: fwmark.FullMask}, Gateways: [2]netip.Addr{netip.MustParseAddr("198.51.100.1")},
 	}}}}
 	v, err := h.Look(context.Background())

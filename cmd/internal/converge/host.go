@@ -25,6 +25,7 @@ type Host struct {
 
 	config config.Config // read once: what a run began with it ends with
 	kernel rtnetlink
+	nft    nftables   // nil until the table is asked for
 	wg     *wg.Client // nil until a device is asked for
 
 	// said is what a DHCP client has said in this run and could not be
@@ -59,6 +60,9 @@ func NewHost(ctx context.Context, files config.Files, dir state.Dir, log *loggin
 // Close frees what the host holds.
 func (h *Host) Close() {
 	h.kernel.Close()
+	if h.nft != nil {
+		h.nft.Close()
+	}
 	if h.wg != nil {
 		_ = h.wg.Close() // its sockets end with the process in any case
 	}

@@ -23,6 +23,7 @@ type View struct {
 	Pins     []fwmark.Pin
 	Problems []fwmark.Problem // errors in the configuration
 	Wanted   policy.Wanted
+	Table    TableView
 	Devices  []wg.Device // those that are there, listed or not
 
 	Errs []error // what could not be read, or cannot be had
@@ -39,6 +40,8 @@ func (h *Host) Look(ctx context.Context) (View, error) {
 	}
 	v.want()
 	h.remember(v.Wanted.Have.Rules)
+	h.readTable(&v)
+	h.wantTable(&v, nil)
 	h.readDevices(ctx, &v)
 	return v, nil
 }
@@ -132,6 +135,10 @@ func (v View) Plan() []string {
 	for _, s := range plan.Open {
 		lines = append(lines, s.String())
 	}
+	for _, s := range v.Table.Sysctls {
+		lines = append(lines, s.String())
+	}
+	lines = append(lines, v.Table.Plan.Steps...)
 	for _, c := range v.changes() {
 		lines = append(lines, c.String())
 	}
@@ -143,7 +150,8 @@ func (v View) Plan() []string {
 
 // settled reports whether nothing is to be done.
 func (v View) settled() bool {
-	return len(policy.Open(v.Wanted.Have, v.Wanted.State)) == 0 && len(policy.Close(v.Wanted.Have, v.Wanted.State, nil)) == 0 && len(v.changes()) == 0
+	return len(policy.Open(v.Wanted.Have, v.Wanted.State)) == 0 && len(policy.Close(v.Wanted.Have, v.Wanted.State, nil)) == 0 &&
+		v.Table.settled() && len(v.changes()) == 0
 }
 
 // changes returns what there is to do at devices.

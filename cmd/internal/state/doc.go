@@ -3,6 +3,7 @@
 //
 //	leases/IFACE.json  a lease record: an observation, never a copy of kernel state
 //	told/IFACE.json    what hooks were told of an uplink last
+//	sysctl/IFACE.json  there while we have set an interface's src_valid_mark
 //	lock               held by the run that converges
 //	tell.lock          held by the run that tells
 //

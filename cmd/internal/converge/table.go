@@ -1,0 +1,210 @@
+package converge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/nft"
+	nftkernel "wg-multihome/nft/kernel"
+	"wg-multihome/policy"
+)
+
+// nftables is what a run asks of the kernel's nf_tables: *nftkernel.Client.
+type nftables interface {
+	Read() (nft.State, error)
+	Apply(nft.Plan) error
+	Close()
+}
+
+// TableView is what a look shows of our nftables table and what goes with it.
+type TableView struct {
+	Have    nft.State
+	Want    nft.Ruleset
+	Plan    nft.Plan
+	Sysctls []nft.Sysctl
+	Facts   nft.Facts
+
+	// Lack is why nothing is known of the table, and nothing to be done about
+	// it: no nf_tables in this kernel, or no leave to read. nil: it was read.
+	Lack error
+}
+
+// settled reports whether nothing is to be done.
+func (t TableView) settled() bool { return t.Plan.Empty() && len(t.Sysctls) == 0 }
+
+// table returns the client, opened at its first use.
+func (h *Host) table() (nftables, error) {
+	if h.nft == nil {
+		c, err := nftkernel.Open()
+		if err != nil {
+			return nil, err
+		}
+		h.nft = c
+	}
+	return h.nft, nil
+}
+
+// readTable reads our nftables table.
+func (h *Host) readTable(v *View) {
+	client, err := h.table()
+	if err == nil {
+		v.Table.Have, err = client.Read()
+	}
+	switch {
+	case errors.Is(err, nftkernel.ErrNone), errors.Is(err, fs.ErrPermission):
+		v.Table.Lack = err
+		h.Log.Debugf("%s", err)
+	case err != nil:
+		v.Table.Lack = err
+		v.Errs = append(v.Errs, err)
+	}
+}
+
+// wantTable decides what is to stand in the table. unguarded are marks without
+// guards.
+func (h *Host) wantTable(v *View, unguarded map[fwmark.Mark]bool) {
+	t := &v.Table
+	if t.Lack != nil {
+		if slices.ContainsFunc(v.Pins, func(p fwmark.Pin) bool { return len(p.Cgroups) > 0 }) && !errors.Is(t.Lack, fs.ErrPermission) {
+			v.Errs = append(v.Errs, fmt.Errorf("services cannot be pinned: %w", t.Lack))
+		}
+		return
+	}
+	t.Facts = nft.Facts{
+		Uplinks: v.Uplinks, Pins: v.Pins, Devices: v.lockDevices(), Leases: v.boundLeases(), Reach: policy.Reach(v.Facts),
+		Unguarded: unguarded, Broken: len(v.Problems) > 0, Have: t.Have,
+	}
+	names := h.readCgroups(v)
+	t.Want = nft.Want(t.Facts)
+	t.Plan = nft.Diff(t.Have, t.Want, names)
+	h.wantSysctls(v)
+}
+
+func (h *Host) wantSysctls(v *View) {
+	devices := make([]string, len(v.Uplinks))
+	for i, u := range v.Uplinks {
+		devices[i] = u.Name
+	}
+	ours, err := h.State.ReadSysctls()
+	for name := range ours {
+		if !slices.Contains(devices, name) {
+			devices = append(devices, name)
+		}
+	}
+	filters, readErr := nftkernel.ReadFilters(devices)
+	for i := range filters {
+		filters[i].Ours = ours[filters[i].Device]
+	}
+	v.Errs = appendErr(appendErr(v.Errs, err), readErr)
+	v.Table.Sysctls = nft.Sysctls(v.Table.Want, filters)
+}
+
+// lockDevices are the uplinks and the tunnels that are there, each with what
+// lies behind it.
+func (v *View) lockDevices() []nft.Device {
+	uplinks := map[string]bool{}
+	for _, u := range v.Uplinks {
+		uplinks[u.Name] = true
+	}
+	behind := policy.Behind(v.Facts)
+	var devices []nft.Device
+	for _, l := range v.Facts.Links {
+		if uplinks[l.Name] || nft.IsTunnel(l.Kind) {
+			devices = append(devices, nft.Device{Name: l.Name, Prefixes: behind[l.Name]})
+		}
+	}
+	return devices
+}
+
+// boundLeases are the leases whose address is on its interface.
+func (v *View) boundLeases() []nft.Lease {
+	var leases []nft.Lease
+	for _, l := range v.Facts.Leases {
+		on := func(a policy.Address) bool { return a.Device == l.Device && a.Prefix.Addr() == l.Address }
+		if l.Address.Is4() && slices.ContainsFunc(v.Facts.Addrs, on) {
+			leases = append(leases, nft.Lease{Uplink: l.Device, Address: l.Address})
+		}
+	}
+	return leases
+}
+
+// applyTable brings the table to what is wanted: in one transaction, but for
+// connections that run when the marking chain comes: conntrack is turned on
+// first, and told of them.
+func (h *Host) applyTable(ctx context.Context, v View, failed *failures) {
+	unguarded := map[fwmark.Mark]bool{}
+	for _, p := range v.Pins {
+		if !policy.Guarded(v.Facts, p.Mark) {
+			unguarded[p.Mark] = true
+		}
+	}
+	if len(unguarded) > 0 {
+		h.wantTable(&v, unguarded)
+	}
+	h.setSysctls(v.Table.Sysctls, failed)
+	plan := v.Table.Plan
+	if plan.Empty() {
+		return
+	}
+	if err := h.transact(ctx, v.Table); err != nil {
+		for _, step := range plan.Steps {
+			(*failed)[step] = fmt.Errorf("%s: %w", step, err)
+		}
+		return
+	}
+	h.sayAll(plan.Steps)
+}
+
+func (h *Host) transact(ctx context.Context, t TableView) error {
+	client, err := h.table()
+	if err != nil {
+		return err
+	}
+	if t.Plan.First {
+		if err := client.Apply(nft.Diff(t.Have, t.Want.Warm(), nil)); err != nil {
+			return err
+		}
+		h.enterFlows(ctx)
+		if t.Have, err = client.Read(); err != nil {
+			return err
+		}
+		t.Plan = nft.Diff(t.Have, t.Want, nil)
+	}
+	return client.Apply(t.Plan)
+}
+
+func (h *Host) setSysctls(steps []nft.Sysctl, failed *failures) {
+	for _, s := range steps {
+		err := error(nil)
+		if s.Value != 0 {
+			err = h.State.WriteSysctl(s.Device) // before: a kill must not lose it
+		}
+		if err == nil {
+			err = nftkernel.Set(s)
+		}
+		if err == nil && s.Value == 0 {
+			err = h.State.DropSysctl(s.Device)
+		}
+		if err != nil {
+			(*failed)[s.String()] = err
+			continue
+		}
+		h.Log.Infof("%s", s)
+	}
+}
+
+// sayAll names steps that were made.
+func (h *Host) sayAll(steps []string) {
+	each := h.Log.Infof
+	if len(steps) > quiet {
+		h.Log.Infof("%d steps", len(steps))
+		each = h.Log.Debugf
+	}
+	for _, s := range steps {
+		each("%s", s)
+	}
+}

@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"wg-multihome/test/lab"
+)
+
+// pinnedService has mark 0x2005 on up2, and a service there. It returns the
+// service's cgroup.
+func pinnedService(t *testing.T, l *lab.Lab) string {
+	t.Helper()
+	service := l.MakeCgroup("a.service")
+	l.Interfaces(pinned + "\tmultihomed-cgroup " + service + "\n")
+	return service
+}
+
+// wantService asks from a cgroup, by UDP and TCP.
+func wantService(t *testing.T, l *lab.Lab, cgroup, far, seen string) {
+	t.Helper()
+	for _, network := range []string{"udp", "tcp"} {
+		if got := l.Ask(lab.Query{Network: network, Far: far, Cgroup: cgroup}); got != seen {
+			t.Errorf("%s to %s from cgroup %s: far saw %q, want %q", network, far, cgroup, got, seen)
+		}
+	}
+}
+
+// wantCutOff asks from a cgroup, which must not reach far.
+func wantCutOff(t *testing.T, l *lab.Lab, cgroup, far string) {
+	t.Helper()
+	for _, network := range []string{"udp", "tcp"} {
+		if got := l.Ask(lab.Query{Network: network, Far: far, Cgroup: cgroup}); !strings.HasPrefix(got, "error: ") {
+			t.Errorf("%s to %s from cgroup %s: far saw %q, want nothing", network, far, cgroup, got)
+		}
+	}
+}
+
+// TestServiceLeavesByItsUplink runs with each rp_filter, on all and on the
+// uplink alone.
+func TestServiceLeavesByItsUplink(t *testing.T) {
+	for _, c := range []struct{ all, uplink int }{{0, 0}, {1, 1}, {2, 2}, {0, 1}, {1, 0}, {0, 2}, {1, 2}} {
+		t.Run(fmt.Sprintf("all %d uplink %d", c.all, c.uplink), func(t *testing.T) {
+			l := newLab(t)
+			l.Static()
+			l.Script(fmt.Sprintf("sysctl -qw net.ipv4.conf.all.rp_filter=%d net.ipv4.conf.up2.rp_filter=%d", c.all, c.uplink))
+			service := pinnedService(t, l)
+			l.MustMH("sync")
+			noDrift(t, l)
+			wantService(t, l, service, lab.Far4, two4)
+			wantService(t, l, service, lab.Far6, two6)
+			l.WantSeen(lab.Far4, "", 0, one4)
+			l.WantSeen(lab.Far6, "", 0, one6)
+			strict := max(c.all, c.uplink) == 1
+			for device, want := range map[string]bool{"up2": strict, "up1": false, "all": false} {
+				if got := l.Run("sysctl", "-n", "net.ipv4.conf."+device+".src_valid_mark"); (got == "1\n") != want {
+					t.Errorf("src_valid_mark of %s is %q", device, got)
+				}
+			}
+			l.MustMH("down")
+			if got := l.Run("sysctl", "-n", "net.ipv4.conf.up2.src_valid_mark"); got != "0\n" {
+				t.Errorf("down left src_valid_mark at %q", got)
+			}
+			wantNone(t, "tables", l.Run("nft", "list", "tables"), "wg_multihome")
+			noSpoof(t, l)
+		})
+	}
+}
+
+// TestServiceWithoutItsUplink cuts the service off, at once and not by another
+// uplink, and brings it back.
+func TestServiceWithoutItsUplink(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	service := pinnedService(t, l)
+	l.Run("ip", "link", "set", "up2", "down")
+	l.MustMH("sync")
+	wantCutOff(t, l, service, lab.Far4)
+	wantCutOff(t, l, service, lab.Far6)
+	if got := l.Ask(lab.Query{Network: "tcp", Far: lab.Far4, Cgroup: service}); !strings.Contains(got, "refused") {
+		t.Errorf("a TCP connection is not reset: %q", got)
+	}
+	if got := l.Ask(lab.Query{Network: "tcp", Far: lab.Far6, Cgroup: service}); !strings.Contains(got, "refused") {
+		t.Errorf("a TCP connection is not reset: %q", got)
+	}
+	l.Script(`ip link set up2 up; ip -6 addr add 2001:db8:2::10/64 dev up2 nodad
+ip route replace default via 198.51.100.1 dev up2 metric 2; ip route replace default via 2001:db8:2::1 dev up2 metric 2`)
+	l.MustMH("sync")
+	wantService(t, l, service, lab.Far4, two4)
+	wantService(t, l, service, lab.Far6, two6)
+	noSpoof(t, l)
+}

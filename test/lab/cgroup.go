@@ -1,0 +1,86 @@
+package lab
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+)
+
+// cgroupMount returns where cgroup2 is mounted: alone, or beside version 1.
+func (l *Lab) cgroupMount() string {
+	l.t.Helper()
+	f, err := os.Open("/proc/self/mountinfo")
+	fatal(l.t, err)
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		before, after, _ := strings.Cut(lines.Text(), " - ")
+		if strings.HasPrefix(after, "cgroup2 ") {
+			return strings.Fields(before)[4]
+		}
+	}
+	l.t.Fatal("cgroup2 is mounted nowhere")
+	return ""
+}
+
+// slices counts the labs that have cgroups: all namespaces share one tree.
+var slices atomic.Int64
+
+// Slice returns the path, below the mount, of a cgroup that is this lab's
+// alone. It is removed with all in it when the test ends.
+func (l *Lab) Slice() string {
+	l.t.Helper()
+	if l.slice == "" {
+		l.slice = fmt.Sprintf("wgmhtest%d_%d.slice", os.Getpid(), slices.Add(1))
+		l.MakeCgroup("")
+		l.t.Cleanup(func() { l.RemoveCgroup("") })
+	}
+	return l.slice
+}
+
+// cgroupDir is the directory of a path below the lab's slice.
+func (l *Lab) cgroupDir(path string) string { return filepath.Join(l.cgroupMount(), l.slice, path) }
+
+// MakeCgroup makes a cgroup below the lab's slice, and returns its path below
+// the mount, as a configuration has it.
+func (l *Lab) MakeCgroup(path string) string {
+	l.t.Helper()
+	if path != "" {
+		l.Slice()
+	}
+	fatal(l.t, os.MkdirAll(l.cgroupDir(path), 0o755))
+	return filepath.Join(l.slice, path)
+}
+
+// RemoveCgroup removes a cgroup and those in it.
+func (l *Lab) RemoveCgroup(path string) {
+	l.t.Helper()
+	dir := l.cgroupDir(path)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	fatal(l.t, err)
+	for _, e := range entries {
+		if e.IsDir() {
+			l.RemoveCgroup(filepath.Join(path, e.Name()))
+		}
+	}
+	// A process that was ended is gone from it a little later.
+	Until(l.t, "cgroup "+path+" is empty", func() bool {
+		err = os.Remove(dir)
+		return err == nil || errors.Is(err, os.ErrNotExist)
+	})
+}
+
+// inCgroup returns a command that runs args in a cgroup below the mount.
+func (l *Lab) inCgroup(cgroup string, args []string) []string {
+	if cgroup == "" {
+		return args
+	}
+	procs := filepath.Join(l.cgroupMount(), cgroup, "cgroup.procs")
+	return append([]string{"sh", "-euc", `echo $$ >"$0"; exec "$@"`, procs}, args...)
+}
