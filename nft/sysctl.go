@@ -36,23 +36,11 @@ func (s Sysctl) String() string {
 // says that the mark counts. Only 0 is ever changed, only where it is needed,
 // and only what we changed is put back.
 func Sysctls(r Ruleset, filters []Filter) []Sysctl {
-	needed := map[string]bool{}
-	for _, c := range r.Chains {
-		if c.Name != sourcesChain {
-			continue
-		}
-		for _, rule := range c.Rules {
-			for _, e := range rule {
-				if e.Kind == OutDevice && slices.Contains(rule, Expr{Kind: OfFamily, Family: fwmark.IPv4}) {
-					needed[e.Name] = true
-				}
-			}
-		}
-	}
+	needed := Masquerading(r)
 	var steps []Sysctl
 	for _, f := range filters {
 		const strict = 1
-		needs := needed[f.Device] && max(f.RPFilter, f.AllRPFilter) == strict && f.AllValidMark == 0
+		needs := slices.Contains(needed, f.Device) && max(f.RPFilter, f.AllRPFilter) == strict && f.AllValidMark == 0
 		switch {
 		case needs && f.ValidMark == 0:
 			steps = append(steps, Sysctl{f.Device, 1})
@@ -62,4 +50,24 @@ func Sysctls(r Ruleset, filters []Filter) []Sysctl {
 	}
 	slices.SortFunc(steps, func(a, b Sysctl) int { return strings.Compare(a.Device, b.Device) })
 	return steps
+}
+
+// Masquerading returns the devices on which IPv4 connections are masqueraded,
+// by name.
+func Masquerading(r Ruleset) []string {
+	var devices []string
+	for _, c := range r.Chains {
+		if c.Name != sourcesChain {
+			continue
+		}
+		for _, rule := range c.Rules {
+			for _, e := range rule {
+				if e.Kind == OutDevice && slices.Contains(rule, Expr{Kind: OfFamily, Family: fwmark.IPv4}) {
+					devices = append(devices, e.Name)
+				}
+			}
+		}
+	}
+	slices.Sort(devices)
+	return slices.Compact(devices)
 }

@@ -22,64 +22,73 @@ func (c *Client) Apply(p nft.Plan) error {
 	if p.Empty() {
 		return nil
 	}
-	if err := c.queue(p); err != nil {
-		// What was queued is to go nowhere; the library has no way to say so.
-		c.conn, _ = nftables.New()
+	conn, err := transaction()
+	if err != nil {
+		return explained("change table inet "+nft.Table, err)
+	}
+	tx := tx{conn, table()}
+	if err := tx.queue(p); err != nil {
 		return fmt.Errorf("change table inet %s: %w", nft.Table, err)
 	}
-	if err := c.conn.Flush(); err != nil {
+	if err := conn.Flush(); err != nil {
 		return explained("change table inet "+nft.Table, err)
 	}
 	return nil
 }
 
-func (c *Client) queue(p nft.Plan) error {
-	t := table()
+// tx is a transaction in the making.
+type tx struct {
+	conn  *nftables.Conn
+	table *nftables.Table
+}
+
+func (x tx) queue(p nft.Plan) error {
+	t := x.table
 	if p.DropTable {
-		c.conn.DelTable(t)
+		x.conn.DelTable(t)
 		return nil
 	}
-	c.conn.AddTable(t)
+	x.conn.AddTable(t)
 	for _, name := range p.Flush {
-		c.conn.FlushChain(&nftables.Chain{Table: t, Name: name})
+		x.conn.FlushChain(&nftables.Chain{Table: t, Name: name})
 	}
 	for _, name := range p.DropChains {
-		c.conn.DelChain(&nftables.Chain{Table: t, Name: name})
+		x.conn.DelChain(&nftables.Chain{Table: t, Name: name})
 	}
 	for _, name := range p.DropSets {
-		c.conn.DelSet(&nftables.Set{Table: t, Name: name})
+		x.conn.DelSet(&nftables.Set{Table: t, Name: name})
 	}
 	for _, name := range p.DropCounters {
-		c.conn.DeleteObject(counter(t, name))
+		x.conn.DeleteObject(counter(t, name))
 	}
 	for _, name := range p.AddCounters {
-		c.conn.AddObj(counter(t, name))
+		x.conn.AddObj(counter(t, name))
 	}
 	for _, s := range p.AddSets {
-		if err := c.conn.AddSet(setOf(t, s), nil); err != nil {
+		if err := x.conn.AddSet(setOf(t, s), nil); err != nil {
 			return fmt.Errorf("set %s: %w", s.Name, err)
 		}
-		if err := c.fill(t, s); err != nil {
+		if err := x.fill(s); err != nil {
 			return err
 		}
 	}
 	for _, s := range p.Refill {
-		c.conn.FlushSet(setOf(t, s))
-		if err := c.fill(t, s); err != nil {
+		x.conn.FlushSet(setOf(t, s))
+		if err := x.fill(s); err != nil {
 			return err
 		}
 	}
 	for _, u := range p.Elements {
-		if err := c.elements(setOf(t, u.Set), ids(u.Add), ids(u.Delete)); err != nil {
+		if err := x.elements(setOf(t, u.Set), ids(u.Add), ids(u.Delete)); err != nil {
 			return err
 		}
 	}
-	return c.chains(t, p)
+	return x.chains(p)
 }
 
-func (c *Client) chains(t *nftables.Table, p nft.Plan) error {
+func (x tx) chains(p nft.Plan) error {
 	for _, chain := range p.AddChains {
-		c.conn.AddChain(chainOf(t, chain))
+		x.conn.AddChain(chainOf(x.table, chain))
 	}
 	for _, chain := range p.Fill {
 		for _, r := range chain.Rules {
@@ -87,22 +96,22 @@ func (c *Client) chains(t *nftables.Table, p nft.Plan) error {
 			if err != nil {
 				return err
 			}
-			c.conn.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: chain.Name}, Exprs: exprs,
+			x.conn.AddRule(&nftables.Rule{Table: x.table, Chain: &nftables.Chain{Table: x.table, Name: chain.Name}, Exprs: exprs,
 				UserData: userdata.AppendString(nil, userdata.TypeComment, r.Fingerprint())})
 		}
 	}
 	return nil
 }
 
-func (c *Client) fill(t *nftables.Table, s nft.Set) error {
-	return c.elements(setOf(t, s), append(ids(s.Cgroups), intervals(s)...), nil)
+func (x tx) fill(s nft.Set) error {
+	return x.elements(setOf(x.table, s), append(ids(s.Cgroups), intervals(s)...), nil)
 }
 
-func (c *Client) elements(s *nftables.Set, add, remove []nftables.SetElement) error {
+func (x tx) elements(s *nftables.Set, add, remove []nftables.SetElement) error {
 	for _, change := range []struct {
 		list []nftables.SetElement
 		send func(*nftables.Set, []nftables.SetElement) error
-	}{{remove, c.conn.SetDeleteElements}, {add, c.conn.SetAddElements}} {
+	}{{remove, x.conn.SetDeleteElements}, {add, x.conn.SetAddElements}} {
 		for len(change.list) > 0 {
 			n := min(len(change.list), chunk)
 			if err := change.send(s, change.list[:n]); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/nft"
@@ -23,8 +24,10 @@ const answerTime = 10 * time.Second
 // Client reads and changes the table in the network namespace of the thread
 // that calls. It is not for several goroutines at once.
 type Client struct {
-	conn *nftables.Conn // changes; it opens a socket for each transaction
-	raw  *netlink.Conn  // reads: the library fails on what it does not know
+	// reads has a socket of netlink's nl: what the library for nftables cannot
+	// read makes it fail, and its sockets go through Go's poller, which takes
+	// longer than all else that reading does.
+	reads map[int]*nl.SocketHandle
 }
 
 // ErrNone says that this kernel has no nf_tables.
@@ -38,26 +41,35 @@ func table() *nftables.Table {
 // Open opens what reading takes. The kernel answers only to CAP_NET_ADMIN.
 // Close frees it.
 func Open() (*Client, error) {
-	c := &Client{}
-	setup := func(conn *netlink.Conn) error {
+	s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, explained("open nf_tables", err)
+	}
+	limit := unix.NsecToTimeval(answerTime.Nanoseconds())
+	if err := errors.Join(s.SetSendTimeout(&limit), s.SetReceiveTimeout(&limit)); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("open nf_tables: %w", err)
+	}
+	return &Client{reads: map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: s}}}, nil
+}
+
+// Close closes the socket.
+func (c *Client) Close() {
+	for _, s := range c.reads {
+		s.Close()
+	}
+}
+
+// transaction begins one: what is asked of it is done when it is flushed. It
+// has a socket for as long as that takes.
+func transaction() (*nftables.Conn, error) {
+	return nftables.New(nftables.WithSockOptions(func(conn *netlink.Conn) error {
 		// Where that is not allowed, smaller ones do for most.
 		_ = conn.SetReadBuffer(bufferSize)
 		_ = conn.SetWriteBuffer(bufferSize)
 		return conn.SetDeadline(time.Now().Add(answerTime))
-	}
-	var err error
-	if c.conn, err = nftables.New(nftables.WithSockOptions(setup)); err != nil {
-		return nil, explained("open nf_tables", err)
-	}
-	if c.raw, err = netlink.Dial(unix.NETLINK_NETFILTER, nil); err != nil {
-		return nil, explained("open nf_tables", err)
-	}
-	_ = c.raw.SetReadBuffer(bufferSize)
-	return c, nil
+	}))
 }
-
-// Close closes the socket.
-func (c *Client) Close() { _ = c.raw.Close() }
 
 // explained names what was tried. In a kernel without nf_tables there is no
 // netfilter netlink at all, or it has no such subsystem (nfnetlink_rcv_msg).

@@ -3,9 +3,9 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"time"
 
-	"github.com/mdlayher/netlink"
+	vnetlink "github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/nft"
@@ -34,7 +34,7 @@ func (c *Client) Read() (nft.State, error) {
 	}
 	for name, set := range s.Sets {
 		var elements elements
-		request := []netlink.Attribute{text(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), text(unix.NFTA_SET_ELEM_LIST_SET, name)}
+		request := []*nl.RtAttr{text(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), text(unix.NFTA_SET_ELEM_LIST_SET, name)}
 		if err := c.dump(unix.NFT_MSG_GETSETELEM, request, func(m message) error { return m.elements(&elements) }); err != nil {
 			return s, explained(fmt.Sprintf("read nftables' set %s", name), err)
 		}
@@ -48,51 +48,35 @@ func (c *Client) Read() (nft.State, error) {
 // in the middle.
 const dumpTries = 10
 
-var errInterrupted = errors.New("others changed it all the while")
-
 // dump asks for all objects of a kind, in family inet, and hands each one of
 // our table to add.
-func (c *Client) dump(kind int, request []netlink.Attribute, add func(message) error) error {
-	attrs, err := netlink.MarshalAttributes(request)
-	if err != nil {
-		return err
-	}
+func (c *Client) dump(kind int, request []*nl.RtAttr, add func(message) error) error {
+	var err error
 	for range dumpTries {
-		if err := c.raw.SetDeadline(time.Now().Add(answerTime)); err != nil {
-			return err
+		req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|kind, unix.NLM_F_DUMP)
+		req.Sockets = c.reads
+		req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_INET, Version: unix.NFNETLINK_V0})
+		for _, a := range request {
+			req.AddData(a)
 		}
-		answers, err := c.raw.Execute(netlink.Message{
-			Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | netlink.Dump},
-			Data:   append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, attrs...),
-		})
+		var answers [][]byte
+		answers, err = req.Execute(unix.NETLINK_NETFILTER, 0)
 		switch {
 		case errors.Is(err, unix.ENOENT): // it went since it was listed
 			return nil
-		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, vnetlink.ErrDumpInterrupted), errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return err
 		}
-		if interrupted(answers) {
-			continue
-		}
 		for _, a := range answers {
-			if err := handed(a.Data, add); err != nil {
+			if err := handed(a, add); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	return errInterrupted
-}
-
-func interrupted(answers []netlink.Message) bool {
-	for _, a := range answers {
-		if a.Header.Flags&unix.NLM_F_DUMP_INTR != 0 {
-			return true
-		}
-	}
-	return false
+	return err
 }
 
 // handed gives an answer to add, where it is about our table.
@@ -107,6 +91,4 @@ func handed(data []byte, add func(message) error) error {
 	return add(data[header:])
 }
 
-func text(kind uint16, s string) netlink.Attribute {
-	return netlink.Attribute{Type: kind, Data: append([]byte(s), 0)}
-}
+func text(kind int, s string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(s)) }

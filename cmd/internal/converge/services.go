@@ -19,6 +19,9 @@ func (h *Host) readCgroups(v *View) map[uint64]string {
 	f := &v.Table.Facts
 	f.Cgroups, f.Runs = map[string]nft.Cgroup{}, map[fwmark.Mark][]nft.Cgroup{}
 	names := map[uint64]string{}
+	if len(v.Pins) == 0 { // nothing can be pinned, by us or by `run`
+		return names
+	}
 	configured := map[string]bool{}
 	for _, p := range v.Pins {
 		for _, path := range p.Cgroups {

@@ -85,21 +85,22 @@ func (h *Host) wantTable(v *View, unguarded map[fwmark.Mark]bool) {
 }
 
 func (h *Host) wantSysctls(v *View) {
-	devices := make([]string, len(v.Uplinks))
-	for i, u := range v.Uplinks {
-		devices[i] = u.Name
-	}
+	devices := nft.Masquerading(v.Table.Want)
 	ours, err := h.State.ReadSysctls()
 	for name := range ours {
 		if !slices.Contains(devices, name) {
 			devices = append(devices, name)
 		}
 	}
-	filters, readErr := nftkernel.ReadFilters(devices)
+	v.Errs = appendErr(v.Errs, err)
+	if len(devices) == 0 {
+		return
+	}
+	filters, err := nftkernel.ReadFilters(devices)
 	for i := range filters {
 		filters[i].Ours = ours[filters[i].Device]
 	}
-	v.Errs = appendErr(appendErr(v.Errs, err), readErr)
+	v.Errs = appendErr(v.Errs, err)
 	v.Table.Sysctls = nft.Sysctls(v.Table.Want, filters)
 }
 
