@@ -91,3 +91,36 @@ ip route replace default via 198.51.100.1 dev up2 metric 2; ip route replace def
 	wantService(t, l, service, lab.Far6, two6)
 	noSpoof(t, l)
 }
+
+// TestStatusOfServices shows each service, whether its cgroup is there, and
+// whether that one is pinned.
+func TestStatusOfServices(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	service := l.MakeCgroup("a.service")
+	absent := l.Slice() + "/absent.service"
+	l.Interfaces(pinned + "\tmultihomed-cgroup " + service + " " + absent + "\n")
+	line := func(cgroup string) string {
+		t.Helper()
+		for _, line := range strings.Split(l.MustMH("status").Stdout, "\n") {
+			if strings.HasPrefix(line, cgroup+" ") {
+				return strings.Join(strings.Fields(line)[1:], " ")
+			}
+		}
+		t.Fatalf("no line for %s", cgroup)
+		return ""
+	}
+	wantEqual(t, "before sync", line(service), "up2 0x2005 NOT PINNED")
+	wantPart(t, "plan", l.MustMH("plan").Stdout, "+ nft element paths_0x2005 "+service+"\n")
+	l.MustMH("sync")
+	wantEqual(t, "after sync", line(service), "up2 0x2005 pinned")
+	wantEqual(t, "absent", line(absent), "up2 0x2005 (absent)")
+	// Made anew, as by a restart: the id is another one, which is drift.
+	l.RemoveCgroup("a.service")
+	l.MakeCgroup("a.service")
+	wantEqual(t, "after a restart", line(service), "up2 0x2005 NOT PINNED")
+	wantCode(t, l.MH("status", "--exit-code"), 3)
+	l.MustMH("sync")
+	wantEqual(t, "after another sync", line(service), "up2 0x2005 pinned")
+	noDrift(t, l)
+}

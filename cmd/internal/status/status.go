@@ -7,6 +7,7 @@ import (
 
 	"wg-multihome/cmd/internal/converge"
 	"wg-multihome/fwmark"
+	"wg-multihome/nft"
 	"wg-multihome/policy"
 	"wg-multihome/wg"
 )
@@ -59,9 +60,11 @@ type Tunnel struct {
 
 // Service is a cgroup as configured.
 type Service struct {
-	Cgroup string `json:"cgroup"`
+	Cgroup string `json:"cgroup"` // its path below the cgroup2 mount
 	Uplink string `json:"uplink"`
 	Mark   string `json:"mark"`
+	Exists bool   `json:"exists"` // it is there now
+	Pinned bool   `json:"pinned"` // and what stands pins it, and not one of its name that is gone
 }
 
 // Of tells the status from a look at the host.
@@ -181,8 +184,11 @@ func number(mark uint32) string {
 func services(v converge.View) []Service {
 	list := []Service{}
 	for _, p := range v.Pins {
-		for _, c := range p.Cgroups {
-			list = append(list, Service{Cgroup: c, Uplink: p.Uplink, Mark: p.Mark.String()})
+		pinned := v.Table.Have.Sets[nft.PathsSet(p.Mark)].Cgroups
+		for _, path := range p.Cgroups {
+			c, exists := v.Table.Facts.Cgroups[path]
+			list = append(list, Service{Cgroup: path, Uplink: p.Uplink, Mark: p.Mark.String(), Exists: exists,
+				Pinned: exists && slices.Contains(pinned, c.ID)})
 		}
 	}
 	return list

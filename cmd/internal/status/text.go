@@ -42,9 +42,13 @@ func (s Status) Write(w io.Writer) error {
 		}
 		t.row(d.Device, uplink, mark, d.Wanted)
 	}
-	t.head(len(s.Services), "SERVICE", "UPLINK", "MARK")
+	t.head(len(s.Services), "SERVICE", "UPLINK", "MARK", "CGROUP")
 	for _, c := range s.Services {
-		t.row(c.Cgroup, c.Uplink, c.Mark)
+		state := word(c.Pinned, "pinned", "NOT PINNED")
+		if !c.Exists {
+			state = "(absent)"
+		}
+		t.row(c.Cgroup, c.Uplink, c.Mark, state)
 	}
 	t.list("ROUTES OF MAIN THROUGH ANOTHER UPLINK, for pinned packets too", s.Detours)
 	t.list("IN FRONT OF FOREIGN RULES", s.Fronts)
