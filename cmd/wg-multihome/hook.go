@@ -11,13 +11,13 @@ import (
 func (p *program) hook() *cobra.Command {
 	return &cobra.Command{
 		Use:   "hook",
-		Short: "As a script in /etc/dhcp/multihomed.d of the original shell script: WireGuard's part alone",
+		Short: "As a script in /etc/dhcp/multihomed.d of the original shell script: WireGuard and nftables alone",
 		Long: `For hosts that keep the original shell script, which makes rules and routes:
 sets the marks of the uplink's WireGuard devices, where the mark's unreachable
-rule stands. Does nothing when it is called by the hooks of this program.
+rule stands, and brings the nftables table up to date. Does nothing when it is called by the hooks of this program.
 
 Reads: IFACE, FWMARK and TABLE_ID from the environment, and what sync reads.
-Writes: marks of WireGuard devices.
+Writes: marks of WireGuard devices, the table inet wg_multihome.
 Exits with 0 done, 1 a step failed or the mark has no guards, 2 a value is
 refused, or FWMARK is not the configured mark.`,
 		Args: cobra.NoArgs,

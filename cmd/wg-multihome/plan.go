@@ -15,7 +15,8 @@ func (p *program) plan() *cobra.Command {
 		Short: "Print the steps that sync would take, and change nothing",
 		Long: `Prints the steps that sync would take, one to a line and in their order.
 
-Reads: what sync reads. Marks of WireGuard devices take root to read.
+Reads: what sync reads. Marks of WireGuard devices, and nftables, take root to
+read.
 Writes: nothing.
 Exits with 0; 1 something could not be read or cannot be had; 2 an error in the
 configuration; with --exit-code 3 where there are steps.`,
@@ -29,6 +30,9 @@ configuration; with --exit-code 3 where there are steps.`,
 		}
 		for _, f := range v.Wanted.Fronts {
 			p.logger().Infof("%s", f)
+		}
+		if v.Table.Lack != nil {
+			p.logger().Infof("steps of nftables are not known: %s", v.Table.Lack)
 		}
 		steps := v.Plan()
 		for _, s := range steps {

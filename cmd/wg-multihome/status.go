@@ -19,7 +19,8 @@ func (p *program) status() *cobra.Command {
 uplinks, what our rules stand in front of, what the kernel lacks, and drift: the
 steps that sync would take.
 
-Reads: what sync reads. Marks of WireGuard devices take root to read.
+Reads: what sync reads. Marks of WireGuard devices, and nftables, take root to
+read.
 Writes: nothing.
 Exits with 0; 1 something could not be read or cannot be had; 2 an error in the
 configuration; with --exit-code 3 where there is drift.`,

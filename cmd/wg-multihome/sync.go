@@ -7,13 +7,15 @@ func (p *program) sync() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sync",
 		Short: "Converge everything from configuration, leases and kernel",
-		Long: `Adds what is missing of rules, routes and marks, removes what is obsolete, in an
+		Long: `Adds what is missing of rules, routes, nftables and marks, removes what is obsolete, in an
 order in which no step opens a leak, and runs the hooks in /etc/dhcp/multihomed.d
 for what is new.
 
 Reads: /etc/network/interfaces (by ifquery), the configuration file, lease
-records, the kernel's links, addresses, rules, routes and WireGuard devices.
-Writes: rules and routes of protocol 77, marks of listed WireGuard devices,
+records, the kernel's links, addresses, rules, routes, WireGuard devices and
+cgroups, and the nftables table inet wg_multihome.
+Writes: rules and routes of protocol 77, the table inet wg_multihome, marks of
+listed WireGuard devices, src_valid_mark of uplinks that services are pinned to,
 STATE-DIR. Each step is named on stderr.
 Exits with 0 done, 1 a step failed or another run took longer than 30 s, 2 an
 error in the configuration (its valid part is done, nothing that stands is

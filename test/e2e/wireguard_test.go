@@ -102,6 +102,8 @@ func TestHookOfTheShellScript(t *testing.T) {
 	wantCode(t, call("0x2005", "3325256714"), 0)
 	wantEqual(t, "mark", host.Get("fwmark"), "8197")
 	wantEqual(t, "state", l.State(), before)
+	// The rules are the script's, so nothing but the lock is in the table.
+	wantPart(t, "table", l.Run("nft", "list", "table", "inet", "wg_multihome"), "chain lock_0x2005")
 }
 
 // TestWgQuickFullTunnel has the real wg-quick put its rules in front of ours,

@@ -73,7 +73,7 @@ func (h *Host) converge(ctx context.Context) (View, Report) {
 		if now.settled() {
 			return now, Report{Problems: now.Problems, Errs: now.Errs}
 		}
-		h.applyTable(ctx, now, &failed)
+		h.applyTable(ctx, now, now.unguarded(now.guarded), &failed)
 		h.mark(ctx, now, &failed)
 		held := h.release(ctx, now, &failed)
 		h.close(now, held, &failed)
@@ -148,7 +148,7 @@ func (h *Host) apply(steps []policy.Step, failed *failures) (all bool) {
 func (h *Host) mark(ctx context.Context, v View, failed *failures) {
 	var guarded []fwmark.Pin
 	for _, p := range v.Pins {
-		if policy.Guarded(v.Facts, p.Mark) {
+		if v.guarded(p.Mark) {
 			guarded = append(guarded, p)
 		}
 	}

@@ -24,7 +24,7 @@ func (h *Host) down(ctx context.Context) Report {
 		}
 		failed = failures{}
 		held := h.release(ctx, now, &failed)
-		h.applyTable(ctx, now, &failed)
+		h.applyTable(ctx, now, nil, &failed)
 		h.close(now, held, &failed)
 	}
 	now, _, err := h.bare(ctx)

@@ -45,8 +45,9 @@ func ParseCall(lookup func(string) (string, bool)) (Call, error) {
 // ErrMark says that the shell script's mark is not the configured one.
 var ErrMark = errors.New("is not the configured mark")
 
-// Hook sets the marks of an uplink's devices. The shell script keeps rules and
-// routes, so guards count whoever made them; it makes none for IPv6.
+// Hook sets the marks of an uplink's devices, and brings the nftables table up
+// to date. The shell script keeps rules and routes, so guards count whoever
+// made them; it makes none for IPv6.
 func (h *Host) Hook(ctx context.Context, call Call, wait time.Duration) Report {
 	return h.Locked(ctx, wait, func(ctx context.Context) Report { return h.hook(ctx, call) })
 }
@@ -80,6 +81,7 @@ func (h *Host) hook(ctx context.Context, call Call) Report {
 		pins = append(pins, p)
 	}
 	failed := failures{}
+	h.applyTable(ctx, v, v.unguarded(func(m fwmark.Mark) bool { return policy.Guards(v.Facts, m)[fwmark.IPv4] }), &failed)
 	h.change(ctx, wg.Want(v.Devices, pins), &failed)
 	for _, key := range sortedKeys(failed) {
 		report.Errs = append(report.Errs, failed[key])

@@ -133,16 +133,21 @@ func (v *View) boundLeases() []nft.Lease {
 	return leases
 }
 
-// applyTable brings the table to what is wanted: in one transaction, but for
-// connections that run when the marking chain comes: conntrack is turned on
-// first, and told of them.
-func (h *Host) applyTable(ctx context.Context, v View, failed *failures) {
-	unguarded := map[fwmark.Mark]bool{}
+// unguarded returns the marks whose guards do not stand.
+func (v *View) unguarded(guarded func(fwmark.Mark) bool) map[fwmark.Mark]bool {
+	marks := map[fwmark.Mark]bool{}
 	for _, p := range v.Pins {
-		if !policy.Guarded(v.Facts, p.Mark) {
-			unguarded[p.Mark] = true
+		if !guarded(p.Mark) {
+			marks[p.Mark] = true
 		}
 	}
+	return marks
+}
+
+// applyTable brings the table to what is wanted: in one transaction, but for
+// connections that run when the marking chain comes: conntrack is turned on
+// first, and told of them. unguarded are marks without guards.
+func (h *Host) applyTable(ctx context.Context, v View, unguarded map[fwmark.Mark]bool, failed *failures) {
 	if len(unguarded) > 0 {
 		h.wantTable(&v, unguarded)
 	}

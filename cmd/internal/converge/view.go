@@ -160,6 +160,9 @@ func (v View) changes() []wg.Change {
 	return append(changes, wg.Release(afterChanges(v.Devices, changes), v.going(), policy.NotMarks(v.Facts))...)
 }
 
+// guarded reports whether a mark's guards, ours, stand.
+func (v View) guarded(m fwmark.Mark) bool { return policy.Guarded(v.Facts, m) }
+
 // going returns the marks whose guards stand and that are pinned no longer.
 func (v View) going() []fwmark.Mark {
 	going := slices.Clone(v.ended)

@@ -88,6 +88,9 @@ func Of(v converge.View) Status {
 			s.Lacks = append(s.Lacks, "policy rules for IPv"+f.String())
 		}
 	}
+	if v.Table.Lack != nil {
+		s.Lacks = append(s.Lacks, "nftables: "+v.Table.Lack.Error())
+	}
 	if slices.ContainsFunc(s.Tunnels, func(t Tunnel) bool { return t.Wanted != "" && !t.Present }) && !wg.InKernel() {
 		s.Lacks = append(s.Lacks, "WireGuard (userspace devices get their marks all the same)")
 	}
