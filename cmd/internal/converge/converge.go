@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"wg-multihome/cmd/internal/state"
@@ -96,6 +97,7 @@ func (h *Host) leftOver(ctx context.Context, failed failures) (View, Report) {
 		case errors.Is(err, fs.ErrPermission):
 			report.Errs = append(report.Errs, fmt.Errorf("%w (%w)", err, ErrPrivilege))
 			return now, report
+		case met && slices.ContainsFunc(report.Errs, func(said error) bool { return said.Error() == err.Error() }): // of a transaction
 		case met:
 			report.Errs = append(report.Errs, err)
 		default:

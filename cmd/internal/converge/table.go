@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
@@ -157,8 +158,10 @@ func (h *Host) applyTable(ctx context.Context, v View, unguarded map[fwmark.Mark
 		return
 	}
 	if err := h.transact(ctx, v.Table); err != nil {
+		// All or none: one error for all of them.
+		err = fmt.Errorf("%s: %w", strings.Join(plan.Steps, "; "), err)
 		for _, step := range plan.Steps {
-			(*failed)[step] = fmt.Errorf("%s: %w", step, err)
+			(*failed)[step] = err
 		}
 		return
 	}
