@@ -145,9 +145,7 @@ func TestPriorityMoves(t *testing.T) {
 	for _, stop := range stops {
 		total += stop()
 	}
-	if leaked := sent(t, l.ISP1); leaked != 0 || total == 0 {
-		t.Errorf("%d of %d marked packets left by the other uplink", leaked, total)
-	}
+	noLeak(t, l, total)
 }
 
 // TestPointToPoint is an uplink without a gateway, as of a modem or PPP.
