@@ -1,7 +1,6 @@
 package converge
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,5 +56,3 @@ func (h *Host) readCgroups(v *View) map[uint64]string {
 }
 
 func cgroupOf(n cgroup.Node) nft.Cgroup { return nft.Cgroup{ID: n.ID, Level: n.Level} }
-
-func (h *Host) enterFlows(ctx context.Context) {}

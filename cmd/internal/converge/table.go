@@ -10,6 +10,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
+	"wg-multihome/nft/flows"
 	nftkernel "wg-multihome/nft/kernel"
 	"wg-multihome/policy"
 )
@@ -168,12 +169,18 @@ func (h *Host) applyTable(ctx context.Context, v View, unguarded map[fwmark.Mark
 	h.sayAll(plan.Steps)
 }
 
+// transact makes a plan's changes. Where conntrack may not know connections
+// that run, the marking chain would take them for new: so conntrack is turned
+// on first, and told of them. It is told before as well: a late packet of one
+// that it does not know would be entered half, and a stateful firewall could
+// drop what follows.
 func (h *Host) transact(ctx context.Context, t TableView) error {
 	client, err := h.table()
 	if err != nil {
 		return err
 	}
 	if t.Plan.First {
+		h.enterFlows(ctx)
 		if err := client.Apply(nft.Diff(t.Have, t.Want.Warm(), nil)); err != nil {
 			return err
 		}
@@ -184,6 +191,18 @@ func (h *Host) transact(ctx context.Context, t TableView) error {
 		t.Plan = nft.Diff(t.Have, t.Want, nil)
 	}
 	return client.Apply(t.Plan)
+}
+
+// enterFlows tells conntrack of the connections that run. One that it misses
+// is cut off, not misled, so that is no reason to leave services unpinned.
+func (h *Host) enterFlows(ctx context.Context) {
+	n, err := flows.Enter(ctx)
+	if err != nil {
+		h.Log.Errorf("TCP connections that run may be cut off, as services get pinned: %s", err)
+	}
+	if n > 0 {
+		h.Log.Debugf("conntrack was told of %d TCP connections", n)
+	}
 }
 
 func (h *Host) setSysctls(steps []nft.Sysctl, failed *failures) {
