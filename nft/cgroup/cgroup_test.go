@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -220,10 +221,10 @@ func TestRuns(t *testing.T) {
 		t.Errorf("before any: %v, %v", runs, err)
 	}
 	empty, full := fwmark.Mark{Value: 0x2005}, fwmark.Mark{Value: 0xffffffff}
-	must(t, m.Make(RunsSlice+"/other.slice"))
 	scope := RunSlice(full) + "/run-1.scope"
-	must(t, m.Make(RunSlice(empty)))
-	must(t, m.Make(scope))
+	for _, p := range []string{RunSlice(empty), RunSlice(full) + "/run-2.scope/below", scope + "/its own"} {
+		must(t, m.Make(p))
+	}
 	cat := exec.Command("cat")
 	stdin, err := cat.StdinPipe()
 	must(t, err)
@@ -231,6 +232,7 @@ func TestRuns(t *testing.T) {
 	t.Cleanup(func() { _ = stdin.Close(); _ = cat.Wait() })
 	must(t, m.Enter(scope, cat.Process.Pid))
 	got := map[uint32]bool{}
+	must(t, m.Make(RunsSlice+"/other.slice"))
 	runs, err := m.Runs()
 	must(t, err)
 	for _, r := range runs {
@@ -245,11 +247,22 @@ func TestRuns(t *testing.T) {
 	if left, err := m.RemoveRuns(); !left || err != nil {
 		t.Errorf("removed with a process: left %v, %v", left, err)
 	}
+	if names, err := m.children(RunSlice(full)); !slices.Equal(names, []string{"run-1.scope"}) || err != nil {
+		t.Errorf("in the slice are %v, %v", names, err)
+	}
+	if _, ok, err := m.Resolve(scope + "/its own"); !ok || err != nil {
+		t.Errorf("an empty cgroup of a living one: %v, %v", ok, err)
+	}
 	if runs, err := m.Runs(); len(runs) != 1 || runs[0].Value != full.Value || err != nil {
 		t.Errorf("after that: %v, %v", runs, err)
 	}
 	_ = stdin.Close()
 	_ = cat.Wait()
+	if left, err := m.RemoveRuns(); !left || err != nil {
+		t.Errorf("beside a stranger's slice: left %v, %v", left, err)
+	}
+	_, err = m.Remove(RunsSlice + "/other.slice")
+	must(t, err)
 	if left, err := m.RemoveRuns(); left || err != nil {
 		t.Errorf("in the end: left %v, %v", left, err)
 	}
