@@ -17,6 +17,7 @@ import (
 
 	"wg-multihome/cmd/internal/converge"
 	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/run"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark/config"
 )
@@ -41,13 +42,18 @@ const (
 const memory = 32 << 20
 
 func main() {
+	if status, inside := run.Inside(os.Args); inside {
+		os.Exit(status)
+	}
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memory)
-	os.Exit(run(os.Args[1:]))
+	os.Exit(start(os.Args[1:]))
 }
 
-func run(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+func start(args []string) int {
+	// An ignored signal stays so, for a command that we run as well.
+	ends := slices.DeleteFunc([]os.Signal{syscall.SIGINT, syscall.SIGTERM}, signal.Ignored)
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	p := &program{}
 	root := p.command()
@@ -70,7 +76,11 @@ func run(args []string) int {
 
 // breaks reports whether the caller breaks on failure: wg-quick deletes the
 // interface when a PostUp fails. So not even a wrong flag beside --hook may.
+// What follows `--` is a command's.
 func breaks(args []string) bool {
+	if i := slices.Index(args, "--"); i >= 0 {
+		args = args[:i]
+	}
 	return slices.Contains(args, "sync") && slices.ContainsFunc(args, func(a string) bool { return a == "--hook" || a == "--hook=true" })
 }
 
@@ -128,7 +138,7 @@ configuration, its valid part was done; 3 only with --exit-code.`,
 	root.PersistentFlags().StringVar(&p.config, "config", configFile, "configuration `FILE`; the default one may be absent")
 	root.PersistentFlags().StringVar(&p.state, "state-dir", stateDir, "`DIR` for lease records, what was told, and locks")
 	root.PersistentFlags().BoolVarP(&p.verbose, "verbose", "v", false, "say more on stderr")
-	root.AddCommand(p.exitHook(), p.sync(), p.hook(), p.plan(), p.status(), p.down())
+	root.AddCommand(p.exitHook(), p.sync(), p.hook(), p.plan(), p.status(), p.run(), p.down())
 	return root
 }
 

@@ -1,0 +1,60 @@
+package run
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/logging"
+)
+
+// insideArg is the only argument but a socket's number of the process that
+// waits to become the command. No person writes it.
+const insideArg = "run-inside"
+
+// Inside reports whether this process was started to become a command, and
+// its exit status where it does not. A main calls it first: the command gets
+// signals as they were found.
+func Inside(args []string) (status int, inside bool) {
+	if len(args) != 3 || args[1] != insideArg {
+		return 0, false
+	}
+	log := logging.New(os.Stderr, false)
+	fd, err := strconv.Atoi(args[2])
+	if err != nil || fd <= 2 {
+		log.Errorf("%s is for this program alone", insideArg)
+		return converge.Usage, true
+	}
+	syscall.CloseOnExec(fd)
+	status, err = become(os.NewFile(uintptr(fd), "order"))
+	if err != nil {
+		log.Errorf("%s", err)
+	}
+	return status, true
+}
+
+// become waits for the order, and follows it. It returns where it cannot,
+// without an error where whoever should have given the order has said why.
+func become(orders *os.File) (int, error) {
+	quit := make(chan os.Signal, 1)
+	signal.Notify(quit, syscall.SIGQUIT) // Go's own answer to it is a page of stacks
+	go func() {
+		<-quit
+		os.Exit(signalled + int(syscall.SIGQUIT))
+	}()
+	if _, err := orders.Write([]byte{ready}); err != nil {
+		return converge.Failed, err
+	}
+	o, err := readOrder(orders)
+	if errors.Is(err, io.EOF) {
+		return converge.Failed, nil
+	}
+	if err != nil {
+		return converge.Failed, err
+	}
+	return o.execute()
+}

@@ -1,0 +1,123 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/fwmark"
+	"wg-multihome/nft/cgroup"
+)
+
+// Request is what is to be run.
+type Request struct {
+	Uplink  string
+	User    string   // whose privileges it gets; "": the caller's
+	Command []string // and its arguments; not empty
+}
+
+// Host is the machine as the pipeline sees it: *converge.Host.
+type Host interface {
+	Look(context.Context) (converge.View, error)
+	Run(ctx context.Context, wait time.Duration) converge.Report
+}
+
+// Runner runs commands.
+type Runner struct {
+	Host Host
+	Log  *logging.Logger
+	Wait time.Duration // for another run of ours, at most
+}
+
+// Exit statuses of a command that was not started, as of env(1) and nohup(1).
+const (
+	notExecutable = 126
+	notFound      = 127
+)
+
+// Run runs a command to its end and returns its exit status, 128 and the
+// signal's number where one ended it. An error says that it was not started.
+func (r Runner) Run(ctx context.Context, q Request) (status int, err error) {
+	if err := converge.Privileged(); err != nil {
+		return converge.Failed, err
+	}
+	o, status, err := newOrder(q)
+	if err != nil {
+		return status, err
+	}
+	mark, err := r.markOf(ctx, q.Uplink)
+	if err != nil {
+		return converge.Failed, err
+	}
+	mount, err := cgroup.Find()
+	if err != nil {
+		return converge.Failed, err
+	}
+	p, err := newProcess(ctx, r.Log, mount, mark)
+	if err != nil {
+		return converge.Failed, err
+	}
+	defer p.cleanUp()
+	defer p.forwardSignals()()
+	if err := r.pin(ctx, q.Uplink, mark, p); err != nil {
+		return converge.Failed, err
+	}
+	if err := p.send(o); err != nil {
+		return converge.Failed, fmt.Errorf("start %s: %w", q.Command[0], err)
+	}
+	return p.wait(), nil
+}
+
+// markOf returns the mark of an uplink that can be run on now.
+func (r Runner) markOf(ctx context.Context, uplink string) (fwmark.Mark, error) {
+	v, err := r.Host.Look(ctx)
+	if err != nil {
+		return fwmark.Mark{}, err
+	}
+	pin, err := pinOf(v, uplink)
+	if err != nil {
+		for _, problem := range v.Problems { // one of them may be why
+			r.Log.Errorf("%s", problem.Error())
+		}
+	}
+	return pin.Mark, err
+}
+
+// pin converges everything, with the process in its place, and makes sure of
+// what came of it: a step that failed may have been another uplink's.
+func (r Runner) pin(ctx context.Context, uplink string, mark fwmark.Mark, p *process) error {
+	report := r.Host.Run(ctx, r.Wait)
+	for _, problem := range report.Problems {
+		r.Log.Errorf("%s", problem.Error())
+	}
+	for _, err := range report.Errs {
+		r.Log.Errorf("%s", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("ended before the command was started: %w", err)
+	}
+	v, err := r.Host.Look(ctx)
+	if err != nil {
+		return err
+	}
+	pin, err := pinOf(v, uplink)
+	if err != nil {
+		return err
+	}
+	if pin.Mark != mark {
+		return fmt.Errorf("uplink %q has mark %s now, and had %s", uplink, pin.Mark, mark)
+	}
+	if err := holds(v, pin); err != nil {
+		return err
+	}
+	slice, ok, err := p.mount.Resolve(cgroup.RunSlice(mark))
+	if err == nil && !ok {
+		err = fmt.Errorf("cgroup %s is gone", cgroup.RunSlice(mark))
+	}
+	if err != nil {
+		return err
+	}
+	return inSet(v, mark, slice)
+}

@@ -1,0 +1,77 @@
+package run
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/fwmark"
+	"wg-multihome/nft/cgroup"
+	"wg-multihome/policy"
+)
+
+// pinOf returns the pin of an uplink that a command can be run on now. The
+// error says what it lacks.
+func pinOf(v converge.View, name string) (fwmark.Pin, error) {
+	u := slices.IndexFunc(v.Uplinks, func(u fwmark.Uplink) bool { return u.Name == name })
+	p := slices.IndexFunc(v.Pins, func(p fwmark.Pin) bool { return p.Uplink == name })
+	switch {
+	case u < 0:
+		return fwmark.Pin{}, fmt.Errorf("%q is no uplink: there %s", name, listOf(v.Uplinks))
+	case p < 0:
+		return fwmark.Pin{}, fmt.Errorf("uplink %q has no mark: multihomed-fwmark in its stanza, or fwmark in TOML, gives it one", name)
+	case v.Pins[p].Kept:
+		return fwmark.Pin{}, fmt.Errorf("mark %s of uplink %q is merely held as it stands, because of an error in the configuration", v.Pins[p].Mark, name)
+	}
+	return v.Pins[p], addressed(v.Uplinks[u])
+}
+
+func listOf(uplinks []fwmark.Uplink) string {
+	if len(uplinks) == 0 {
+		return "is none"
+	}
+	var names []string
+	for _, u := range uplinks {
+		names = append(names, u.Name)
+	}
+	return "are " + strings.Join(names, ", ")
+}
+
+// addressed refuses an uplink by which nothing can leave, in either family.
+func addressed(u fwmark.Uplink) error {
+	lacks := "address"
+	for _, f := range fwmark.Families {
+		switch {
+		case !u.Address[f].IsValid():
+		case u.Routable(f):
+			return nil
+		default:
+			lacks = "gateway"
+		}
+	}
+	switch {
+	case !u.Present:
+		return fmt.Errorf("uplink %q is not there: no such interface", u.Name)
+	case !u.Up:
+		return fmt.Errorf("uplink %q is down", u.Name)
+	}
+	return fmt.Errorf("uplink %q has no %s now", u.Name, lacks)
+}
+
+// holds refuses a pin that lets its packets through, or none at all.
+func holds(v converge.View, p fwmark.Pin) error {
+	if !policy.Guarded(v.Facts, p.Mark) {
+		return fmt.Errorf("mark %s of uplink %q has no guards: its unreachable rules do not stand", p.Mark, p.Uplink)
+	}
+	if routed := policy.Routed(v.Facts, p.Mark); !slices.Contains(routed[:], true) {
+		return fmt.Errorf("mark %s of uplink %q has no look-up: nothing could leave", p.Mark, p.Uplink)
+	}
+	return nil
+}
+
+// inSet refuses a slice whose id the mark's set does not hold in the kernel:
+// a command in it would not be pinned.
+//
+// The nftables part is not here yet, so it refuses nothing.
+func inSet(_ converge.View, _ fwmark.Mark, _ cgroup.Node) error { return nil }
