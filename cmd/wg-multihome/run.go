@@ -38,6 +38,7 @@ such user; 2 bad usage; 126 it cannot be executed; 127 it was not found.`,
 	cmd.Flags().SetInterspersed(false) // what follows UPLINK is the command's
 	cmd.Flags().StringVar(&user, "user", "", "drop privileges to those of `NAME`, groups included")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		p.logger().Hush()
 		h, err := p.open(cmd.Context())
 		if err != nil {
 			return err

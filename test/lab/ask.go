@@ -26,6 +26,13 @@ func (l *Lab) Ask(q Query) string {
 	return strings.TrimSpace(l.Try([]string{roleVariable + "=ask"}, l.inCgroup(q.Cgroup, ask)...).Stdout)
 }
 
+// AskBy asks as Ask does, by a program that a command runs.
+func (l *Lab) AskBy(command []string, q Query) string {
+	l.t.Helper()
+	ask := []string{self(l.t), q.Network, q.Far, q.Source, strconv.FormatUint(uint64(q.Mark), 10)}
+	return strings.TrimSpace(l.Try([]string{roleVariable + "=ask"}, append(append([]string{}, command...), ask...)...).Stdout)
+}
+
 // WantSeen asks by UDP and by TCP, and fails the test unless far saw the
 // address each time.
 func (l *Lab) WantSeen(far, source string, mark uint32, seen string) {

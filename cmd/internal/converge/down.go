@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"wg-multihome/nft"
+	"wg-multihome/nft/cgroup"
 	"wg-multihome/policy"
 )
 
@@ -17,6 +18,7 @@ func (h *Host) Down(ctx context.Context, wait time.Duration) Report {
 
 func (h *Host) down(ctx context.Context) Report {
 	var failed failures
+	h.removeRuns()
 	for range rounds {
 		now, done, err := h.bare(ctx)
 		if err != nil || done {
@@ -35,6 +37,17 @@ func (h *Host) down(ctx context.Context) Report {
 		}
 	}
 	return report
+}
+
+// removeRuns removes the cgroups of `run` that hold no process.
+func (h *Host) removeRuns() {
+	mount, err := cgroup.Find()
+	if err == nil {
+		_, err = mount.RemoveRuns()
+	}
+	if err != nil {
+		h.Log.Debugf("cgroups of run: %s", err)
+	}
 }
 
 // bare looks at the host as if nothing were wanted, and reports whether

@@ -22,6 +22,7 @@ const maxLine = 4 << 10
 // goroutines. It never fails: a message that cannot be delivered is lost.
 type Logger struct {
 	verbose bool
+	hushed  bool // what was done is for syslog alone
 
 	mu     sync.Mutex
 	stderr io.Writer
@@ -38,6 +39,10 @@ func New(stderr *os.File, verbose bool) *Logger {
 	}
 	return l
 }
+
+// Hush has what was done go to syslog alone, unless -v was given: where stderr
+// is that of a person's own command.
+func (l *Logger) Hush() { l.hushed = !l.verbose }
 
 // Errorf says that something failed.
 func (l *Logger) Errorf(format string, args ...any) { l.log(syslog.LOG_ERR, format, args...) }
@@ -57,7 +62,9 @@ func (l *Logger) log(level syslog.Priority, format string, args ...any) {
 	line := oneLine(fmt.Sprintf(format, args...))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, _ = io.WriteString(l.stderr, name+": "+line+"\n")
+	if !l.hushed || level <= syslog.LOG_ERR {
+		_, _ = io.WriteString(l.stderr, name+": "+line+"\n")
+	}
 	if l.system != nil {
 		l.system.send(level, line)
 	}

@@ -77,6 +77,23 @@ func TestDebugNeedsVerbose(t *testing.T) {
 	}
 }
 
+func TestHushLeavesErrors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	daemon := listen(t, path)
+	l, stderr := to(path, false)
+	l.Hush()
+	l.Infof("done")
+	l.Errorf("failed")
+	if got := stderr.String(); got != "wg-multihome: failed\n" {
+		t.Errorf("got %q", got)
+	}
+	for _, want := range []string{": done", ": failed"} {
+		if got := next(t, daemon); !strings.HasSuffix(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestOneLine(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain, ü and 世 \"x\\n\"":              "plain, ü and 世 \"x\\n\"",

@@ -178,6 +178,13 @@ func (p *process) send(o order) error {
 	return errors.Join(err, p.orders.Close())
 }
 
+// removalTries times removalPoll is how long systemd is given to remove an
+// empty cgroup.
+const (
+	removalTries = 100
+	removalPoll  = 10 * time.Millisecond
+)
+
 // end ends a process that got no order.
 func (p *process) end() {
 	_ = p.orders.Close() // which tells it
@@ -189,10 +196,19 @@ func (p *process) end() {
 }
 
 // cleanUp removes the cgroup, unless a process lives in it: a later run does
-// then. Systemd removes its own.
+// then. Systemd removes its own, a little later.
 func (p *process) cleanUp() {
 	p.end()
 	if p.systemd {
+		for range removalTries {
+			if populated, err := p.mount.Populated(p.scope); populated || err != nil {
+				return
+			}
+			if _, there, err := p.mount.Resolve(p.scope); !there || err != nil {
+				return
+			}
+			time.Sleep(removalPoll)
+		}
 		return
 	}
 	left, err := p.mount.Remove(p.scope)

@@ -59,7 +59,7 @@ func (r Runner) Run(ctx context.Context, q Request) (status int, err error) {
 	if err != nil {
 		return converge.Failed, err
 	}
-	defer p.cleanUp()
+	defer r.cleanUp(ctx, p)
 	defer p.forwardSignals()()
 	if err := r.pin(ctx, q.Uplink, mark, p); err != nil {
 		return converge.Failed, err
@@ -69,6 +69,21 @@ func (r Runner) Run(ctx context.Context, q Request) (status int, err error) {
 	}
 	return p.wait(), nil
 }
+
+// cleanUp removes the cgroup, and converges once more: who pins nothing by now
+// is to pay for no conntrack.
+func (r Runner) cleanUp(ctx context.Context, p *process) {
+	p.cleanUp()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpLimit)
+	defer cancel()
+	report := r.Host.Run(ctx, cleanUpLimit)
+	for _, err := range report.Errs {
+		r.Log.Debugf("after the command: %s", err)
+	}
+}
+
+// cleanUpLimit bounds what is done after the command has ended.
+const cleanUpLimit = 5 * time.Second
 
 // markOf returns the mark of an uplink that can be run on now.
 func (r Runner) markOf(ctx context.Context, uplink string) (fwmark.Mark, error) {

@@ -7,6 +7,7 @@ import (
 
 	"wg-multihome/cmd/internal/converge"
 	"wg-multihome/fwmark"
+	"wg-multihome/nft"
 	"wg-multihome/nft/cgroup"
 	"wg-multihome/policy"
 )
@@ -70,8 +71,14 @@ func holds(v converge.View, p fwmark.Pin) error {
 	return nil
 }
 
-// inSet refuses a slice whose id the mark's set does not hold in the kernel:
-// a command in it would not be pinned.
-//
-// The nftables part is not here yet, so it refuses nothing.
-func inSet(_ converge.View, _ fwmark.Mark, _ cgroup.Node) error { return nil }
+// inSet refuses a slice whose id the mark's set does not hold in the kernel, or
+// whose marking chain is not whole: a command in it would not be pinned.
+func inSet(v converge.View, mark fwmark.Mark, slice cgroup.Node) error {
+	if v.Table.Lack != nil {
+		return fmt.Errorf("nothing can be pinned: %w", v.Table.Lack)
+	}
+	if len(v.Table.Plan.Fill) > 0 || !slices.Contains(v.Table.Have.Sets[nft.PathsSet(mark)].Cgroups, slice.ID) {
+		return fmt.Errorf("cgroup %s is not pinned: table inet %s is not as it is to be", slice.Path, nft.Table)
+	}
+	return nil
+}
