@@ -1,10 +1,7 @@
 package lab
 
 import (
-	"bufio"
-	"context"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 )
@@ -58,25 +55,5 @@ func (l *Lab) WantRefused(far, source string, mark uint32) {
 // many left the host's sockets.
 func (l *Lab) Flood(far string, mark uint32) (stop func() int) {
 	l.t.Helper()
-	cmd := l.Command(context.Background(), []string{roleVariable + "=flood"}, self(l.t), far, fmt.Sprint(mark))
-	stdin, err := cmd.StdinPipe()
-	fatal(l.t, err)
-	stdout, err := cmd.StdoutPipe()
-	fatal(l.t, err)
-	fatal(l.t, cmd.Start())
-	lines := bufio.NewReader(stdout)
-	if line, err := lines.ReadString('\n'); err != nil || line != "begun\n" {
-		l.t.Fatalf("flood: %q, %v", line, err)
-	}
-	return func() int {
-		l.t.Helper()
-		fatal(l.t, stdin.Close())
-		line, err := lines.ReadString('\n')
-		fatal(l.t, err)
-		_, _ = io.Copy(io.Discard, lines)
-		fatal(l.t, cmd.Wait())
-		n, err := strconv.Atoi(strings.TrimSpace(line))
-		fatal(l.t, err)
-		return n
-	}
+	return l.endless("flood", self(l.t), far, fmt.Sprint(mark))
 }

@@ -134,6 +134,12 @@ func (n *Namespace) Start(env []string, args ...string) (stop func()) {
 	return stop
 }
 
+// Link joins two namespaces by a pair of veth devices; they are not up.
+func (n *Namespace) Link(name string, to *Namespace, peer string) {
+	n.t.Helper()
+	n.Run("ip", "link", "add", name, "type", "veth", "peer", "name", peer, "netns", strconv.Itoa(to.pid))
+}
+
 // Path is a file of the namespace as seen from outside.
 func (n *Namespace) Path(path string) string {
 	return filepath.Join("/proc", strconv.Itoa(n.pid), "root", path)

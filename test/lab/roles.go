@@ -31,6 +31,8 @@ func Main() bool {
 		err = ask(os.Args[1:])
 	case "flood":
 		err = flood(os.Args[1:])
+	case "send":
+		err = send(os.Args[1:])
 	case "wireguard":
 		err = wireguard(os.Args[1:])
 	case "wireguard-go":

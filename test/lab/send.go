@@ -1,0 +1,173 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Burst is what a sender on the host sends: datagrams to port 9, from a socket
+// that is bound to no address.
+type Burst struct {
+	To     string // any address, multicast and broadcast too
+	Mark   uint32
+	Device string // "": the kernel chooses. Else the socket is bound to it (SO_BINDTODEVICE)
+	Hint   bool   // or each datagram is (IP_PKTINFO)
+}
+
+// Send sends so many datagrams, and returns how many left the socket.
+func (l *Lab) Send(b Burst, count int) int {
+	l.t.Helper()
+	r := l.Try([]string{roleVariable + "=send"}, append(b.args(l), strconv.Itoa(count))...)
+	n, err := strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(r.Stdout), "begun\n"))
+	if err != nil {
+		l.t.Fatalf("send %+v: %q", b, r.Stdout)
+	}
+	return n
+}
+
+// Stream sends as fast as it can until stop is called, which returns how many
+// datagrams left the socket.
+func (l *Lab) Stream(b Burst) (stop func() int) {
+	l.t.Helper()
+	return l.endless("send", append(b.args(l), "0")...)
+}
+
+func (b Burst) args(l *Lab) []string {
+	l.t.Helper()
+	return []string{self(l.t), b.To, fmt.Sprint(b.Mark), b.Device, fmt.Sprint(b.Hint)}
+}
+
+// endless starts a role that says "begun", goes on until its standard input
+// ends, and says a number then.
+func (l *Lab) endless(role string, args ...string) (stop func() int) {
+	l.t.Helper()
+	cmd := l.Command(context.Background(), []string{roleVariable + "=" + role}, args...)
+	stdin, err := cmd.StdinPipe()
+	fatal(l.t, err)
+	stdout, err := cmd.StdoutPipe()
+	fatal(l.t, err)
+	fatal(l.t, cmd.Start())
+	lines := bufio.NewReader(stdout)
+	if line, err := lines.ReadString('\n'); err != nil || line != "begun\n" {
+		l.t.Fatalf("%s: %q, %v", role, line, err)
+	}
+	return func() int {
+		l.t.Helper()
+		fatal(l.t, stdin.Close())
+		line, err := lines.ReadString('\n')
+		fatal(l.t, err)
+		_, _ = io.Copy(io.Discard, lines)
+		fatal(l.t, cmd.Wait())
+		n, err := strconv.Atoi(strings.TrimSpace(line))
+		fatal(l.t, err)
+		return n
+	}
+}
+
+// send is a sender: DESTINATION MARK DEVICE HINT COUNT. A count of 0 is until
+// standard input ends.
+func send(args []string) error {
+	if len(args) != 5 {
+		return errors.New("usage: DESTINATION MARK DEVICE HINT COUNT")
+	}
+	to, err := netip.ParseAddr(args[0])
+	if err != nil {
+		return err
+	}
+	mark, err := strconv.ParseUint(args[1], 0, 32)
+	if err != nil {
+		return err
+	}
+	count, err := strconv.Atoi(args[4])
+	if err != nil {
+		return err
+	}
+	s, err := newSender(to, int(mark), args[2], args[3] == "true")
+	if err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	if count == 0 {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			close(ended)
+		}()
+	}
+	fmt.Println("begun")
+	sent := 0
+	for i := 0; count == 0 || i < count; i++ {
+		select {
+		case <-ended:
+			fmt.Println(sent)
+			return nil
+		default:
+		}
+		// The lock's drop is EPERM here: it is no failure of the test.
+		if unix.Sendmsg(s.fd, []byte("x"), s.control, s.to, 0) == nil {
+			sent++
+		}
+	}
+	fmt.Println(sent)
+	return nil
+}
+
+type sender struct {
+	fd      int
+	to      unix.Sockaddr
+	control []byte
+}
+
+func newSender(to netip.Addr, mark int, device string, hint bool) (sender, error) {
+	const discard = 9
+	index := 0
+	if device != "" {
+		d, err := net.InterfaceByName(device)
+		if err != nil {
+			return sender{}, err
+		}
+		index = d.Index
+	}
+	var s sender
+	family := unix.AF_INET6
+	if to.Is4() {
+		family = unix.AF_INET
+		s.to = &unix.SockaddrInet4{Port: discard, Addr: to.As4()}
+	} else {
+		a := &unix.SockaddrInet6{Port: discard, Addr: to.As16()}
+		if to.IsLinkLocalUnicast() || to.IsLinkLocalMulticast() {
+			a.ZoneId = uint32(index)
+		}
+		s.to = a
+	}
+	switch {
+	case hint && to.Is4():
+		s.control = unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(index)})
+	case hint:
+		s.control = unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(index)})
+	}
+	var err error
+	if s.fd, err = unix.Socket(family, unix.SOCK_DGRAM, 0); err != nil {
+		return s, err
+	}
+	for _, option := range []struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_MARK, mark}, {unix.SOL_SOCKET, unix.SO_BROADCAST, 1},
+	} {
+		if err := unix.SetsockoptInt(s.fd, option.level, option.name, option.value); err != nil {
+			return s, err
+		}
+	}
+	if device != "" && !hint {
+		return s, unix.BindToDevice(s.fd, device)
+	}
+	return s, nil
+}
