@@ -176,11 +176,10 @@ func TestLockHoldsSocketsBoundToAnotherDevice(t *testing.T) {
 // side of it. Nobody calls a run of ours.
 func fullTunnel(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	hostConfig, farConfig := peers(t)
+	hostConfig, farConfig := peersOf(t, lab.Far4, "0.0.0.0/0", "::/0")
 	l.Tunnel(l.Far, "wg0", farConfig)
 	l.Far.Script("ip addr add 10.200.0.2/24 dev wg0; ip link set wg0 up")
 	hostConfig = strings.Replace(hostConfig, "public_key=", "fwmark=51820\npublic_key=", 1)
-	hostConfig = strings.Replace(hostConfig, "allowed_ip=10.200.0.2/32", "allowed_ip=0.0.0.0/0\nallowed_ip=::/0", 1)
 	l.Tunnel(l.Namespace, "wg7", hostConfig)
 	l.Script(`ip addr add 10.200.0.1/24 dev wg7; ip addr add fd00:200::1/64 dev wg7 nodad; ip link set wg7 up
 for f in -4 -6; do

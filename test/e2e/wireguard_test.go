@@ -24,11 +24,17 @@ func newKey(t *testing.T) wgtypes.Key {
 // the host's, with an endpoint at far, and far's.
 func peers(t *testing.T) (host, far string) {
 	t.Helper()
+	return peersOf(t, lab.Far4, "10.200.0.2/32")
+}
+
+// peersOf has the other end at an address, with whatever the host sends there.
+func peersOf(t *testing.T, endpoint string, allowed ...string) (host, far string) {
+	t.Helper()
 	keys := [2]wgtypes.Key{newKey(t), newKey(t)}
 	private := func(i int) string { return hex.EncodeToString(keys[i][:]) }
 	public := func(i int) string { k := keys[i].PublicKey(); return hex.EncodeToString(k[:]) }
-	host = fmt.Sprintf("private_key=%s\npublic_key=%s\nendpoint=%s:51820\npersistent_keepalive_interval=1\nallowed_ip=10.200.0.2/32", private(0), public(1), lab.Far4)
-	far = fmt.Sprintf("private_key=%s\nlisten_port=51820\npublic_key=%s\nallowed_ip=10.200.0.1/32", private(1), public(0))
+	host = fmt.Sprintf("private_key=%s\npublic_key=%s\nendpoint=%s:51820\npersistent_keepalive_interval=1\nallowed_ip=%s", private(0), public(1), endpoint, strings.Join(allowed, "\nallowed_ip="))
+	far = fmt.Sprintf("private_key=%s\nlisten_port=51820\npublic_key=%s\nallowed_ip=10.200.0.1/32\nallowed_ip=fd00:200::1/128", private(1), public(0))
 	return host, far
 }
 
