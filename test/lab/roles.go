@@ -33,6 +33,8 @@ func Main() bool {
 		err = flood(os.Args[1:])
 	case "send":
 		err = send(os.Args[1:])
+	case "burst":
+		err = burst(os.Args[1:])
 	case "wireguard":
 		err = wireguard(os.Args[1:])
 	case "wireguard-go":
