@@ -100,7 +100,7 @@ func TestLockLetsThroughWhatLiesBehind(t *testing.T) {
 			before := passed(t, l, c.device)
 			for _, hint := range []bool{false, true} {
 				if !hint || c.bound != "" {
-					l.Send(lab.Burst{To: c.to, Mark: m, Device: c.bound, Hint: hint}, 3)
+					l.Send(lab.Sender{To: c.to, Mark: m, Device: c.bound, Hint: hint}, 3)
 				}
 			}
 			want := 3
@@ -120,7 +120,7 @@ func TestLockLetsThroughWhatLiesBehind(t *testing.T) {
 	}
 	for _, device := range []string{"up1", "tun9", "tailscale0"} {
 		before, lost := passed(t, l, device), dropped(t, l, "lock_0x2005")
-		l.Send(lab.Burst{To: "203.0.113.99", Mark: mark, Device: device}, 3)
+		l.Send(lab.Sender{To: "203.0.113.99", Mark: mark, Device: device}, 3)
 		if n := passed(t, l, device) - before; n != 0 || dropped(t, l, "lock_0x2005")-lost != 3 {
 			t.Errorf("%d datagrams that no longer route leads through %s have passed", n, device)
 		}

@@ -93,7 +93,7 @@ func TestLockHoldsWhileRulesAreDeleted(t *testing.T) {
 			l.Script(c.take)
 			stops := []func() int{
 				l.Flood(lab.Far4, mark), l.Flood(lab.Far6, mark),
-				l.Stream(lab.Burst{To: lab.Far4, Mark: mark}), l.Stream(lab.Burst{To: lab.Far6, Mark: mark}),
+				l.Stream(lab.Sender{To: lab.Far4, Mark: mark}), l.Stream(lab.Sender{To: lab.Far6, Mark: mark}),
 			}
 			enough := l.Start(nil, "sh", "-euc", fmt.Sprintf("while :; do %s\nfor n in 0 1 2 3 4 5 6 7 8 9; do ip rule del prot 77 2>/dev/null || :; ip -6 rule del prot 77 2>/dev/null || :; done\nsleep 0.03; done", rulesGone))
 			for range 15 {
@@ -142,7 +142,7 @@ func TestLockHoldsSocketsBoundToAnotherDevice(t *testing.T) {
 	sent(t, l.ISP2)
 	try := func(far string, hint bool, device string) {
 		t.Helper()
-		l.Send(lab.Burst{To: far, Mark: mark, Device: device, Hint: hint}, 20)
+		l.Send(lab.Sender{To: far, Mark: mark, Device: device, Hint: hint}, 20)
 	}
 	all := func(device string) {
 		t.Helper()
@@ -201,7 +201,7 @@ func TestLockHoldsInFrontOfANewTunnel(t *testing.T) {
 	flood := func() {
 		t.Helper()
 		for _, far := range []string{lab.Far4, lab.Far6} {
-			l.Send(lab.Burst{To: far, Mark: mark}, 20)
+			l.Send(lab.Sender{To: far, Mark: mark}, 20)
 		}
 	}
 	flood()
@@ -240,7 +240,7 @@ ip addr add 2001:db8:1::10/64 dev up1 nodad; ip route add default via 2001:db8:1
 		t.Helper()
 		for _, m := range marks {
 			for _, far := range []string{lab.Far4, lab.Far6} {
-				l.Send(lab.Burst{To: far, Mark: m}, 10)
+				l.Send(lab.Sender{To: far, Mark: m}, 10)
 			}
 		}
 	}

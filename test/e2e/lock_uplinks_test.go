@@ -120,11 +120,11 @@ ip route add default %s dev WAN metric 1; ip -6 route add default %s dev WAN met
 			burst := func(mark uint32, to ...string) {
 				t.Helper()
 				for _, a := range to {
-					l.Send(lab.Burst{To: a, Mark: mark}, 5)
+					l.Send(lab.Sender{To: a, Mark: mark}, 5)
 				}
 			}
 			burst(0x1001, lab.Far4, lab.Far6)
-			l.Send(lab.Burst{To: lab.Far4, Mark: 0x1001, Device: kind.name}, 5)
+			l.Send(lab.Sender{To: lab.Far4, Mark: 0x1001, Device: kind.name}, 5)
 			if n := passed(t, l, kind.name); n != 0 || dropped(t, l, "lock_0x1001") != 15 {
 				t.Errorf("%d packets of the first uplink's mark left by the second one", n)
 			}

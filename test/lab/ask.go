@@ -6,13 +6,14 @@ import (
 	"strings"
 )
 
-// Query is what a client on the host asks far with.
+// Query is what a client asks far with.
 type Query struct {
-	Network string // udp or tcp
-	Far     string // Far4 or Far6
+	Network string // udp, tcp or icmp
+	Far     string // whom: Far4 or Far6, or where Echo answers
 	Source  string // "": the kernel chooses
 	Mark    uint32
-	Cgroup  string // below the mount; "": the test's own
+	Cgroup  string     // below the mount; "": the test's own
+	From    *Namespace // nil: the host
 }
 
 // Ask returns the address that far saw. Where nothing came back it begins with
@@ -20,7 +21,11 @@ type Query struct {
 func (l *Lab) Ask(q Query) string {
 	l.t.Helper()
 	ask := []string{self(l.t), q.Network, q.Far, q.Source, strconv.FormatUint(uint64(q.Mark), 10)}
-	return strings.TrimSpace(l.Try([]string{roleVariable + "=ask"}, l.inCgroup(q.Cgroup, ask)...).Stdout)
+	from := q.From
+	if from == nil {
+		from = l.Namespace
+	}
+	return strings.TrimSpace(from.Try([]string{roleVariable + "=ask"}, l.inCgroup(q.Cgroup, ask)...).Stdout)
 }
 
 // AskBy asks as Ask does, by a program that a command runs.
@@ -55,5 +60,12 @@ func (l *Lab) WantRefused(far, source string, mark uint32) {
 // many left the host's sockets.
 func (l *Lab) Flood(far string, mark uint32) (stop func() int) {
 	l.t.Helper()
-	return l.endless("flood", self(l.t), far, fmt.Sprint(mark))
+	return l.FloodFrom("", far, mark)
+}
+
+// FloodFrom does so from a cgroup below the mount. Each 20 datagrams are a flow
+// of their own.
+func (l *Lab) FloodFrom(cgroup, far string, mark uint32) (stop func() int) {
+	l.t.Helper()
+	return l.endless("flood", l.inCgroup(cgroup, []string{self(l.t), far, fmt.Sprint(mark)})...)
 }

@@ -61,10 +61,7 @@ ip link add f2 type veth peer name far netns %d
 ip addr add %s/32 dev lo; ip addr add %s/128 dev lo`, l.ISP1.pid, l.ISP2.pid, Far4, Far6))
 	l.router(l.ISP1, 1, "192.0.2", "2001:db8:1")
 	l.router(l.ISP2, 2, "198.51.100", "2001:db8:2")
-	l.Far.Start([]string{roleVariable + "=echo"}, self(t))
-	Until(t, "far listens", func() bool {
-		return strings.Count(l.Far.Run("ss", "-Hlnut"), ":"+port+" ") >= 4
-	})
+	l.Echo(l.Far, "", Far4, Far6)
 	return l
 }
 

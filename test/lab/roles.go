@@ -26,9 +26,11 @@ func Main() bool {
 	case "":
 		return false
 	case "echo":
-		err = echo()
+		err = echo(os.Args[1:])
 	case "ask":
 		err = ask(os.Args[1:])
+	case "talk":
+		err = talk(os.Args[1:])
 	case "flood":
 		err = flood(os.Args[1:])
 	case "send":
@@ -49,10 +51,10 @@ func Main() bool {
 	return true
 }
 
-// echo answers with the address that it sees, until it is ended.
-func echo() error {
+// echo answers on ADDRESS... with the address that it sees, until it is ended.
+func echo(args []string) error {
 	failed := make(chan error)
-	for _, addr := range []string{Far4, Far6} {
+	for _, addr := range args {
 		udp, err := net.ListenPacket("udp", net.JoinHostPort(addr, port))
 		if err != nil {
 			return err
@@ -148,6 +150,9 @@ func ask(args []string) error {
 }
 
 func once(d net.Dialer, network, destination string) (string, error) {
+	if network == "icmp" {
+		return ping(destination)
+	}
 	c, err := d.Dial(network, net.JoinHostPort(destination, port))
 	if err != nil {
 		return "", err

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Burst is what a sender on the host sends: datagrams to port 9, from a socket
+// Sender is what sends on the host: datagrams to port 9, from a socket
 // that is bound to no address.
-type Burst struct {
+type Sender struct {
 	To     string // any address, multicast and broadcast too
 	Mark   uint32
 	Device string // "": the kernel chooses. Else the socket is bound to it (SO_BINDTODEVICE)
@@ -25,7 +25,7 @@ type Burst struct {
 }
 
 // Send sends so many datagrams, and returns how many left the socket.
-func (l *Lab) Send(b Burst, count int) int {
+func (l *Lab) Send(b Sender, count int) int {
 	l.t.Helper()
 	r := l.Try([]string{roleVariable + "=send"}, append(b.args(l), strconv.Itoa(count))...)
 	n, err := strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(r.Stdout), "begun\n"))
@@ -37,12 +37,12 @@ func (l *Lab) Send(b Burst, count int) int {
 
 // Stream sends as fast as it can until stop is called, which returns how many
 // datagrams left the socket.
-func (l *Lab) Stream(b Burst) (stop func() int) {
+func (l *Lab) Stream(b Sender) (stop func() int) {
 	l.t.Helper()
 	return l.endless("send", append(b.args(l), "0")...)
 }
 
-func (b Burst) args(l *Lab) []string {
+func (b Sender) args(l *Lab) []string {
 	l.t.Helper()
 	return []string{self(l.t), b.To, fmt.Sprint(b.Mark), b.Device, fmt.Sprint(b.Hint)}
 }
