@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"net/netip"
 	"slices"
 
 	"wg-multihome/fwmark"
@@ -13,6 +14,9 @@ const minLevels = 8
 // OtherMarks is the name of the counter of packets and connections of this
 // host that carry a mark in our bits which is none of ours.
 const OtherMarks = "other_marks"
+
+// multicast is where IGMP and MLD report to.
+var multicast = [...]netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("ff00::/8")}
 
 // The chain that gives services their marks, and the one that gives them the
 // uplink's address.
@@ -84,7 +88,8 @@ func (w *wanter) cgroups(p fwmark.Pin) []Cgroup {
 // Packets of connections that are not new carry the mark that they began with:
 // `ct state new` does not tell that (one-way UDP stays new), so it takes the
 // confirmed bit. Packets whose own mark has one of our bits are left alone:
-// WireGuard's, and those of other software.
+// WireGuard's, and those of other software. Those to multicast are not counted:
+// IGMP and MLD have another field of sk_buff there (reserved_tailroom).
 func (w *wanter) marking(pins []fwmark.Pin) {
 	var bits fwmark.Mark // all of ours, none set
 	for _, p := range pins {
@@ -100,6 +105,9 @@ func (w *wanter) marking(pins []fwmark.Pin) {
 	rules = append(rules, Rule{{Kind: CtMark, Mark: bits, Not: true}, {Kind: Count, Name: OtherMarks}, {Kind: Accept}})
 	for _, p := range pins {
 		rules = append(rules, Rule{{Kind: MetaMark, Mark: p.Mark}, {Kind: Accept}})
+	}
+	for _, p := range multicast {
+		rules = append(rules, Rule{{Kind: MetaMark, Mark: bits, Not: true}, {Kind: To, Prefix: p}, {Kind: Accept}})
 	}
 	rules = append(rules,
 		Rule{{Kind: MetaMark, Mark: bits, Not: true}, {Kind: Count, Name: OtherMarks}, {Kind: Accept}},
