@@ -347,11 +347,14 @@ func TestRunKilled(t *testing.T) {
 	l.Write("/run/command", "#!/bin/sh\necho $(grep ^0:: /proc/self/cgroup; ip rule list fwmark 0x2005) >>/run/started\n", 0o755)
 	const seed = 20261125
 	random := rand.New(rand.NewSource(seed))
+	begun := time.Now()
+	wantCode(t, runs(l, "true"), 0)
+	whole := time.Since(begun)
 	killed, started := 0, 0
 	for range 60 {
 		l.Script("ip rule flush; ip rule add pref 32766 lookup main; ip -6 rule flush; ip -6 rule add pref 32766 lookup main")
 		l.Write("/run/started", "", 0o644)
-		if runKilled(t, l, time.Duration(random.Intn(60000))*time.Microsecond, "run", "up2", "--", "/run/command") {
+		if runKilled(t, l, time.Duration(random.Float64()*1.5*float64(whole)), "run", "up2", "--", "/run/command") {
 			killed++
 		}
 		lab.Until(t, "all processes end", func() bool { return cgroups.Empty("") })
