@@ -76,6 +76,13 @@ func (n *Namespace) Command(ctx context.Context, env []string, args ...string) *
 	return cmd
 }
 
+// Outside prepares a command that shares the network alone with the namespace:
+// it sees the machine's own /run, and systemd with it. It has this process's
+// environment.
+func (n *Namespace) Outside(args ...string) *exec.Cmd {
+	return exec.Command("nsenter", append([]string{"--target", strconv.Itoa(n.pid), "--net", "--"}, args...)...)
+}
+
 // Try runs a command to its end. More than Patience ends the test.
 func (n *Namespace) Try(env []string, args ...string) Result {
 	n.t.Helper()
