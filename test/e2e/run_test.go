@@ -220,9 +220,10 @@ exit 6
 	lab.Until(t, "both are stopped, so the shell goes on, and continues them", lab.Contains(shown.String, "stopped 148"))
 	keys("words\n")
 	lab.Until(t, "the command reads", lab.Contains(shown.String, "read words"))
-	if err := cmd.Wait(); err != nil || !strings.Contains(shown.String(), "ended 6") {
+	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, shown)
 	}
+	lab.Until(t, "its exit status", lab.Contains(shown.String, "ended 6"))
 	wantEqual(t, "cgroups afterwards", cgroups.List(), runSlice)
 }
 

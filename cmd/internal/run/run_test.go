@@ -16,6 +16,7 @@ import (
 	"wg-multihome/cmd/internal/converge"
 	"wg-multihome/cmd/internal/logging"
 	"wg-multihome/fwmark"
+	"wg-multihome/nft"
 	"wg-multihome/nft/cgroup"
 	"wg-multihome/policy"
 )
@@ -67,12 +68,22 @@ type host struct {
 	before, after converge.View
 	report        converge.Report
 	ran           func()
+	unpinned      bool // the set does not get the slice
+	runs          int
 }
 
 func (h *host) Look(context.Context) (converge.View, error) { return h.before, nil }
 
 func (h *host) Run(context.Context, time.Duration) converge.Report {
 	h.before = h.after
+	if h.runs++; h.runs > 1 { // after the command
+		return converge.Report{}
+	}
+	if m, err := cgroup.Find(); err == nil && !h.unpinned {
+		if slice, ok, _ := m.Resolve(cgroup.RunSlice(mark())); ok {
+			h.before.Table.Have.Sets = map[string]nft.Set{nft.PathsSet(mark()): {Cgroups: []uint64{1, slice.ID}}}
+		}
+	}
 	if h.ran != nil {
 		h.ran()
 	}
@@ -112,6 +123,9 @@ func TestWhatComesOfThePipelineCounts(t *testing.T) {
 	kept.Pins = []fwmark.Pin{{Mark: mark(), Uplink: "up2", Kept: true}}
 	moved.Pins = []fwmark.Pin{{Mark: fwmark.Mark{Value: 5, Mask: fwmark.FullMask}, Uplink: "up2"}}
 	gone.Uplinks[0].Gateways = [2]netip.Addr{}
+	damaged, unknown := view(rules...), view(rules...)
+	damaged.Table.Plan.Fill = []nft.Chain{{Name: "services"}}
+	unknown.Table.Lack = errors.New("no nf_tables")
 	for name, c := range map[string]struct {
 		after converge.View
 		errs  []error
@@ -129,6 +143,8 @@ func TestWhatComesOfThePipelineCounts(t *testing.T) {
 		"the mark is held":      {kept, nil, "merely held"},
 		"the mark is new":       {moved, nil, "has mark 0x5 now"},
 		"the gateway went away": {gone, nil, "has no gateway"},
+		"a chain is not whole":  {damaged, nil, "is not pinned"},
+		"no nftables":           {unknown, nil, "no nf_tables"},
 	} {
 		h := &host{before: view(), after: c.after, report: converge.Report{Errs: c.errs}}
 		status, started, said := run(t, h)
@@ -140,6 +156,14 @@ func TestWhatComesOfThePipelineCounts(t *testing.T) {
 				t.Errorf("%s: %q was not said", name, err)
 			}
 		}
+	}
+}
+
+// TestSetWithoutTheSlice: everything else may stand.
+func TestSetWithoutTheSlice(t *testing.T) {
+	h := &host{before: view(), after: view(block(t)...), unpinned: true}
+	if _, started, said := run(t, h); started || !strings.Contains(said, "is not pinned") {
+		t.Errorf("started %v, said %q", started, said)
 	}
 }
 
