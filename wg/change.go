@@ -3,6 +3,7 @@ package wg
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,40 +17,97 @@ type Device struct {
 	Mark uint32 // 0: off
 }
 
-// Change is one step: a device gets a mark.
+// Kind is what a change does.
+type Kind uint8
+
+// The kinds of change. The last two are about one peer.
+const (
+	SetMark    Kind = iota
+	RotatePort      // listen port 0: the device chooses a new one
+	Kick            // persistent keepalive 0 and back: a keepalive leaves at once
+	SetEndpoint
+)
+
+// Change is one step: a device gets a mark, another port, or one of its peers
+// is touched.
 type Change struct {
 	Device string
-	Mark   uint32 // 0: off
+	Kind   Kind
+
+	Mark      uint32 // of SetMark; 0: off
+	Peer      Key    // of Kick and SetEndpoint
+	Keepalive uint16 // of Kick: what the peer has, and keeps, in seconds; never 0
+	Endpoint  netip.AddrPort
 }
 
-// String returns the step's one text form, "= wg wg0 fwmark 0x2005", with
-// "off" for 0 as in wg(8).
+// String returns the step's one text form, in wg(8)'s words:
+//
+//	= wg wg0 fwmark 0x2005
+//	= wg wg0 listen-port 0
+//	= wg wg0 peer fMfz7dHl persistent-keepalive 0 25
+//	= wg wg0 peer fMfz7dHl endpoint 203.0.113.1:51820
 func (c Change) String() string {
+	switch c.Kind {
+	case RotatePort:
+		return fmt.Sprintf("= wg %s listen-port 0", c.Device)
+	case Kick:
+		return fmt.Sprintf("= wg %s peer %s persistent-keepalive 0 %d", c.Device, c.Peer, c.Keepalive)
+	case SetEndpoint:
+		return fmt.Sprintf("= wg %s peer %s endpoint %s", c.Device, c.Peer, c.Endpoint)
+	}
 	if c.Mark == 0 {
 		return fmt.Sprintf("= wg %s fwmark off", c.Device)
 	}
 	return fmt.Sprintf("= wg %s fwmark %#x", c.Device, c.Mark)
 }
 
-// ParseChange reads what String writes, and nothing else.
+// ParseChange reads what String writes, and nothing else. Of a peer's key it
+// knows what the text shows.
 func ParseChange(s string) (Change, error) {
-	bad := fmt.Errorf("step %q is not of the form `= wg DEVICE fwmark MARK`", s)
 	words := strings.Split(s, " ")
-	if len(words) != 5 {
-		return Change{}, bad
+	if len(words) < 5 || words[2] == "" {
+		return Change{}, errChange(s)
 	}
 	c := Change{Device: words[2]}
-	if words[4] != "off" {
-		mark, err := strconv.ParseUint(words[4], 0, 32)
-		if err != nil {
-			return Change{}, bad
-		}
-		c.Mark = uint32(mark)
-	}
-	if c.Device == "" || c.String() != s {
-		return Change{}, bad
+	ok := c.parse(words[3:])
+	if !ok || c.String() != s {
+		return Change{}, errChange(s)
 	}
 	return c, nil
+}
+
+func errChange(s string) error {
+	return fmt.Errorf("step %.120q is not of the form `= wg DEVICE fwmark MARK`, `listen-port 0`, `peer KEY persistent-keepalive 0 SECONDS` or `peer KEY endpoint ADDRESS:PORT`", s)
+}
+
+// parse reads what follows the device.
+func (c *Change) parse(words []string) (ok bool) {
+	switch {
+	case words[0] == "fwmark" && words[1] == "off":
+		return true
+	case words[0] == "fwmark":
+		mark, err := strconv.ParseUint(words[1], 0, 32)
+		c.Mark = uint32(mark)
+		return err == nil
+	case words[0] == "listen-port":
+		c.Kind = RotatePort
+		return true
+	case words[0] != "peer" || len(words) < 4:
+		return false
+	}
+	var err error
+	if c.Peer, ok = parseShown(words[1]); !ok {
+		return false
+	}
+	if words[2] == "endpoint" {
+		c.Kind = SetEndpoint
+		c.Endpoint, err = netip.ParseAddrPort(words[3])
+		return err == nil
+	}
+	c.Kind = Kick
+	seconds, err := strconv.ParseUint(words[len(words)-1], 10, 16)
+	c.Keepalive = uint16(seconds)
+	return err == nil && seconds != 0
 }
 
 // Want returns the changes that give each listed device its pin's mark, in

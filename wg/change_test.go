@@ -2,6 +2,7 @@ package wg_test
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -16,6 +17,15 @@ func text(changes []wg.Change) string {
 		lines[i] = c.String()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// key is a public key of which only what is shown is there; the text of a
+// change tells no more.
+func key(first byte) (k wg.Key) {
+	for i := range 6 {
+		k[i] = first + byte(i)
+	}
+	return k
 }
 
 func full(value uint32) fwmark.Mark { return fwmark.Mark{Value: value, Mask: fwmark.FullMask} }
@@ -68,6 +78,10 @@ func TestChangeText(t *testing.T) {
 		{wg.Change{Device: "wg0", Mark: 0x2005}, "= wg wg0 fwmark 0x2005"},
 		{wg.Change{Device: "wg0.5-ü", Mark: 0xffffffff}, "= wg wg0.5-ü fwmark 0xffffffff"},
 		{wg.Change{Device: "off"}, "= wg off fwmark off"},
+		{wg.Change{Device: "wg0", Kind: wg.RotatePort}, "= wg wg0 listen-port 0"},
+		{wg.Change{Device: "wg0", Kind: wg.Kick, Peer: key(1), Keepalive: 25}, "= wg wg0 peer AQIDBAUG persistent-keepalive 0 25"},
+		{wg.Change{Device: "wg0", Kind: wg.SetEndpoint, Peer: key(1), Endpoint: netip.MustParseAddrPort("203.0.113.1:51820")}, "= wg wg0 peer AQIDBAUG endpoint 203.0.113.1:51820"},
+		{wg.Change{Device: "wg0", Kind: wg.SetEndpoint, Peer: key(1), Endpoint: netip.MustParseAddrPort("[2001:db8::1]:1")}, "= wg wg0 peer AQIDBAUG endpoint [2001:db8::1]:1"},
 	} {
 		if got := fmt.Sprint(c.change); got != c.text {
 			t.Errorf("got %s, want %s", got, c.text)
@@ -79,6 +93,9 @@ func TestChangeText(t *testing.T) {
 	for _, s := range []string{
 		"", "= wg wg0 fwmark", "= wg wg0 fwmark ", "= wg  fwmark off", "= wg wg0 fwmark 0", "= wg wg0 fwmark 0x0", "= wg wg0 fwmark 8197",
 		"= wg wg0 fwmark 0x100000000", "= wg wg0 fwmark 0x2_005", "= wg wg0 fwmark -1", "+ wg wg0 fwmark off", "= wg wg0 fwmark off\n", " = wg wg0 fwmark off",
+		"= wg wg0 listen-port 1", "= wg wg0 listen-port 0 0", "= wg wg0 peer AQIDBAUG", "= wg wg0 peer AQIDBAUG endpoint", "= wg wg0 peer AQIDBAUG endpoint x:1",
+		"= wg wg0 peer AQIDBAU endpoint 192.0.2.1:1", "= wg wg0 peer AQIDBAUG persistent-keepalive 0 0", "= wg wg0 peer AQIDBAUG persistent-keepalive 0 65536",
+		"= wg wg0 peer AQIDBAUG persistent-keepalive 1 25", "= wg wg0 peer AQIDBAUG persistent-keepalive 25", "= wg wg0 peer AQIDBAUG endpoint 192.0.2.1:01",
 	} {
 		if c, err := wg.ParseChange(s); err == nil {
 			t.Errorf("%q is read as %v", s, c)
@@ -89,6 +106,9 @@ func TestChangeText(t *testing.T) {
 func FuzzParseChange(f *testing.F) {
 	f.Add("= wg wg0 fwmark 0x2005")
 	f.Add("= wg wg0 fwmark off")
+	f.Add("= wg wg0 listen-port 0")
+	f.Add("= wg wg0 peer AQIDBAUG persistent-keepalive 0 25")
+	f.Add("= wg wg0 peer AQIDBAUG endpoint [fe80::1%eth0]:51820")
 	f.Fuzz(func(t *testing.T, s string) {
 		if c, err := wg.ParseChange(s); err == nil && c.String() != s {
 			t.Errorf("%q is read as %q", s, c)

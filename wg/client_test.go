@@ -88,7 +88,7 @@ func TestRealDevice(t *testing.T) {
 	}
 	expect(Device{b, 0}, Device{a, 0})
 	for _, mark := range []uint32{0x2005, 0x2005, 0x80000000, 0xffffffff, 0x7fffffff, 0} {
-		if err := c.Apply(ctx, Change{b, mark}); err != nil {
+		if err := c.Apply(ctx, Change{Device: b, Mark: mark}); err != nil {
 			t.Error(err)
 		}
 		expect(Device{b, mark}, Device{a, 0})
@@ -100,7 +100,7 @@ func TestRealDevice(t *testing.T) {
 			t.Error("the device lost its key")
 		}
 	}
-	if err := c.Apply(ctx, Change{nameFor(99), 7}); err != nil {
+	if err := c.Apply(ctx, Change{Device: nameFor(99), Mark: 7}); err != nil {
 		t.Errorf("a device that is not there: %v", err)
 	}
 }
@@ -164,7 +164,7 @@ func TestStaleSocket(t *testing.T) {
 	if errs != nil || !slices.Equal(got, []Device{{alive, 0}}) {
 		t.Errorf("got %v %v", got, errs)
 	}
-	if err := c.Apply(context.Background(), Change{stale, 7}); err != nil {
+	if err := c.Apply(context.Background(), Change{Device: stale, Mark: 7}); err != nil {
 		t.Error(err)
 	}
 	if _, err := uapi.get(stale); !errors.Is(err, syscall.ECONNREFUSED) || !absent(err) {
@@ -195,7 +195,7 @@ func TestHungDevice(t *testing.T) {
 	defer cancel()
 	other := nameFor(8)
 	listen(t, other)
-	if err := c.Apply(ctx, Change{other, 7}); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "= wg "+other) {
+	if err := c.Apply(ctx, Change{Device: other, Mark: 7}); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "= wg "+other) {
 		t.Errorf("ctx ended: %v", err)
 	}
 }
@@ -219,7 +219,7 @@ func TestAnswers(t *testing.T) {
 		c := open(t)
 		_, errs := c.Read(context.Background(), []string{name})
 		_, sockErr := uapi.get(name)
-		errs = append(errs, c.Apply(context.Background(), Change{name, 7}), sockErr)
+		errs = append(errs, c.Apply(context.Background(), Change{Device: name, Mark: 7}), sockErr)
 		for _, err := range errs {
 			if err != nil && (strings.Contains(err.Error(), half) || strings.Contains(err.Error(), "5a5a")) {
 				t.Errorf("%q: a key in %v", text, err)
@@ -237,13 +237,13 @@ func TestAnswers(t *testing.T) {
 func TestReadBack(t *testing.T) {
 	name := nameFor(9)
 	go answer(listen(t, name), "fwmark=8\nerrno=0\n\n")
-	err := open(t).Apply(context.Background(), Change{name, 7})
+	err := open(t).Apply(context.Background(), Change{Device: name, Mark: 7})
 	// wgctrl takes an answer to `set` for an error unless it is errno alone.
 	if err == nil || !strings.Contains(err.Error(), "= wg "+name+" fwmark 0x7: ") {
 		t.Errorf("got %v", err)
 	}
 	c := &Client{ctrl: deaf{}, hangs: map[string]bool{}}
-	err = c.Apply(context.Background(), Change{"wg0", 7})
+	err = c.Apply(context.Background(), Change{Device: "wg0", Mark: 7})
 	if err == nil || err.Error() != "= wg wg0 fwmark 0x7: the device has 0x80000001 after it was set" {
 		t.Errorf("got %v", err)
 	}
