@@ -4,21 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"net"
+	"net/netip"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.zx2c4.com/wireguard/wgctrl"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 )
 
-// callTime bounds one call for one device. wgctrl has no time-out of its own,
-// and a userspace device that hangs would keep a DHCP client waiting for ever.
-const callTime = 2 * time.Second
-
-// Client reads and sets the marks of devices. Its methods may be called at the
+// Client reads devices, sets their marks and touches their peers. Its methods may be called at the
 // same time.
 type Client struct {
 	ctrl   controller
@@ -48,7 +44,17 @@ func Open() (*Client, error) {
 // Close frees what the client holds.
 func (c *Client) Close() error { return c.ctrl.Close() }
 
-// Read returns those of the named devices that are there, in the order of
+// Read is Inspect, for marks alone.
+func (c *Client) Read(ctx context.Context, names []string) ([]Device, []error) {
+	details, errs := c.Inspect(ctx, names)
+	var devices []Device
+	for _, d := range details {
+		devices = append(devices, d.Device)
+	}
+	return devices, errs
+}
+
+// Inspect returns those of the named devices that are there, in the order of
 // names. names must be links of this network namespace: /var/run/wireguard,
 // where userspace devices have their sockets, is shared by all of them. Names
 // that are no WireGuard device are left out, without an error, and so is one
@@ -58,8 +64,8 @@ func (c *Client) Close() error { return c.ctrl.Close() }
 //
 // It asks for each name, and never for all devices: one stale socket makes
 // wgctrl's Devices fail whole.
-func (c *Client) Read(ctx context.Context, names []string) ([]Device, []error) {
-	found := make([]*Device, len(names))
+func (c *Client) Inspect(ctx context.Context, names []string) ([]Detail, []error) {
+	found := make([]*Detail, len(names))
 	failed := make([]error, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
@@ -70,23 +76,23 @@ func (c *Client) Read(ctx context.Context, names []string) ([]Device, []error) {
 		}()
 	}
 	wg.Wait()
-	var devices []Device
+	var details []Detail
 	var errs []error
 	for i := range names {
 		if failed[i] != nil {
 			errs = append(errs, failed[i])
 		} else if found[i] != nil {
-			devices = append(devices, *found[i])
+			details = append(details, *found[i])
 		}
 	}
-	return devices, errs
+	return details, errs
 }
 
 // read returns nil for a device that is not there.
-func (c *Client) read(ctx context.Context, name string) (*Device, error) {
-	mark, err := bounded(ctx, c, name, func() (uint32, error) {
-		mark, _, err := c.get(name)
-		return mark, err
+func (c *Client) read(ctx context.Context, name string) (*Detail, error) {
+	d, err := bounded(ctx, c, name, func() (Detail, error) {
+		d, _, err := c.get(name)
+		return d, err
 	})
 	switch {
 	case absent(err):
@@ -94,47 +100,140 @@ func (c *Client) read(ctx context.Context, name string) (*Device, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read WireGuard device %q: %w", name, explained(err))
 	}
-	return &Device{Name: name, Mark: mark}, nil
+	return &d, nil
 }
 
-// Apply makes the change, and reads it back. A device that is not there is no
+// Apply makes a change, and reads it back. A device that is not there is no
 // error: there is nothing to pin.
 func (c *Client) Apply(ctx context.Context, change Change) error {
-	_, err := bounded(ctx, c, change.Device, func() (struct{}, error) {
-		return struct{}{}, c.set(change.Device, change.Mark)
-	})
-	if absent(err) {
+	return errors.Join(c.ApplyAll(ctx, change.Device, []Change{change})...)
+}
+
+// ApplyAll makes changes of one device, one after the other, and then reads
+// once what has become of them. A device or a peer that is not there is no
+// error, and a peer that is not there stays away. Where the device does not
+// answer, what is left is not tried.
+func (c *Client) ApplyAll(ctx context.Context, device string, changes []Change) []error {
+	var errs []error
+	for _, change := range changes {
+		_, err := bounded(ctx, c, device, func() (struct{}, error) { return struct{}{}, c.make(change) })
+		switch {
+		case absent(err):
+			return errs
+		case err == nil:
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", change, explained(err)))
+		if errors.Is(err, errSilent) || errors.Is(err, errHangs) || ctx.Err() != nil {
+			return errs
+		}
+	}
+	if len(errs) > 0 || len(changes) == 0 {
+		return errs
+	}
+	d, err := c.read(ctx, device)
+	if err != nil {
+		return []error{fmt.Errorf("%s: %w", changes[len(changes)-1], err)}
+	}
+	if d == nil {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", change, explained(err))
+	for _, change := range changes {
+		if err := change.left(*d); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", change, err))
+		}
 	}
-	d, err := c.read(ctx, change.Device)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%s: %w", change, err)
-	case d != nil && d.Mark != change.Mark:
-		return fmt.Errorf("%s: the device has %#x after it was set", change, d.Mark)
+	return errs
+}
+
+// left returns an error where the device is not as the change should have left
+// it. Of an endpoint it cannot be told: the peer may have roamed since.
+func (change Change) left(d Detail) error {
+	switch change.Kind {
+	case SetMark:
+		if d.Mark != change.Mark {
+			return fmt.Errorf("the device has %#x after it was set", d.Mark)
+		}
+	case Kick:
+		for _, p := range d.Peers {
+			if p.Key == change.Peer && p.Keepalive != change.Keepalive {
+				return fmt.Errorf("the peer has %d after it was set", p.Keepalive)
+			}
+		}
 	}
 	return nil
 }
 
-// get returns the device's mark, and whether it must be set by its socket
+func (c *Client) make(change Change) error {
+	switch change.Kind {
+	case RotatePort:
+		return c.ctrl.ConfigureDevice(change.Device, wgtypes.Config{ListenPort: new(int)})
+	case SetEndpoint:
+		return c.ctrl.ConfigureDevice(change.Device, wgtypes.Config{Peers: []wgtypes.PeerConfig{{
+			PublicKey: wgtypes.Key(change.Peer), UpdateOnly: true, Endpoint: net.UDPAddrFromAddrPort(change.Endpoint),
+		}}})
+	case Kick:
+		return c.ctrl.ConfigureDevice(change.Device, kick(change))
+	}
+	return c.set(change.Device, change.Mark)
+}
+
+// kick turns a peer's keepalive off and on in one call: between two, a kill
+// would leave it off. Both kinds of device go through the peers of a call in
+// their order, and send a keepalive when it goes from 0 to more. A call holds
+// one peer: wgctrl splits those of more than 32 peers, and then keeps only the
+// first mention's fields.
+func kick(change Change) wgtypes.Config {
+	var off time.Duration
+	on := time.Duration(change.Keepalive) * time.Second
+	peer := wgtypes.PeerConfig{PublicKey: wgtypes.Key(change.Peer), UpdateOnly: true, PersistentKeepaliveInterval: &off}
+	again := peer
+	again.PersistentKeepaliveInterval = &on
+	return wgtypes.Config{Peers: []wgtypes.PeerConfig{peer, again}}
+}
+
+// get returns the device, and whether its mark must be set by its socket
 // because wgctrl cannot say that mark here.
 //
 // wgctrl keeps marks as int. Where that has 32 bits, marks of 2³¹ and more
 // come negative from the kernel, which the conversion mends; from userspace
 // devices they do not come at all.
-func (c *Client) get(name string) (mark uint32, user bool, err error) {
-	d, err := c.ctrl.Device(name)
+func (c *Client) get(name string) (d Detail, user bool, err error) {
+	w, err := c.ctrl.Device(name)
 	if err != nil {
 		if strconv.IntSize == 32 && errors.Is(err, strconv.ErrRange) {
-			mark, err = c.socket.get(name)
-			return mark, true, err
+			d, err = c.socket.get(name)
+			return d, true, err
 		}
-		return 0, false, err
+		return Detail{}, false, err
 	}
-	return uint32(d.FirewallMark), d.Type == wgtypes.Userspace, nil
+	return detail(w), w.Type == wgtypes.Userspace, nil
+}
+
+// detail takes over what is wanted of a device; keys but the peers' public ones
+// are left behind.
+func detail(w *wgtypes.Device) Detail {
+	d := Detail{Device: Device{Name: w.Name, Mark: uint32(w.FirewallMark)}, Port: uint16(w.ListenPort)}
+	for _, p := range w.Peers {
+		peer := Peer{
+			Key: Key(p.PublicKey), Keepalive: uint16(p.PersistentKeepaliveInterval / time.Second),
+			Handshake: handshake(p.LastHandshakeTime), Received: p.ReceiveBytes, Sent: p.TransmitBytes,
+		}
+		if p.Endpoint != nil {
+			e := p.Endpoint.AddrPort()
+			peer.Endpoint = netip.AddrPortFrom(e.Addr().Unmap(), e.Port())
+		}
+		d.Peers = append(d.Peers, peer)
+	}
+	return d
+}
+
+// handshake returns the zero time for what kernel and socket call 1970.
+func handshake(t time.Time) time.Time {
+	if t.Unix() <= 0 {
+		return time.Time{}
+	}
+	return t
 }
 
 func (c *Client) set(name string, mark uint32) error {
@@ -151,65 +250,4 @@ func (c *Client) set(name string, mark uint32) error {
 		}
 	}
 	return c.ctrl.ConfigureDevice(name, wgtypes.Config{FirewallMark: &value})
-}
-
-var (
-	errSilent = fmt.Errorf("no answer within %s", callTime)
-
-	// errHangs says that an earlier call has not come back, so no other is
-	// begun: a process that stays would gather a goroutine and a socket for each.
-	errHangs = errors.New("no answer since an earlier call")
-)
-
-// bounded runs f, but comes back after callTime, or when ctx ends.
-func bounded[T any](ctx context.Context, c *Client, name string, f func() (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	var none T
-	if err := ctx.Err(); err != nil {
-		return none, err
-	}
-	c.mu.Lock()
-	hangs := c.hangs[name]
-	c.mu.Unlock()
-	if hangs {
-		return none, errHangs
-	}
-	done := make(chan result, 1)
-	go func() {
-		value, err := f()
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.hangs, name)
-		done <- result{value, err}
-	}()
-	timer := time.NewTimer(callTime)
-	defer timer.Stop()
-	var late error
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		late = ctx.Err()
-	case <-timer.C:
-		late = errSilent
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	select {
-	case r := <-done: // it came back just now
-		return r.value, r.err
-	default:
-		c.hangs[name] = true
-		return none, late
-	}
-}
-
-// absent reports whether an error says that there is no such device. A refused
-// connection is the socket of a wireguard-go that was killed; ENODEV is a
-// device that went while it was asked.
-func absent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENODEV)
 }

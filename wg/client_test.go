@@ -113,8 +113,8 @@ func TestSocket(t *testing.T) {
 		if err := uapi.set(name, mark); err != nil {
 			t.Error(err)
 		}
-		if got, err := uapi.get(name); err != nil || got != mark {
-			t.Errorf("got %#x %v, want %#x", got, err, mark)
+		if got, err := uapi.get(name); err != nil || got.Mark != mark {
+			t.Errorf("got %#x %v, want %#x", got.Mark, err, mark)
 		}
 	}
 	if _, err := uapi.get(nameFor(99)); !absent(err) {

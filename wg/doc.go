@@ -1,8 +1,9 @@
-// Package wg keeps the firewall marks of WireGuard devices: what carries which
-// (Read), what is to change (Want and Release, pure), and changing it (Apply).
+// Package wg keeps WireGuard devices on their uplink: what carries which mark
+// (Read), which marks are to change (Want and Release, pure), what a device
+// gets when its uplink changes (Case, pure), and doing it (Apply).
 //
 // A device's mark is put on the tunnel's own UDP, so it pins the tunnel to an
-// uplink. Kernel and userspace devices are treated alike. Keys are never kept
-// and never shown; the rest of a device's configuration is nobody's business
-// here.
+// uplink. Kernel and userspace devices are treated alike. Of keys none is kept
+// but the peers' public ones, and of those eight characters are shown; peers'
+// other settings are nobody's business here.
 package wg

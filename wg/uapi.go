@@ -2,8 +2,10 @@ package wg
 
 import (
 	"bufio"
+	"encoding/hex"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,15 +15,15 @@ import (
 )
 
 // socket speaks WireGuard's cross-platform configuration protocol to userspace
-// devices (https://www.wireguard.com/xplatform/), for their marks alone. It is
-// used where wgctrl's int cannot hold a mark: 32-bit machines, 2³¹ and up.
+// devices (https://www.wireguard.com/xplatform/). It is used where wgctrl's int
+// cannot hold a mark: 32-bit machines, 2³¹ and up.
 type socket struct{ dir string }
 
 // uapi is where wireguard-go and its like have their sockets.
 var uapi = socket{dir: "/var/run/wireguard"}
 
-// get returns a device's mark; 0 where the answer has none.
-func (s socket) get(name string) (uint32, error) { return s.ask(name, "get=1\n\n") }
+// get returns a device.
+func (s socket) get(name string) (Detail, error) { return s.ask(name, "get=1\n\n") }
 
 // set sets a device's mark.
 func (s socket) set(name string, mark uint32) error {
@@ -29,45 +31,100 @@ func (s socket) set(name string, mark uint32) error {
 	return err
 }
 
-// ask sends one request. Of the answer it looks at nothing but the mark and
-// errno, which comes last: no key is kept, and no error quotes a line.
-func (s socket) ask(name, request string) (mark uint32, err error) {
+// ask sends one request. Of the answer no key is kept but the peers' public
+// ones, and no error quotes a line.
+func (s socket) ask(name, request string) (Detail, error) {
 	conn, err := net.DialTimeout("unix", s.path(name), callTime)
 	if err != nil {
-		return 0, err
+		return Detail{}, err
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(callTime)); err != nil {
-		return 0, err
+		return Detail{}, err
 	}
 	if _, err := conn.Write([]byte(request)); err != nil {
-		return 0, err
+		return Detail{}, err
 	}
+	a := uapiAnswer{Detail: Detail{Device: Device{Name: name}}}
 	lines := bufio.NewScanner(conn)
 	for lines.Scan() {
 		key, value, _ := strings.Cut(lines.Text(), "=")
-		switch key {
-		case "fwmark":
-			n, err := strconv.ParseUint(value, 10, 32)
-			if err != nil {
-				return 0, errAnswer
-			}
-			mark = uint32(n)
-		case "errno":
-			n, err := strconv.ParseInt(value, 10, 16)
-			if err != nil {
-				return 0, errAnswer
-			}
-			if n != 0 {
-				return 0, fmt.Errorf("it refuses: %w", syscall.Errno(max(n, -n)))
-			}
-			return mark, nil
+		if key == "errno" { // the last one
+			return a.Detail, errnoOf(value)
+		}
+		if !a.take(key, value) {
+			return Detail{}, errAnswer
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return 0, err
+		return Detail{}, err
 	}
-	return 0, errAnswer
+	return Detail{}, errAnswer
+}
+
+func errnoOf(value string) error {
+	n, err := strconv.ParseInt(value, 10, 16)
+	switch {
+	case err != nil:
+		return errAnswer
+	case n != 0:
+		return fmt.Errorf("it refuses: %w", syscall.Errno(max(n, -n)))
+	}
+	return nil
+}
+
+// uapiAnswer is an answer that is being read.
+type uapiAnswer struct {
+	Detail
+	handshake [2]int64 // of the last peer: seconds, nanoseconds
+}
+
+// take reads a line, and reports whether it could be read. Lines about what
+// nobody asks for pass.
+func (a *uapiAnswer) take(key, value string) bool {
+	if key == "public_key" {
+		b, err := hex.DecodeString(value)
+		if err != nil || len(b) != len(Key{}) {
+			return false
+		}
+		a.Peers = append(a.Peers, Peer{Key: Key(b)})
+		a.handshake = [2]int64{}
+		return true
+	}
+	var p Peer
+	if n := len(a.Peers); n > 0 {
+		defer func() { a.Peers[n-1] = p }()
+		p = a.Peers[n-1]
+	}
+	var err error
+	switch key {
+	case "fwmark":
+		a.Mark, err = number[uint32](value, 32)
+	case "listen_port":
+		a.Port, err = number[uint16](value, 16)
+	case "endpoint":
+		p.Endpoint, err = netip.ParseAddrPort(value)
+	case "persistent_keepalive_interval":
+		p.Keepalive, err = number[uint16](value, 16)
+	case "last_handshake_time_sec":
+		a.handshake[0], err = number[int64](value, 63)
+	case "last_handshake_time_nsec":
+		a.handshake[1], err = number[int64](value, 63)
+	case "rx_bytes":
+		p.Received, err = number[int64](value, 63)
+	case "tx_bytes":
+		p.Sent, err = number[int64](value, 63)
+	default:
+		return true
+	}
+	p.Handshake = handshake(time.Unix(a.handshake[0], a.handshake[1]))
+	return err == nil
+}
+
+// number reads an unsigned number of so many bits.
+func number[T uint16 | uint32 | int64](value string, bits int) (T, error) {
+	n, err := strconv.ParseUint(value, 10, bits)
+	return T(n), err
 }
 
 func (s socket) path(name string) string { return filepath.Join(s.dir, name+".sock") }
