@@ -12,14 +12,18 @@ import (
 //
 // intents are the configuration's, one per uplink and file; problems are what
 // was refused in reading them; standing is what the kernel has of ours; tables
-// are the tables of the uplinks' addresses, each with its address.
+// are the tables of the uplinks' addresses, each with its address; tunnels are
+// the full tunnels there are, of one device the mark that it has first.
+//
+// A pinned device that is a full tunnel keeps its mark F, which becomes a pin
+// of its own for the same uplink.
 //
 // Without an error each intent's mark is a pin. An error leaves the valid part
 // as it is; marks that it makes doubtful keep their guards and the uplink that
 // their look-up has (guards alone where it has none), and so does, while there
 // is any error at all, every mark that stands: a typo takes nobody's guards
 // away. The problems returned are those given and those found here.
-func Resolve(intents []Intent, problems []Problem, standing []Claim, tables map[uint32]netip.Addr) ([]Pin, []Problem) {
+func Resolve(intents []Intent, problems []Problem, standing []Claim, tables map[uint32]netip.Addr, tunnels []Tunnel) ([]Pin, []Problem) {
 	r := resolver{
 		intents:  slices.Clone(intents),
 		problems: slices.Clone(problems),
@@ -35,6 +39,7 @@ func Resolve(intents []Intent, problems []Problem, standing []Claim, tables map[
 	r.checkTables(tables)
 	r.checkClaims("WireGuard device", func(i *Intent) *[]string { return &i.Devices })
 	r.checkClaims("cgroup", func(i *Intent) *[]string { return &i.Cgroups })
+	r.findFull(tunnels, tables)
 	for _, p := range r.problems {
 		for _, m := range p.Marks {
 			r.doubtful[m] = true
@@ -51,6 +56,7 @@ type resolver struct {
 	problems []Problem
 	standing map[Mark]Claim
 	doubtful map[Mark]bool
+	full     []Pin
 }
 
 func (r *resolver) refuse(marks []Mark, format string, args ...any) {
@@ -156,7 +162,8 @@ func (r *resolver) checkClaims(kind string, list func(*Intent) *[]string) {
 // look-up, so the new one gets guards alone until the error is mended.
 func (r *resolver) checkStanding(standing []Claim) {
 	for _, c := range standing {
-		if slices.ContainsFunc(r.intents, func(in Intent) bool { return in.Mark == c.Mark }) {
+		if slices.ContainsFunc(r.intents, func(in Intent) bool { return in.Mark == c.Mark }) ||
+			slices.ContainsFunc(r.full, func(p Pin) bool { return p.Mark == c.Mark }) {
 			continue
 		}
 		for _, in := range r.intents {
@@ -180,6 +187,9 @@ func (r *resolver) pins(standing []Claim) []Pin {
 		if _, taken := pins[in.Mark]; !taken || in.Uplink != "" {
 			pins[in.Mark] = Pin{Mark: in.Mark, Uplink: in.Uplink, Devices: in.Devices, Cgroups: in.Cgroups, RotatePort: in.RotatePort}
 		}
+	}
+	for _, p := range r.full {
+		pins[p.Mark] = p
 	}
 	if len(r.problems) > 0 {
 		for _, c := range standing {

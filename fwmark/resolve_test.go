@@ -30,6 +30,9 @@ func text(pins []Pin) string {
 		for _, c := range slices.Concat(p.Devices, p.Cgroups) {
 			fmt.Fprintf(&b, " %s", c)
 		}
+		if p.Full {
+			b.WriteString(" full")
+		}
 		if p.Kept {
 			b.WriteString(" kept")
 		}
@@ -45,6 +48,7 @@ func TestResolve(t *testing.T) {
 		intents  []Intent
 		problems []Problem
 		standing []Claim
+		tunnels  []Tunnel
 		want     string
 		say      []string // in the problems found here, each in its own
 	}{
@@ -109,6 +113,54 @@ func TestResolve(t *testing.T) {
 			intents: []Intent{pinned("up1", full(16909060)), pinned("up2", full(2))}, standing: []Claim{{full(16909060), "up1"}},
 			want: "0x2 up2\n0x1020304 up1 kept\n", say: []string{"the table of address 1.2.3.4"},
 		},
+		"a pinned full tunnel keeps its mark": {
+			intents: []Intent{pinned("up1", full(1), "wg0", "wg1"), pinned("up2", full(2), "wg2")},
+			tunnels: []Tunnel{{"wg0", full(0xca6c)}, {"wg2", full(0xca6d)}, {"wg9", full(0xca6e)}},
+			want:    "0x1 up1 wg1\n0x2 up2\n0xca6c up1 wg0 full\n0xca6d up2 wg2 full\n",
+		},
+		"two full tunnels of one uplink and one mark": {
+			intents: []Intent{pinned("up1", full(1), "wg0", "wg1")},
+			tunnels: []Tunnel{{"wg0", full(0xca6c)}, {"wg1", full(0xca6c)}},
+			want:    "0x1 up1\n0xca6c up1 wg0 wg1 full\n",
+		},
+		"a full tunnel with two marks has the first": {
+			intents: []Intent{pinned("up1", full(1), "wg0")},
+			tunnels: []Tunnel{{"wg0", full(0xca6d)}, {"wg0", full(0xca6c)}},
+			want:    "0x1 up1\n0xca6c up1 full\n0xca6d up1 wg0 full\n",
+		},
+		"a full tunnel with its uplink's mark": {
+			intents: []Intent{pinned("up1", full(1), "wg0")},
+			tunnels: []Tunnel{{"wg0", full(1)}},
+			want:    "0x1 up1 wg0\n",
+		},
+		"two full tunnels of two uplinks and one mark": {
+			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", full(2), "wg1")},
+			tunnels: []Tunnel{{"wg0", full(0xca6c)}, {"wg1", full(0xca6c)}},
+			want:    "0x1 up1\n0x2 up2 wg1\n0xca6c up1 wg0 full\n", say: []string{`full tunnel "wg1" can match packets of another one's`},
+		},
+		"a full tunnel whose mark is another uplink's": {
+			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", Mark{0xca00, 0xff00})},
+			tunnels: []Tunnel{{"wg0", full(0xca6c)}},
+			want:    "0x1 up1 wg0\n0xca00/0xff00 up2\n", say: []string{`full tunnel "wg0" can match packets of mark 0xca00/0xff00`},
+		},
+		"a full tunnel whose mark is a table": {
+			intents: []Intent{pinned("up1", full(1), "wg0")}, tunnels: []Tunnel{{"wg0", full(16909060)}},
+			want: "0x1 up1 wg0\n", say: []string{"the table of address 1.2.3.4, so it gets mark 0x1"},
+		},
+		"a full tunnel of a contested mark is as much in doubt": {
+			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", full(1))}, standing: []Claim{{full(0xca6c), "up1"}},
+			tunnels: []Tunnel{{"wg0", full(0xca6c)}},
+			want:    "0x1  kept\n0xca6c up1 kept\n", say: []string{`"up2"`},
+		},
+		"a full tunnel that went is kept while there is an error": {
+			intents: []Intent{pinned("up1", full(1), "wg0")}, problems: []Problem{refused}, standing: []Claim{{full(0xca6c), "up1"}},
+			want: "0x1 up1 wg0\n0xca6c up1 kept\n",
+		},
+		"a full tunnel is there while there is an error": {
+			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", Mark{0xca6c, 0xfffe})}, problems: []Problem{refused}, standing: []Claim{{full(0xca6c), "up1"}},
+			tunnels: []Tunnel{{"wg0", full(0xca6c)}},
+			want:    "0x1 up1 wg0\n0xca6c/0xfffe  kept\n0xca6c up1 kept\n", say: []string{"so it gets mark 0x1", "which stands and is kept"},
+		},
 		"a new mark over one that is kept": {
 			intents: []Intent{pinned("up1", Mark{0x2000, 0xff00})}, problems: []Problem{refused}, standing: []Claim{{full(0x2005), "up2"}},
 			want: "0x2000/0xff00  kept\n0x2005 up2 kept\n", say: []string{"which stands and is kept"},
@@ -116,7 +168,7 @@ func TestResolve(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := fmt.Sprintf("%+v", c.intents)
-			pins, problems := Resolve(c.intents, c.problems, c.standing, tables)
+			pins, problems := Resolve(c.intents, c.problems, c.standing, tables, c.tunnels)
 			if got := text(pins); got != c.want {
 				t.Errorf("pins:\n%swant:\n%s", got, c.want)
 			}
@@ -149,7 +201,7 @@ func TestEmptyListOfCgroups(t *testing.T) {
 		pins, _ := Resolve([]Intent{
 			{Uplink: "up1", Mark: full(1), Cgroups: c.cgroups},
 			{Uplink: "up2", Mark: full(2), Cgroups: c.others},
-		}, nil, nil, nil)
+		}, nil, nil, nil, nil)
 		if got := pins[0].Cgroups; (got == nil) != c.isNil || len(got) != 0 {
 			t.Errorf("%s: %#v", name, got)
 		}

@@ -38,13 +38,28 @@ type Claim struct {
 	Uplink string // where the route of its look-up leads to; "" without one
 }
 
+// Tunnel is a full tunnel: a WireGuard device with the mark F of the foreign
+// rule `not fwmark F lookup T`, where T's default goes through the device.
+// wg-quick makes such rules, and finds them by the device's mark to take them
+// away.
+type Tunnel struct {
+	Device string
+	Mark   Mark
+}
+
 // Pin is a mark in force: its guards exist, and what is listed carries it.
+// Nothing is listed in two pins.
 type Pin struct {
 	Mark       Mark
 	Uplink     string // "" where nobody can say: guards alone
 	Devices    []string
 	Cgroups    []string // as an Intent's, nil or empty
 	RotatePort []string
+
+	// Full says that the mark is not a configured one, but the F of a full
+	// tunnel that is pinned to the uplink: the device keeps it, and it is never
+	// taken off by us. It has no cgroups.
+	Full bool
 
 	// Kept says that the mark is held as it stands, because of an error in
 	// the configuration: nothing of it is taken over or given away.

@@ -60,7 +60,7 @@ func BenchmarkPlan(b *testing.B) {
 
 func plan(tb testing.TB, f policy.Facts, intents []fwmark.Intent) policy.Plan {
 	uplinks, errs := policy.Uplinks(f, intents, false)
-	pins, problems := fwmark.Resolve(intents, nil, policy.Standing(f), nil)
+	pins, problems := fwmark.Resolve(intents, nil, policy.Standing(f), nil, nil)
 	w := policy.Want(f, uplinks, pins, policy.DefaultPriority)
 	if len(errs)+len(problems)+len(w.Errs) > 0 {
 		tb.Fatal(errs, problems, w.Errs)

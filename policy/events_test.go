@@ -25,6 +25,7 @@ var events = map[string]func(*world, *rapid.T){
 	"foreign rule comes": (*world).addForeign,
 	"foreign rule goes":  (*world).dropForeign,
 	"foreign table":      (*world).addTunnel,
+	"full tunnel":        (*world).fullTunnel,
 	"our rules go":       (*world).deleteOurs,
 	"stray rule of ours": (*world).addOurs,
 	"script's pair":      (*world).scriptPair,
@@ -109,6 +110,9 @@ func (w *world) changeMark(t *rapid.T) {
 	in := fwmark.Intent{Uplink: link, Origin: "test"}
 	if rapid.IntRange(0, 3).Draw(t, "unmarked") != 0 {
 		in.Mark = rapid.SampledFrom(marks).Draw(t, "mark")
+	}
+	if !in.Mark.IsZero() && rapid.IntRange(0, 2).Draw(t, "pins wg0") == 0 {
+		in.Devices = []string{"wg0"}
 	}
 	for _, f := range fwmark.Families {
 		if rapid.Bool().Draw(t, "gateway configured") {
@@ -203,6 +207,23 @@ func (w *world) addTunnel(t *rapid.T) {
 	table := rapid.SampledFrom(foreignTables).Draw(t, "table")
 	device := rapid.SampledFrom(append(slices.Clone(tunnels), uplinks...)).Draw(t, "device")
 	w.kernel.ReplaceRoute(foreignRoute(t, anyFamily(t), table, device))
+}
+
+// fullTunnel does a part of what wg-quick does for one: its mark, its route,
+// its rule; or it takes them away.
+func (w *world) fullTunnel(t *rapid.T) {
+	f := anyFamily(t)
+	mark := rapid.SampledFrom([]uint32{51820, 51820, 0x2005, 0x3007}).Draw(t, "mark of the tunnel")
+	if rapid.Bool().Draw(t, "marked") {
+		w.tunnelMark = rapid.SampledFrom([]uint32{0, mark}).Draw(t, "mark of wg0")
+	}
+	if rapid.Bool().Draw(t, "routed") {
+		w.kernel.ReplaceRoute(policy.Route{Family: f, Table: mark, Dst: defaultOf(f), Type: policy.Unicast, Device: "wg0", Protocol: 3})
+	}
+	if rapid.Bool().Draw(t, "ruled") {
+		r := policy.Rule{Family: f, Priority: max(w.near(f), 2) - 1, Invert: true, Mark: fwmark.Mark{Value: mark, Mask: fwmark.FullMask}, Action: policy.Lookup, Table: mark}
+		w.kernel.AddRule(r)
+	}
 }
 
 // scriptPair is what the original shell script makes for an address.

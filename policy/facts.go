@@ -11,7 +11,7 @@ type Facts struct {
 	Links  []Link
 	Addrs  []Address
 	Rules  []Rule  // of both families, each in the order in which the kernel asks them
-	Routes []Route // all of main, all of ours, and all of the tables that foreign rules look up
+	Routes []Route // all of main, all of ours, all of the tables that foreign rules look up, and of those that a device's mark may be
 
 	Leases []Lease
 

@@ -14,7 +14,7 @@ import (
 func (w *wanter) findLegacy() {
 	l := legacy{marks: map[fwmark.Mark]bool{}, addrs: map[netip.Addr]bool{}, script: map[selector]bool{}}
 	for _, p := range w.pins {
-		l.marks[p.Mark] = !p.Kept
+		l.marks[p.Mark] = !p.Kept && !p.Full
 	}
 	for _, u := range w.uplinks {
 		for _, a := range u.Addrs {

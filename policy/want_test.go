@@ -23,7 +23,8 @@ import (
 //	lease up2 198.51.100.10 198.51.100.1
 //	route 4 main default via 192.0.2.1 dev up1 [proto 77] [hop 1]
 //	rule 4 100 not fwmark 0xca6c lookup 51820 [proto 77] [opaque]
-//	pin 0x2005 up2 [gateway 198.51.100.1]
+//	pin 0x2005 up2 [gateway 198.51.100.1] [device wg0]
+//	device wg0 0xca6c
 //	broken
 //	priority 20000
 type scene struct {
@@ -31,11 +32,12 @@ type scene struct {
 	intents  []fwmark.Intent
 	problems []fwmark.Problem
 	priority uint32
+	devices  map[string]uint32 // WireGuard devices and their marks
 }
 
 func readScene(t *testing.T, text string) scene {
 	t.Helper()
-	s := scene{priority: policy.DefaultPriority, facts: policy.Facts{Families: [2]bool{true, true}}}
+	s := scene{priority: policy.DefaultPriority, devices: map[string]uint32{}, facts: policy.Facts{Families: [2]bool{true, true}}}
 	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
 		if line = strings.TrimSpace(line); line != "" {
 			s.read(t, line)
@@ -73,11 +75,21 @@ func (s *scene) read(t *testing.T, line string) {
 		if in.Mark, err = fwmark.Parse(words[1]); err != nil {
 			t.Fatal(err)
 		}
+		line, device, ok := cut(line, "device")
+		if ok {
+			in.Devices = []string{device}
+		}
 		if _, gw, ok := cut(line, "gateway"); ok {
 			addr := netip.MustParseAddr(gw)
 			in.Gateways[fwmark.FamilyOf(addr)] = addr
 		}
 		s.intents = append(s.intents, in)
+	case "device":
+		n, err := strconv.ParseUint(words[2], 0, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.devices[words[1]] = uint32(n)
 	case "broken":
 		s.problems = append(s.problems, fwmark.Problem{Text: "broken"})
 	case "priority":
@@ -116,7 +128,7 @@ func (s *scene) plan() string {
 	var b strings.Builder
 	broken := len(s.problems) > 0
 	uplinks, errs := policy.Uplinks(s.facts, s.intents, broken)
-	pins, problems := fwmark.Resolve(s.intents, s.problems, policy.Standing(s.facts), nil)
+	pins, problems := fwmark.Resolve(s.intents, s.problems, policy.Standing(s.facts), nil, policy.Tunnels(s.facts, s.devices))
 	w := policy.Want(s.facts, uplinks, pins, s.priority)
 	plan := policy.Diff(w.Have, w.State)
 	for _, step := range append(plan.Open, plan.Close...) {

@@ -22,6 +22,8 @@ type world struct {
 	leases   map[string]policy.Lease
 	priority uint32
 
+	tunnelMark uint32 // that of wg0
+
 	// carried are the marks that devices carry, each with the uplink that its
 	// packets were last promised.
 	carried map[fwmark.Mark]string
@@ -93,6 +95,7 @@ func (w *world) look(taken []policy.Rule) view {
 	if w.broken {
 		problems = append(problems, fwmark.Problem{Text: "a typo"})
 	}
+	full := policy.Tunnels(v.facts, map[string]uint32{"wg0": w.tunnelMark})
 	for _, broken := range []bool{w.broken, true} {
 		v.uplinks, _ = policy.Uplinks(v.facts, intents, broken)
 		tables := map[uint32]netip.Addr{}
@@ -102,7 +105,7 @@ func (w *world) look(taken []policy.Rule) view {
 			}
 		}
 		var found []fwmark.Problem
-		v.pins, found = fwmark.Resolve(intents, problems, policy.Standing(v.facts), tables)
+		v.pins, found = fwmark.Resolve(intents, problems, policy.Standing(v.facts), tables, full)
 		if broken || len(found) == 0 {
 			break
 		}

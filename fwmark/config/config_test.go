@@ -293,7 +293,7 @@ func TestTOMLErrors(t *testing.T) {
 func TestOneCgroupInTwoSpellings(t *testing.T) {
 	c := Config{}
 	c.readTOML("f.toml", []byte("[uplink.a]\nfwmark = 1\ncgroups = ['x-y@i.service', 'b']\n[uplink.b]\nfwmark = 2\ncgroups = '/system.slice/system-x\\x2dy.slice/x-y@i.service'\n"))
-	pins, problems := fwmark.Resolve(c.Intents, c.Problems, nil, nil)
+	pins, problems := fwmark.Resolve(c.Intents, c.Problems, nil, nil, nil)
 	if len(problems) != 1 || !strings.Contains(problems[0].Text, "claimed by uplink") {
 		t.Errorf("problems: %v", problems)
 	}

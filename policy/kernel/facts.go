@@ -220,3 +220,26 @@ func (c *Client) dumpRoutes(f *policy.Facts, family fwmark.Family, table uint32,
 	})
 	return errors.Join(err, bad)
 }
+
+// Tables reads the routes of further tables, in both families, but for ours.
+// Devices are those of the last Facts.
+func (c *Client) Tables(tables []uint32) ([]policy.Route, error) {
+	names := make(map[uint32]string, len(c.links))
+	for name, index := range c.links {
+		names[index] = name
+	}
+	device := func(index uint32) string { return names[index] }
+	var f policy.Facts
+	for _, family := range fwmark.Families {
+		for _, table := range tables {
+			wanted := func(r policy.Route) bool {
+				return r.Family == family && r.Table == table && r.Protocol != policy.Protocol
+			}
+			err := c.dumpRoutes(&f, family, table, 0, device, wanted)
+			if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+				return nil, fmt.Errorf("table %d: %w", table, err)
+			}
+		}
+	}
+	return f.Routes, nil
+}

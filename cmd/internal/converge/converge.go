@@ -171,7 +171,7 @@ func (h *Host) release(ctx context.Context, v View, failed *failures) (held []fw
 	if len(v.Errs) > before {
 		return going
 	}
-	changes := wg.Release(v.Devices, going, policy.NotMarks(v.Facts))
+	changes := wg.Release(v.Devices, going, v.tunnelMarks())
 	h.change(ctx, changes, failed)
 	for _, c := range changes {
 		if (*failed)[c.String()] == nil {

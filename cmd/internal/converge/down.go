@@ -64,6 +64,9 @@ func (h *Host) bare(ctx context.Context) (View, bool, error) {
 	}
 	h.wantSysctls(&v)
 	h.readDevices(ctx, &v)
+	if err := h.readTunnels(&v); err != nil {
+		return View{}, false, err
+	}
 	// Marks of the configuration too: others may have deleted their guards.
 	for _, in := range h.config.Intents {
 		if !in.Mark.IsZero() {

@@ -71,6 +71,9 @@ func (h *Host) hook(ctx context.Context, call Call) Report {
 			continue
 		}
 		guards := policy.Guards(v.Facts, p.Mark)
+		if p.Full && !guards[fwmark.IPv4] {
+			continue // the script knows nothing of full tunnels; the device keeps its mark
+		}
 		if !guards[fwmark.IPv4] {
 			report.Errs = append(report.Errs, fmt.Errorf("mark %s of %s has no unreachable rule, so no device gets it", p.Mark, p.Uplink))
 			continue

@@ -39,6 +39,7 @@ type Host struct {
 // rtnetlink is what a run asks of the kernel: *kernel.Client.
 type rtnetlink interface {
 	Facts() (policy.Facts, error)
+	Tables(tables []uint32) ([]policy.Route, error)
 	Apply([]policy.Step) []error // one for each step
 	Close()
 }

@@ -2,6 +2,7 @@ package converge
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"wg-multihome/cmd/internal/state"
@@ -88,10 +89,13 @@ func compare(last, now state.ToldFamily, known bool) string {
 func (v View) pinned(uplink string) (mark fwmark.Mark, devices []string) {
 	for _, p := range v.Pins {
 		if p.Uplink == uplink {
-			mark = p.Mark
+			if !p.Full {
+				mark = p.Mark
+			}
 			devices = append(devices, p.Devices...)
 		}
 	}
+	slices.Sort(devices)
 	return mark, devices
 }
 

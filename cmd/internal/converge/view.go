@@ -24,7 +24,8 @@ type View struct {
 	Problems []fwmark.Problem // errors in the configuration
 	Wanted   policy.Wanted
 	Table    TableView
-	Devices  []wg.Device // those that are there, listed or not
+	Devices  []wg.Device     // those that are there, listed or not
+	Tunnels  []fwmark.Tunnel // those of them that are full tunnels
 
 	Errs []error // what could not be read, or cannot be had
 
@@ -38,11 +39,14 @@ func (h *Host) Look(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
+	h.readDevices(ctx, &v)
+	if err := h.readTunnels(&v); err != nil {
+		return View{}, err
+	}
 	v.want()
 	h.remember(v.Wanted.Have.Rules)
 	h.readTable(&v)
 	h.wantTable(&v, nil)
-	h.readDevices(ctx, &v)
 	return v, nil
 }
 
@@ -78,7 +82,7 @@ func (v *View) want() {
 	var errs []error
 	for _, broken := range []bool{len(v.Config.Problems) > 0, true} {
 		v.Uplinks, errs = policy.Uplinks(v.Facts, intents, broken)
-		v.Pins, v.Problems = fwmark.Resolve(intents, v.Config.Problems, standing, v.tables())
+		v.Pins, v.Problems = fwmark.Resolve(intents, v.Config.Problems, standing, v.tables(), v.Tunnels)
 		if broken || len(v.Problems) == 0 {
 			break
 		}
@@ -103,8 +107,8 @@ func (v *View) tables() map[uint32]netip.Addr {
 // namespace: sockets of userspace devices are shared by all.
 func (h *Host) readDevices(ctx context.Context, v *View) {
 	listed := map[string]bool{}
-	for _, p := range v.Pins {
-		for _, d := range p.Devices {
+	for _, in := range v.Config.Intents {
+		for _, d := range in.Devices {
 			listed[d] = true
 		}
 	}
@@ -157,7 +161,7 @@ func (v View) settled() bool {
 // changes returns what there is to do at devices.
 func (v View) changes() []wg.Change {
 	changes := wg.Want(v.Devices, v.Pins)
-	return append(changes, wg.Release(afterChanges(v.Devices, changes), v.going(), policy.NotMarks(v.Facts))...)
+	return append(changes, wg.Release(afterChanges(v.Devices, changes), v.going(), v.tunnelMarks())...)
 }
 
 // guarded reports whether a mark's guards, ours, stand.

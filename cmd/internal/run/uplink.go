@@ -16,7 +16,7 @@ import (
 // error says what it lacks.
 func pinOf(v converge.View, name string) (fwmark.Pin, error) {
 	u := slices.IndexFunc(v.Uplinks, func(u fwmark.Uplink) bool { return u.Name == name })
-	p := slices.IndexFunc(v.Pins, func(p fwmark.Pin) bool { return p.Uplink == name })
+	p := slices.IndexFunc(v.Pins, func(p fwmark.Pin) bool { return p.Uplink == name && !p.Full })
 	switch {
 	case u < 0:
 		return fwmark.Pin{}, fmt.Errorf("%q is no uplink: there %s", name, listOf(v.Uplinks))
