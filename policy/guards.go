@@ -59,3 +59,24 @@ func Routed(f Facts, m fwmark.Mark) (stands [2]bool) {
 // Pair reports whether the step is about a rule of a pair, one that selects by
 // source.
 func (s Step) Pair() bool { return !s.IsRoute && s.Rule.sourced() }
+
+// Reroutes returns the wanted marks whose packets a step gives another way: it
+// adds their look-up, or the route that their look-up leads to.
+func (w Wanted) Reroutes(s Step) []fwmark.Mark {
+	if s.Op != Add {
+		return nil
+	}
+	if !s.IsRoute {
+		if s.Rule.marked() && s.Rule.isLookup() {
+			return []fwmark.Mark{s.Rule.Mark}
+		}
+		return nil
+	}
+	var marks []fwmark.Mark
+	for _, r := range w.State.Rules {
+		if r.marked() && r.isLookup() && r.Family == s.Route.Family && r.Table == s.Route.Table {
+			marks = append(marks, r.Mark)
+		}
+	}
+	return marks
+}

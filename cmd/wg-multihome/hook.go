@@ -14,10 +14,11 @@ func (p *program) hook() *cobra.Command {
 		Short: "As a script in /etc/dhcp/multihomed.d of the original shell script: WireGuard and nftables alone",
 		Long: `For hosts that keep the original shell script, which makes rules and routes:
 sets the marks of the uplink's WireGuard devices, where the mark's unreachable
-rule stands, and brings the nftables table up to date. Does nothing when it is called by the hooks of this program.
+rule stands, brings the nftables table up to date, and refreshes the devices.
+Does nothing when it is called by the hooks of this program.
 
 Reads: IFACE, FWMARK and TABLE_ID from the environment, and what sync reads.
-Writes: marks of WireGuard devices, the table inet wg_multihome.
+Writes: marks and endpoints of WireGuard devices, the table inet wg_multihome.
 Exits with 0 done, 1 a step failed or the mark has no guards, 2 a value is
 refused, or FWMARK is not the configured mark.`,
 		Args: cobra.NoArgs,

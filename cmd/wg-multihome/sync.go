@@ -7,16 +7,16 @@ func (p *program) sync() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sync",
 		Short: "Converge everything from configuration, leases and kernel",
-		Long: `Adds what is missing of rules, routes, nftables and marks, removes what is obsolete, in an
-order in which no step opens a leak, and runs the hooks in /etc/dhcp/multihomed.d
-for what is new.
+		Long: `Adds what is missing of rules, routes, nftables and marks, removes what is
+obsolete, in an order in which no step opens a leak; then refreshes the tunnels
+of what is new, and runs the hooks in /etc/dhcp/multihomed.d for it.
 
 Reads: /etc/network/interfaces (by ifquery), the configuration file, lease
 records, the kernel's links, addresses, rules, routes, WireGuard devices and
-cgroups, and the nftables table inet wg_multihome.
-Writes: rules and routes of protocol 77, the table inet wg_multihome, marks of
-listed WireGuard devices, src_valid_mark of uplinks that services are pinned to,
-STATE-DIR. Each step is named on stderr.
+cgroups, the nftables table inet wg_multihome, /etc/wireguard/DEV.conf, DNS.
+Writes: rules and routes of protocol 77, the table inet wg_multihome, marks and
+endpoints of listed WireGuard devices, src_valid_mark of uplinks that services
+are pinned to, STATE-DIR. Each step is named on stderr.
 Exits with 0 done, 1 a step failed or another run took longer than 30 s, 2 an
 error in the configuration (its valid part is done, nothing that stands is
 taken away). With --hook always with 0.`,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"time"
 
 	"wg-multihome/cmd/internal/state"
@@ -29,6 +28,9 @@ func (h *Host) Run(ctx context.Context, wait time.Duration) Report {
 	})
 	if err := errors.Join(report.Errs...); errors.Is(err, state.ErrBusy) || errors.Is(err, ErrPrivilege) {
 		return report
+	}
+	for _, say := range last.contradictions() {
+		h.Log.Infof("%s", say)
 	}
 	report.Errs = append(report.Errs, h.tell(ctx, last)...)
 	return report
@@ -66,6 +68,7 @@ func (h *Host) converge(ctx context.Context) (View, Report) {
 		}
 		failed = failures{}
 		if steps := policy.Open(now.Wanted.Have, now.Wanted.State); len(steps) > 0 {
+			h.note(now.dueBy(steps)...)
 			h.apply(steps, &failed)
 			if now, err = h.Look(ctx); err != nil {
 				return View{}, Report{Errs: []error{err}}
@@ -97,9 +100,8 @@ func (h *Host) leftOver(ctx context.Context, failed failures) (View, Report) {
 		case errors.Is(err, fs.ErrPermission):
 			report.Errs = append(report.Errs, fmt.Errorf("%w (%w)", err, ErrPrivilege))
 			return now, report
-		case met && slices.ContainsFunc(report.Errs, func(said error) bool { return said.Error() == err.Error() }): // of a transaction
 		case met:
-			report.Errs = append(report.Errs, err)
+			report.add(err)
 		default:
 			report.Errs = append(report.Errs, fmt.Errorf("still to be done after %d rounds: %s", rounds, step))
 		}
@@ -191,6 +193,9 @@ func (h *Host) release(ctx context.Context, v View, failed *failures) (held []fw
 func (h *Host) change(ctx context.Context, changes []wg.Change, failed *failures) {
 	for _, c := range changes {
 		client, err := h.devices()
+		if err == nil && c.Mark != 0 {
+			h.note(c.Device)
+		}
 		if err == nil {
 			err = client.Apply(ctx, c)
 		}

@@ -3,6 +3,7 @@ package converge
 import (
 	"errors"
 	"io/fs"
+	"slices"
 
 	"wg-multihome/fwmark"
 )
@@ -11,6 +12,13 @@ import (
 type Report struct {
 	Problems []fwmark.Problem // of the configuration
 	Errs     []error          // steps that failed, each by name, and what kept others from being tried
+}
+
+// add adds an error, once: that of a transaction is met with each of its steps.
+func (r *Report) add(err error) {
+	if !slices.ContainsFunc(r.Errs, func(said error) bool { return said.Error() == err.Error() }) {
+		r.Errs = append(r.Errs, err)
+	}
 }
 
 // Exit statuses.

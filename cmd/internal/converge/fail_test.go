@@ -137,7 +137,7 @@ func (b *testbed) run(priority uint32, refuse string) (Report, []string) {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	must(b.t, err)
 	defer null.Close()
-	h := &Host{State: b.dir, Log: logging.New(null, false), kernel: f, nft: table, said: map[string]*state.Record{}, config: config.Config{
+	h := &Host{State: b.dir, Log: logging.New(null, false), kernel: f, nft: table, said: map[string]*state.Record{}, unwritten: map[string]bool{}, tried: map[string]string{}, config: config.Config{
 		Priority: priority, HookTimeout: time.Second,
 		Intents: []fwmark.Intent{{
 			Uplink: "up2", Mark: fwmark.Mark{Value: testMark, Mask: fwmark.FullMask},

@@ -45,17 +45,26 @@ func ParseCall(lookup func(string) (string, bool)) (Call, error) {
 // ErrMark says that the shell script's mark is not the configured one.
 var ErrMark = errors.New("is not the configured mark")
 
-// Hook sets the marks of an uplink's devices, and brings the nftables table up
-// to date. The shell script keeps rules and routes, so guards count whoever
-// made them; it makes none for IPv6.
+// Hook sets the marks of an uplink's devices, brings the nftables table up to
+// date, and refreshes the devices. The shell script keeps rules and routes, so
+// guards count whoever made them; it makes none for IPv6.
 func (h *Host) Hook(ctx context.Context, call Call, wait time.Duration) Report {
-	return h.Locked(ctx, wait, func(ctx context.Context) Report { return h.hook(ctx, call) })
+	var r refresh
+	report := h.Locked(ctx, wait, func(ctx context.Context) (report Report) {
+		r.view, report = h.hook(ctx, call)
+		return report
+	})
+	r.host = h
+	_, devices := r.view.pinned(call.Uplink)
+	report.Errs = append(report.Errs, r.run(ctx, devices)...)
+	return report
 }
 
-func (h *Host) hook(ctx context.Context, call Call) Report {
+// hook returns what it saw, with those pins alone whose devices have their mark.
+func (h *Host) hook(ctx context.Context, call Call) (View, Report) {
 	v, err := h.Look(ctx)
 	if err != nil {
-		return Report{Errs: []error{err}}
+		return View{}, Report{Errs: []error{err}}
 	}
 	report := Report{Problems: v.Problems}
 	mark, _ := v.pinned(call.Uplink)
@@ -63,7 +72,7 @@ func (h *Host) hook(ctx context.Context, call Call) Report {
 		report.Problems = append(report.Problems, fwmark.Problem{
 			Text: fmt.Sprintf("FWMARK=%s of IFACE=%s %s, %s", textOf(call.Mark), call.Uplink, ErrMark, textOf(mark)),
 		})
-		return report
+		return View{}, report
 	}
 	var pins []fwmark.Pin
 	for _, p := range v.Pins {
@@ -87,9 +96,10 @@ func (h *Host) hook(ctx context.Context, call Call) Report {
 	h.applyTable(ctx, v, v.unguarded(func(m fwmark.Mark) bool { return policy.Guards(v.Facts, m)[fwmark.IPv4] }), &failed)
 	h.change(ctx, wg.Want(v.Devices, pins), &failed)
 	for _, key := range sortedKeys(failed) {
-		report.Errs = append(report.Errs, failed[key])
+		report.add(failed[key])
 	}
-	return report
+	v.Pins = pins
+	return v, report
 }
 
 func textOf(m fwmark.Mark) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -32,6 +33,11 @@ type Host struct {
 	// written; nil: the lease has ended.
 	said map[string]*state.Record
 
+	// unwritten are devices that are to be refreshed, where that could not be
+	// noted; tried are those that could not be refreshed, with their note.
+	unwritten map[string]bool
+	tried     map[string]string
+
 	// taken are the original script's rules that this run has recognised.
 	taken []policy.Rule
 }
@@ -40,6 +46,7 @@ type Host struct {
 type rtnetlink interface {
 	Facts() (policy.Facts, error)
 	Tables(tables []uint32) ([]policy.Route, error)
+	Leaves(dst netip.Addr, mark uint32) (device string, err error)
 	Apply([]policy.Step) []error // one for each step
 	Close()
 }
@@ -55,7 +62,10 @@ func NewHost(ctx context.Context, files config.Files, dir state.Dir, log *loggin
 	if err != nil {
 		return nil, err
 	}
-	return &Host{State: dir, Log: log, config: conf, kernel: k, said: map[string]*state.Record{}}, nil
+	return &Host{
+		State: dir, Log: log, config: conf, kernel: k,
+		said: map[string]*state.Record{}, unwritten: map[string]bool{}, tried: map[string]string{},
+	}, nil
 }
 
 // Close frees what the host holds.

@@ -21,7 +21,8 @@ func Told() bool { return os.Getenv(eventVariable) != "" }
 // while it did: runs that found it telling did not wait.
 const tellRounds = 3
 
-// tell runs the hooks for whatever is new, one run of ours at a time, and
+// tell refreshes the tunnels of whatever is new and runs the hooks for it, one
+// run of ours at a time, and
 // writes down what was told only after it was: a run that is killed loses no
 // event. last is what was read after the last step; where it has no news there
 // is no need to gather once more. What is told is gathered afresh.
@@ -32,7 +33,11 @@ func (h *Host) tell(ctx context.Context, last View) []error {
 		if round > 0 {
 			pending, readErrs = h.pending(ctx)
 		}
-		if len(pending) == 0 {
+		due, err := h.due()
+		if err != nil {
+			errs.add("due", err)
+		}
+		if len(pending)+len(due) == 0 {
 			return append(readErrs, errs.list()...)
 		}
 		unlock, mine, err := h.State.TryTell()
@@ -65,6 +70,19 @@ func (h *Host) pending(ctx context.Context) ([]News, []error) {
 	return h.newsIn(v)
 }
 
+// refreshFor refreshes the tunnels of uplinks that have news, each once, and
+// those that are noted as due.
+func (h *Host) refreshFor(ctx context.Context, v View, news []News, errs failedTellings) {
+	var devices []string
+	for _, n := range news {
+		devices = append(devices, n.Tunnel...)
+	}
+	r := refresh{host: h, view: v, noted: true}
+	for _, err := range r.run(ctx, devices) {
+		errs.add("refresh "+err.Error(), err)
+	}
+}
+
 func (h *Host) newsIn(v View) ([]News, []error) {
 	var errs []error
 	news := v.news(func(uplink string) state.Told {
@@ -80,7 +98,13 @@ func (h *Host) newsIn(v View) ([]News, []error) {
 // tellAll tells what is new under the lock, and reports whether to look again:
 // not where something could not be written down, it would be told for ever.
 func (h *Host) tellAll(ctx context.Context, errs failedTellings) (again bool) {
-	news, _ := h.pending(ctx)
+	v, err := h.Look(ctx)
+	if err != nil {
+		errs.add("look", fmt.Errorf("look for news: %w", err))
+		return false
+	}
+	news, _ := h.newsIn(v)
+	h.refreshFor(ctx, v, news, errs)
 	again = true
 	for _, n := range news {
 		h.Log.Infof("%s has %s in IPv%s: %s", n.Uplink, n.Now.Address, n.Family, n.Event)

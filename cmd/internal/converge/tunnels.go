@@ -35,6 +35,21 @@ func (h *Host) readTunnels(v *View) error {
 	return nil
 }
 
+// contradictions name the devices whose file sets another mark than the one
+// that they have from us: each reload takes ours off until the next run.
+func (v View) contradictions() []string {
+	var say []string
+	for _, p := range v.Pins {
+		for _, device := range v.there(p.Devices) {
+			f, err := v.file(device)
+			if err == nil && f.Mark != 0 && f.Mark != p.Mark.Value {
+				say = append(say, fmt.Sprintf("%s: FwMark = %#x is not mark %s of uplink %q, which %q has", f.Path, f.Mark, p.Mark, p.Uplink, device))
+			}
+		}
+	}
+	return say
+}
+
 // tunnelMarks returns the marks that are never taken off a device: full tunnels
 // have their rules found by them.
 func (v View) tunnelMarks() []uint32 {

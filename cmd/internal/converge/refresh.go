@@ -1,0 +1,297 @@
+package converge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"wg-multihome/cmd/internal/state"
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+	"wg-multihome/wg"
+)
+
+// refreshTime bounds a refresh, of however many devices: a DHCP client waits
+// for its hook. refreshWait is how much of it may go by until other runs end.
+const (
+	refreshTime = 5 * time.Second
+	refreshWait = 3 * time.Second
+)
+
+// Refresh refreshes the named devices, or all that are pinned, now. With
+// olderThan it is only about peers whose last handshake is older.
+func (h *Host) Refresh(ctx context.Context, names []string, olderThan time.Duration) Report {
+	if err := Privileged(); err != nil {
+		return Report{Errs: []error{err}}
+	}
+	v, err := h.Look(ctx)
+	if err != nil {
+		return Report{Errs: []error{err}}
+	}
+	report := Report{Problems: v.Problems, Errs: v.Errs}
+	pinned := v.pinnedDevices()
+	for _, name := range names {
+		if !slices.Contains(pinned, name) {
+			report.Problems = append(report.Problems, fwmark.Problem{Text: fmt.Sprintf("no uplink lists WireGuard device %q", name)})
+		} else if len(v.there([]string{name})) == 0 {
+			report.Errs = append(report.Errs, fmt.Errorf("WireGuard device %q is not there", name))
+		}
+	}
+	if len(names) > 0 {
+		pinned = slices.DeleteFunc(pinned, func(d string) bool { return !slices.Contains(names, d) })
+	}
+	r := refresh{host: h, view: v, olderThan: olderThan}
+	report.Errs = append(report.Errs, r.run(ctx, pinned)...)
+	return report
+}
+
+// pinnedDevices returns the devices of all pins.
+func (v View) pinnedDevices() []string {
+	var devices []string
+	for _, p := range v.Pins {
+		devices = append(devices, p.Devices...)
+	}
+	slices.Sort(devices)
+	return devices
+}
+
+// refresh is a refresh of several devices, side by side.
+type refresh struct {
+	host      *Host
+	view      View
+	olderThan time.Duration
+	noted     bool // those that are noted as due are refreshed too
+
+	mu   sync.Mutex
+	errs []error
+}
+
+// tunnel is a device that is being refreshed.
+type tunnel struct {
+	wg.Case
+	name    string
+	failed  bool
+	answers map[string]wg.Answer
+}
+
+func (r *refresh) fail(errs ...error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.errs = append(r.errs, errs...)
+}
+
+// run refreshes devices: all that needs no name at once, and beside that it
+// looks names up.
+func (r *refresh) run(ctx context.Context, devices []string) []error {
+	ctx, cancel := context.WithTimeout(ctx, refreshTime)
+	defer cancel()
+	tunnels, notes := r.begin(ctx, devices)
+	var all sync.WaitGroup
+	for _, t := range tunnels {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			named := make(chan struct{})
+			go func() {
+				defer close(named)
+				t.answers = wg.LookUp(ctx, t.Names(), t.Ways)
+			}()
+			r.apply(ctx, t, afterMark(t.Case.Refresh()))
+			<-named
+			moved, kept := t.Moved(t.answers)
+			for _, err := range kept {
+				r.host.Log.Errorf("%s", err) // named, and never fatal
+			}
+			r.apply(ctx, t, moved)
+		}()
+	}
+	all.Wait()
+	r.end(tunnels, notes)
+	return r.errs
+}
+
+// begin reads the devices and gives them their marks again, while no other run
+// converges: between the two it might take the mark away, and the guards. The
+// notes are read then too, as the steps that they were made for are done. It
+// returns the devices that are there and carry their mark.
+func (r *refresh) begin(ctx context.Context, devices []string) (tunnels []*tunnel, notes map[string]string) {
+	unlock, err := r.host.State.Lock(ctx, refreshWait)
+	switch {
+	case errors.Is(err, state.ErrBusy), ctx.Err() != nil:
+		r.fail(fmt.Errorf("refresh tunnels: %w", err))
+		notes, _ = r.host.due()
+		maps.Copy(r.host.tried, notes)
+		return nil, nil
+	case err != nil:
+		r.fail(err) // a full STATE-DIR is no reason to leave tunnels broken
+	default:
+		defer unlock()
+	}
+	if notes, err = r.host.due(); err != nil {
+		r.fail(err)
+	}
+	if r.noted {
+		devices = append(slices.Clone(devices), sortedKeys(notes)...)
+	}
+	tunnels = r.cases(ctx, r.view.there(devices))
+	var all sync.WaitGroup
+	for _, t := range tunnels {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			r.apply(ctx, t, marks(t.Case.Refresh()))
+		}()
+	}
+	all.Wait()
+	return tunnels, notes
+}
+
+// marks are the changes of a refresh that set the mark again: the first one, if
+// any.
+func marks(changes []wg.Change) []wg.Change {
+	return slices.DeleteFunc(changes, func(c wg.Change) bool { return c.Kind != wg.SetMark })
+}
+
+func afterMark(changes []wg.Change) []wg.Change {
+	return slices.DeleteFunc(changes, func(c wg.Change) bool { return c.Kind == wg.SetMark })
+}
+
+// end takes the notes of what was refreshed away, and of what is pinned no
+// longer, or not there: a device that comes is new.
+func (r *refresh) end(tunnels []*tunnel, notes map[string]string) {
+	failed := map[string]bool{}
+	for _, t := range tunnels {
+		failed[t.name] = t.failed
+	}
+	pinned := r.view.pinnedDevices()
+	for device, note := range notes {
+		bad, refreshed := failed[device]
+		gone := !slices.ContainsFunc(r.view.Facts.Links, func(l policy.Link) bool { return l.Name == device }) || !slices.Contains(pinned, device)
+		switch {
+		case refreshed && !bad && r.olderThan == 0, gone:
+			delete(r.host.unwritten, device)
+			if err := r.host.State.DoneDue(device, note); err != nil {
+				r.fail(err)
+				r.host.tried[device] = note
+			}
+		case r.noted:
+			r.host.tried[device] = note
+		}
+	}
+}
+
+// apply makes changes of a device, and says so.
+func (r *refresh) apply(ctx context.Context, t *tunnel, changes []wg.Change) {
+	if len(changes) == 0 {
+		return
+	}
+	errs := r.host.wg.ApplyAll(ctx, t.name, changes)
+	if len(errs) > 0 {
+		t.failed = true
+		r.fail(errs...)
+		return
+	}
+	each := r.host.Log.Infof
+	if len(changes) > quiet {
+		r.host.Log.Infof("= wg %s: %d steps", t.name, len(changes))
+		each = r.host.Log.Debugf
+	}
+	for _, c := range changes {
+		each("%s", c)
+	}
+}
+
+// cases reads the devices, and what their refresh is decided by.
+func (r *refresh) cases(ctx context.Context, devices []string) []*tunnel {
+	if len(devices) == 0 {
+		return nil
+	}
+	client, err := r.host.devices()
+	if err != nil {
+		r.fail(err)
+		return nil
+	}
+	details, errs := client.Inspect(ctx, devices)
+	r.fail(permissionOnce(errs)...)
+	now := time.Now()
+	var tunnels []*tunnel
+	for _, d := range details {
+		i := slices.IndexFunc(r.view.Pins, func(p fwmark.Pin) bool { return slices.Contains(p.Devices, d.Name) })
+		if i < 0 {
+			continue
+		}
+		p := r.view.Pins[i]
+		t := &tunnel{name: d.Name, Case: wg.Case{
+			Device: d, Mark: p.Mark.Value, Rotate: slices.Contains(p.RotatePort, d.Name), Ways: r.view.ways(p.Uplink),
+			OlderThan: r.olderThan, Now: now,
+		}}
+		if t.File, err = r.view.file(d.Name); err != nil {
+			r.fail(err)
+		}
+		t.Inside = r.host.inside(r.view, t.Routes(), d.Mark)
+		if d.Mark != p.Mark.Value {
+			r.fail(fmt.Errorf("WireGuard device %q does not carry mark %s, so it is not refreshed", d.Name, p.Mark))
+			t.failed = true
+		}
+		tunnels = append(tunnels, t)
+	}
+	return tunnels
+}
+
+// ways returns the families in which an uplink has an address and a table.
+func (v View) ways(uplink string) (ways [2]bool) {
+	for _, u := range v.Uplinks {
+		for _, f := range fwmark.Families {
+			if u.Name == uplink && u.Routable(f) && u.Address[f].IsValid() {
+				ways[f] = true
+			}
+		}
+	}
+	return ways
+}
+
+// filesDir is where wg-quick has its files.
+const filesDir = "/etc/wireguard"
+
+// file reads a device's configuration file. The usual one may be absent, one
+// that is named may not.
+func (v View) file(device string) (wg.File, error) {
+	path := v.Config.WireGuard[device].Config
+	named := path != ""
+	if !named {
+		path = filesDir + "/" + device + ".conf"
+	}
+	f, err := wg.ReadFile(path)
+	switch {
+	case err == nil:
+		return f, nil
+	case !named && errors.Is(err, fs.ErrNotExist):
+		return wg.File{Path: path}, nil
+	}
+	return wg.File{Path: path}, fmt.Errorf("configuration of WireGuard device %q: %w", device, err)
+}
+
+// inside tells to which addresses packets with a mark leave by a WireGuard
+// device.
+func (h *Host) inside(v View, addrs []netip.Addr, mark uint32) map[netip.Addr]bool {
+	inside := map[netip.Addr]bool{}
+	for _, a := range addrs {
+		device, err := h.kernel.Leaves(a, mark)
+		if err != nil {
+			h.Log.Debugf("%s", err) // refused: it leaves by none
+			continue
+		}
+		for _, l := range v.Facts.Links {
+			if l.Name == device && l.WireGuard {
+				inside[a] = true
+			}
+		}
+	}
+	return inside
+}
