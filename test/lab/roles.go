@@ -37,6 +37,10 @@ func Main() bool {
 		err = send(os.Args[1:])
 	case "burst":
 		err = burst(os.Args[1:])
+	case "chat":
+		err = chat(os.Args[1:])
+	case "chat-server":
+		err = chatServer(os.Args[1:])
 	case "wireguard":
 		err = wireguard(os.Args[1:])
 	case "wireguard-go":
