@@ -44,6 +44,12 @@ func (l *Lab) Slice() string {
 // cgroupDir is the directory of a path below the lab's slice.
 func (l *Lab) cgroupDir(path string) string { return filepath.Join(l.cgroupMount(), l.slice, path) }
 
+// CgroupDir is the directory of a path below the mount.
+func (l *Lab) CgroupDir(path string) string {
+	l.t.Helper()
+	return filepath.Join(l.cgroupMount(), path)
+}
+
 // MakeCgroup makes a cgroup below the lab's slice, and returns its path below
 // the mount, as a configuration has it.
 func (l *Lab) MakeCgroup(path string) string {
