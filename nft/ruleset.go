@@ -127,6 +127,8 @@ func priorityText(p int) string {
 			return known.word
 		case d > -11 && d < 0:
 			return fmt.Sprintf("%s - %d", known.word, -d)
+		case d > 0 && d < 11:
+			return fmt.Sprintf("%s + %d", known.word, d)
 		}
 	}
 	return fmt.Sprint(p)

@@ -174,16 +174,22 @@ func (w *wanter) answers(pins []fwmark.Pin) {
 
 // sources masquerades pinned connections whose source is not the uplink's: it
 // was chosen before they had the mark. Only `masquerade` forgets by itself when
-// the address goes; where the uplink has no address it would take another
-// interface's.
+// the address goes. The rule is there before the mark has a table: what began in
+// between would keep its source as long as it lasts.
+//
+// Where the uplink has no address, `masquerade` takes another interface's. That
+// is so from when IPv6 loses it until the mark's table is gone, and the
+// connection would keep it; so what has no source of the uplink then is dropped.
 func (w *wanter) sources(pins []fwmark.Pin) {
-	var rules []Rule
+	var masquerade []Rule
+	drop := []Rule{{{Kind: Confirmed}, {Kind: Accept}}}
 	for _, p := range pins {
-		for _, f := range fwmark.Families {
-			if w.routed[p.Uplink][f] {
-				rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: OutDevice, Name: p.Uplink}, {Kind: OfFamily, Family: f}, {Kind: FromOther}, {Kind: Masquerade}})
-			}
+		if p.Uplink != "" {
+			foreign := Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: OutDevice, Name: p.Uplink}, {Kind: FromOther}}
+			masquerade = append(masquerade, append(slices.Clone(foreign), Expr{Kind: Masquerade}))
+			drop = append(drop, append(foreign, Expr{Kind: Drop}))
 		}
 	}
-	w.chain(sourcesChain, Base{"nat", "postrouting", prioritySNAT}, rules...)
+	w.chain(sourcesChain, Base{"nat", "postrouting", prioritySNAT}, masquerade...)
+	w.chain("sourceless", Base{"filter", "postrouting", prioritySNAT + 1}, drop...)
 }

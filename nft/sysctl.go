@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"wg-multihome/fwmark"
 )
 
 // Filter is what net.ipv4.conf says of an uplink, 0 to 2 (rp_filter) and 0 or
@@ -52,8 +50,8 @@ func Sysctls(r Ruleset, filters []Filter) []Sysctl {
 	return steps
 }
 
-// Masquerading returns the devices on which IPv4 connections are masqueraded,
-// by name.
+// Masquerading returns the devices on which connections are masqueraded, by
+// name.
 func Masquerading(r Ruleset) []string {
 	var devices []string
 	for _, c := range r.Chains {
@@ -62,7 +60,7 @@ func Masquerading(r Ruleset) []string {
 		}
 		for _, rule := range c.Rules {
 			for _, e := range rule {
-				if e.Kind == OutDevice && slices.Contains(rule, Expr{Kind: OfFamily, Family: fwmark.IPv4}) {
+				if e.Kind == OutDevice {
 					devices = append(devices, e.Name)
 				}
 			}
