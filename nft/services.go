@@ -33,7 +33,12 @@ func (w *wanter) hasServices() bool {
 			return true
 		}
 	}
-	return w.facts.Broken && w.facts.Have.Chains[marking].Fingerprints != nil && len(w.facts.Pins) > 0
+	return (w.facts.Broken || w.facts.Unseen && w.pinsSome()) && w.facts.Have.Chains[marking].Fingerprints != nil && len(w.facts.Pins) > 0
+}
+
+// pinsSome reports whether a cgroup is pinned as it stands.
+func (w *wanter) pinsSome() bool {
+	return slices.ContainsFunc(w.facts.Pins, func(p fwmark.Pin) bool { return len(w.facts.Have.Sets[PathsSet(p.Mark)].Cgroups) > 0 })
 }
 
 func (w *wanter) services() {
@@ -63,7 +68,7 @@ func (w *wanter) ids(p fwmark.Pin) []uint64 {
 	for _, c := range w.cgroups(p) {
 		ids = append(ids, c.ID)
 	}
-	if w.facts.Broken {
+	if w.facts.Broken || w.facts.Unseen {
 		ids = append(ids, standing...)
 	}
 	return sortedIDs(ids)

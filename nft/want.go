@@ -21,6 +21,7 @@ type Facts struct {
 
 	Cgroups map[string]Cgroup        // by path, those that exist now
 	Runs    map[fwmark.Mark][]Cgroup // slices of `run` that hold a cgroup, by mark
+	Unseen  bool                     // some of that could not be read: no cgroup that stands goes
 
 	// Unguarded are the marks whose unreachable rules do not stand: nothing
 	// gets such a mark that does not have it.

@@ -147,3 +147,23 @@ func TestErrorKeepsServices(t *testing.T) {
 	wantService(t, l, c, lab.Far4, two4)
 	noSpoof(t, l)
 }
+
+// TestCgroupsThatCannotBeSeen: where cgroup2 is mounted no more, nothing is
+// known of the services, and what was pinned stays so.
+func TestCgroupsThatCannotBeSeen(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	service := pinnedService(t, l)
+	l.MustMH("sync")
+	id := strings.TrimSpace(l.Run("stat", "-c", "%i", l.CgroupDir(service)))
+	chain := func() string { return l.Run("nft", "-a", "list", "chain", "inet", "wg_multihome", "services") }
+	before := chain()
+	l.Run("umount", l.CgroupDir(""))
+	l.Script("ip route add 10.77.0.0/16 via 192.0.2.1 dev up1")
+	r := l.MH("sync")
+	wantCode(t, r, 1)
+	wantPart(t, "what sync says", r.Stderr, "services cannot be pinned")
+	wantPart(t, "the rest is done", l.Run("nft", "list", "set", "inet", "wg_multihome", "via4_up1"), "10.77.0.0/16")
+	wantEqual(t, "chain", chain(), before)
+	wantPart(t, "the service's id", l.Run("nft", "list", "set", "inet", "wg_multihome", "paths_0x2005"), id)
+}

@@ -13,7 +13,8 @@ import (
 )
 
 // readCgroups resolves the configured paths, and the slices of `run` that hold
-// a cgroup, to what is there now. It returns the paths by id.
+// a cgroup, to what is there now. It returns the paths by id. What cannot be
+// read is not gone: then all that is pinned stays.
 func (h *Host) readCgroups(v *View) map[uint64]string {
 	f := &v.Table.Facts
 	f.Cgroups, f.Runs = map[string]nft.Cgroup{}, map[fwmark.Mark][]nft.Cgroup{}
@@ -32,11 +33,13 @@ func (h *Host) readCgroups(v *View) map[uint64]string {
 		if len(configured) > 0 || !errors.Is(err, fs.ErrNotExist) {
 			v.Errs = append(v.Errs, fmt.Errorf("services cannot be pinned: %w", err))
 		}
+		f.Unseen = true
 		return names
 	}
 	for _, path := range slices.Sorted(maps.Keys(configured)) {
 		node, ok, err := mount.Resolve(path)
 		v.Errs = appendErr(v.Errs, err)
+		f.Unseen = f.Unseen || err != nil
 		if ok {
 			f.Cgroups[path] = cgroupOf(node)
 			names[node.ID] = path
@@ -44,6 +47,7 @@ func (h *Host) readCgroups(v *View) map[uint64]string {
 	}
 	runs, err := mount.Runs()
 	v.Errs = appendErr(v.Errs, err)
+	f.Unseen = f.Unseen || err != nil
 	for _, run := range runs {
 		names[run.Slice.ID] = run.Slice.Path
 		for _, p := range v.Pins {
