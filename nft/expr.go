@@ -24,7 +24,6 @@ const (
 	Reply                       // it answers
 	OutDevice                   // Name: leaves by the device
 	OutKind                     // Name: leaves by a device of the kind (rtnl_link_ops, ip-link(8) TYPES)
-	OfFamily                    // Family
 	TCP                         // is TCP
 	To                          // Prefix: destination
 	ToSet                       // Family, Name of a set of prefixes, Not: destination
@@ -69,8 +68,6 @@ func (e Expr) String() string {
 		return fmt.Sprintf("oifname %q", e.Name)
 	case OutKind:
 		return fmt.Sprintf("meta oifkind %q", e.Name)
-	case OfFamily:
-		return "meta nfproto ipv" + e.Family.String()
 	case To:
 		return network(fwmark.FamilyOf(e.Prefix.Addr())) + " daddr " + prefixText(e.Prefix)
 	case ToSet:

@@ -76,8 +76,6 @@ func encode(e nft.Expr) ([]expr.Any, error) {
 	case nft.OutKind:
 		// A device without a kind ends the rule, so only `==` can be asked.
 		return []expr.Any{&expr.Meta{Key: metaOifKind, Register: register}, equals(padded(e.Name))}, nil
-	case nft.OfFamily:
-		return ofFamily(e.Family), nil
 	case nft.TCP:
 		return l4proto(unix.IPPROTO_TCP), nil
 	default:
