@@ -26,11 +26,26 @@ import (
 	"wg-multihome/policy/kernel"
 )
 
-// failing is a kernel that refuses one step, however often it is tried.
+// fault says which steps are refused: one, however often it is tried, or all
+// from one on, as if the run had been killed there.
+type fault struct {
+	refuse string // the step's text; "": none
+	killed bool
+	after  int // killed: how many steps are made
+
+	seen []string // the steps that were tried
+}
+
+// refuses notes that steps are tried, together or not at all.
+func (f *fault) refuses(steps ...string) bool {
+	f.seen = append(f.seen, steps...)
+	return slices.Contains(steps, f.refuse) || f.killed && len(f.seen) > f.after
+}
+
+// failing is a kernel with a fault.
 type failing struct {
 	rtnetlink
-	refuse string // the step's text
-	seen   []string
+	*fault
 }
 
 var errRefused = errors.New("refused by the test")
@@ -38,8 +53,7 @@ var errRefused = errors.New("refused by the test")
 func (f *failing) Apply(steps []policy.Step) []error {
 	errs := make([]error, len(steps))
 	for i, s := range steps {
-		f.seen = append(f.seen, s.String())
-		if s.String() == f.refuse {
+		if f.refuses(s.String()) {
 			errs[i] = fmt.Errorf("%s: %w", s, errRefused)
 		} else {
 			errs[i] = f.rtnetlink.Apply(steps[i : i+1])[0]
@@ -48,16 +62,14 @@ func (f *failing) Apply(steps []policy.Step) []error {
 	return errs
 }
 
-// failingTable is an nf_tables that refuses what has one step in it.
+// failingTable is an nf_tables with a fault.
 type failingTable struct {
 	nftables
-	refuse string
-	seen   []string
+	*fault
 }
 
 func (f *failingTable) Apply(p nft.Plan) error {
-	f.seen = append(f.seen, p.Steps...)
-	if slices.Contains(p.Steps, f.refuse) {
+	if f.refuses(p.Steps...) {
 		return errRefused
 	}
 	return f.nftables.Apply(p)
@@ -132,12 +144,17 @@ func (b *testbed) address(device, prefix string, add bool) {
 // run is a run of its own, over a kernel that may refuse a step.
 func (b *testbed) run(priority uint32, refuse string) (Report, []string) {
 	b.t.Helper()
-	f := &failing{rtnetlink: b.k, refuse: refuse}
-	table := &failingTable{nftables: b.nft, refuse: refuse}
+	return b.runWith(priority, &fault{refuse: refuse})
+}
+
+// runWith is a run over a kernel with a fault. It returns the steps that were
+// tried.
+func (b *testbed) runWith(priority uint32, f *fault) (Report, []string) {
+	b.t.Helper()
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	must(b.t, err)
 	defer null.Close()
-	h := &Host{State: b.dir, Log: logging.New(null, false), kernel: f, nft: table, said: map[string]*state.Record{}, unwritten: map[string]bool{}, tried: map[string]string{}, config: config.Config{
+	h := &Host{State: b.dir, Log: logging.New(null, false), kernel: &failing{b.k, f}, nft: &failingTable{b.nft, f}, said: map[string]*state.Record{}, unwritten: map[string]bool{}, tried: map[string]string{}, config: config.Config{
 		Priority: priority, HookTimeout: time.Second,
 		Intents: []fwmark.Intent{{
 			Uplink: "up2", Mark: fwmark.Mark{Value: testMark, Mask: fwmark.FullMask},
@@ -145,7 +162,7 @@ func (b *testbed) run(priority uint32, refuse string) (Report, []string) {
 		}},
 	}}
 	_, report := h.converge(context.Background())
-	return report, append(f.seen, table.seen...)
+	return report, f.seen
 }
 
 // leaves returns where a packet goes, "" where it is refused.
@@ -160,28 +177,60 @@ func (b *testbed) leaves(mark uint32, source string) string {
 	return l.Attrs().Name
 }
 
+// change is something that happens to the host, or to its configuration.
+type change struct {
+	name     string
+	priority uint32
+	do       func(b *testbed)
+	keeps    bool // all addresses had their pairs before, and keep them
+}
+
+func nothing(*testbed) {}
+
+var changes = [...]change{
+	{"from nothing", 20000, nothing, false},
+	{"another address", 20000, func(b *testbed) {
+		b.address("up2", "198.51.100.10/24", false)
+		b.address("up2", "198.51.100.77/24", true)
+	}, false},
+	{"a second address", 20000, func(b *testbed) { b.address("up2", "198.51.100.66/24", true) }, false},
+	{"a little further forward", 19998, nothing, true},
+	{"a little further back", 20001, nothing, true},
+	{"far away", 300, nothing, true},
+}
+
+// TestKilledBetweenSteps ends a run after each of its steps in turn: what is
+// marked does not leave by another uplink, and the next run goes on from there.
+// The first step ever is the mark's unreachable; before it nothing holds.
+func TestKilledBetweenSteps(t *testing.T) {
+	for after := 1; ; after++ {
+		b := newTestbed(t)
+		killed := 0
+		for _, c := range changes {
+			c.do(b)
+			if after < len(b.planned(c.priority)) {
+				killed++
+				b.runWith(c.priority, &fault{killed: true, after: after})
+				b.check(fmt.Sprintf("%s, killed after %d steps", c.name, after), c.keeps)
+			}
+			if report, _ := b.run(c.priority, ""); report.Status() != Done {
+				t.Errorf("%s, after %d: %v", c.name, after, report.Errs)
+			}
+			b.check(c.name, c.keeps)
+			if report, seen := b.run(c.priority, ""); report.Status() != Done || len(seen) != 0 {
+				t.Errorf("%s, after %d: a second run does %v", c.name, after, seen)
+			}
+		}
+		if killed == 0 {
+			return
+		}
+	}
+}
+
 // TestEachStepFailsOnce refuses each step of a change in turn, for a whole
 // run: that run names it, what is marked does not leave by another uplink, and
 // the next run mends it.
 func TestEachStepFailsOnce(t *testing.T) {
-	type change struct {
-		name     string
-		priority uint32
-		do       func(b *testbed)
-		keeps    bool // all addresses had their pairs before, and keep them
-	}
-	nothing := func(*testbed) {}
-	changes := []change{
-		{"from nothing", 20000, nothing, false},
-		{"another address", 20000, func(b *testbed) {
-			b.address("up2", "198.51.100.10/24", false)
-			b.address("up2", "198.51.100.77/24", true)
-		}, false},
-		{"a second address", 20000, func(b *testbed) { b.address("up2", "198.51.100.66/24", true) }, false},
-		{"a little further forward", 19998, nothing, true},
-		{"a little further back", 20001, nothing, true},
-		{"far away", 300, nothing, true},
-	}
 	for failAt := 0; ; failAt++ {
 		b := newTestbed(t)
 		failed := 0
