@@ -90,6 +90,8 @@ func (s *scene) read(t *testing.T, line string) {
 			t.Fatal(err)
 		}
 		s.devices[words[1]] = uint32(n)
+	case "without":
+		f.Families[map[string]fwmark.Family{"4": fwmark.IPv4, "6": fwmark.IPv6}[words[1]]] = false
 	case "broken":
 		s.problems = append(s.problems, fwmark.Problem{Text: "broken"})
 	case "priority":
