@@ -188,7 +188,7 @@ func (p *Plan) elements(op byte, s Set, ids []uint64, names map[uint64]string) {
 
 // size tells how much a set of prefixes holds.
 func (s Set) size() string {
-	if s.Type != Prefixes {
+	if s.Type != Prefixes || len(s.Ranges) == 0 {
 		return ""
 	}
 	texts := make([]string, 0, len(s.Ranges))
