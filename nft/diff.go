@@ -60,13 +60,17 @@ func Diff(have State, want Ruleset, names map[uint64]string) Plan {
 		}
 		return p
 	}
+	p.changes(have, want, names)
+	return p
+}
+
+func (p *Plan) changes(have State, want Ruleset, names map[uint64]string) {
 	p.counters(have, want)
 	p.chains(have, want)
 	p.sets(have, want, names)
 	for _, c := range want.Chains {
 		p.First = p.First || c.Name == marking && len(have.Chains[marking].Fingerprints) <= 1
 	}
-	return p
 }
 
 // Warm returns a ruleset like r, but whose marking chain marks nothing, and

@@ -18,11 +18,21 @@ const OtherMarks = "other_marks"
 // multicast is where IGMP and MLD report to.
 var multicast = [...]netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("ff00::/8")}
 
-// The chain that gives services their marks, and the one that gives them the
-// uplink's address.
+// The chains: which gives services their marks, the answers theirs, and
+// services the uplink's address, or drops what has none.
 const (
 	marking      = "services"
+	answersChain = "answers"
 	sourcesChain = "sources"
+	sourceless   = "sourceless"
+)
+
+// What names of chains and sets of one mark, or family, begin with.
+const (
+	pinPrefix    = "pin_"
+	publicPrefix = "mark_"
+	pathsPrefix  = "paths_"
+	reachPrefix  = "reach"
 )
 
 // hasServices reports whether the services part is to be there. Who pins no
@@ -121,7 +131,7 @@ func (w *wanter) marking(pins []fwmark.Pin) {
 	for level := w.levels(pins); level > 0; level-- {
 		for _, p := range pins {
 			for _, set := range []string{MarkSet(p.Mark), PathsSet(p.Mark)} {
-				rules = append(rules, Rule{{Kind: InCgroup, Level: level, Name: set}, {Kind: Goto, Name: byMark("pin_", p.Mark)}})
+				rules = append(rules, Rule{{Kind: InCgroup, Level: level, Name: set}, {Kind: Goto, Name: byMark(pinPrefix, p.Mark)}})
 			}
 		}
 	}
@@ -149,7 +159,7 @@ func (w *wanter) levels(pins []fwmark.Pin) int {
 	return deepest
 }
 
-func reachSet(f fwmark.Family) string { return "reach" + f.String() }
+func reachSet(f fwmark.Family) string { return reachPrefix + f.String() }
 
 // pin marks a packet and its connection. Where the mark has no table, a TCP
 // connection that only a default could carry is reset: it would be refused by
@@ -164,7 +174,7 @@ func (w *wanter) pin(p fwmark.Pin, needed *[2]bool) {
 		needed[f] = true
 		rules = append(rules, Rule{{Kind: TCP}, {Kind: ToOther}, {Kind: ToSet, Family: f, Name: reachSet(f), Not: true}, {Kind: Reset}})
 	}
-	w.chain(byMark("pin_", p.Mark), Base{}, rules...)
+	w.chain(byMark(pinPrefix, p.Mark), Base{}, rules...)
 }
 
 // answers gives the replies to pinned connections their mark, so that a strict
@@ -174,7 +184,7 @@ func (w *wanter) answers(pins []fwmark.Pin) {
 	for _, p := range pins {
 		rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Reply}, unmarked(p.Mark), {Kind: SetMetaMark, Mark: p.Mark}})
 	}
-	w.chain("answers", Base{"filter", "prerouting", priorityMangle}, rules...)
+	w.chain(answersChain, Base{"filter", "prerouting", priorityMangle}, rules...)
 }
 
 // sources masquerades pinned connections whose source is not the uplink's: it
@@ -196,5 +206,5 @@ func (w *wanter) sources(pins []fwmark.Pin) {
 		}
 	}
 	w.chain(sourcesChain, Base{"nat", "postrouting", prioritySNAT}, masquerade...)
-	w.chain("sourceless", Base{"filter", "postrouting", prioritySNAT + 1}, drop...)
+	w.chain(sourceless, Base{"filter", "postrouting", prioritySNAT + 1}, drop...)
 }

@@ -96,6 +96,8 @@ func (w *wanter) chain(name string, base Base, rules ...Rule) {
 	w.out.Chains = append(w.out.Chains, Chain{Name: name, Base: base, Rules: rules})
 }
 
+const renewalsChain = "renewals"
+
 // renewals gives DHCP's own unicast renewals their lease's address for a
 // source. Clients send them from an unbound socket, so they leave by main's
 // default, and with two modems of one ISP one of the leases is lost each time.
@@ -110,7 +112,7 @@ func (w *wanter) renewals() {
 	for _, l := range leases {
 		rules = append(rules, Rule{{Kind: Renewal, Addr: l.Address}, {Kind: SetSource, Addr: l.Address}})
 	}
-	w.chain("renewals", Base{"route", "output", priorityRaw}, rules...)
+	w.chain(renewalsChain, Base{"route", "output", priorityRaw}, rules...)
 }
 
 // merged returns the prefixes of each family as ranges, merged and sorted: the
@@ -152,10 +154,10 @@ func byMark(prefix string, m fwmark.Mark) string {
 }
 
 // MarkSet is the name of the set of a mark that belongs to others.
-func MarkSet(m fwmark.Mark) string { return byMark("mark_", m) }
+func MarkSet(m fwmark.Mark) string { return byMark(publicPrefix, m) }
 
 // PathsSet is the name of the set of a mark that holds the configured cgroups.
-func PathsSet(m fwmark.Mark) string { return byMark("paths_", m) }
+func PathsSet(m fwmark.Mark) string { return byMark(pathsPrefix, m) }
 
 // LockCounter is the name of the counter of what the second lock drops.
 func LockCounter(m fwmark.Mark) string { return byMark("lock_", m) }

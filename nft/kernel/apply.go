@@ -31,7 +31,7 @@ func (c *Client) Apply(p nft.Plan) error {
 		return fmt.Errorf("change table inet %s: %w", nft.Table, err)
 	}
 	if err := conn.Flush(); err != nil {
-		return explained("change table inet "+nft.Table, err)
+		return fmt.Errorf("change table inet %s: %w", nft.Table, err)
 	}
 	return nil
 }

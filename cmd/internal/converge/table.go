@@ -29,6 +29,7 @@ type TableView struct {
 	Plan    nft.Plan
 	Sysctls []nft.Sysctl
 	Facts   nft.Facts
+	Names   map[uint64]string // paths of cgroups by id, for the text of steps
 
 	// Lack is why nothing is known of the table, and nothing to be done about
 	// it: no nf_tables in this kernel, or no leave to read. nil: it was read.
@@ -80,9 +81,9 @@ func (h *Host) wantTable(v *View, unguarded map[fwmark.Mark]bool) {
 		Uplinks: v.Uplinks, Pins: v.Pins, Devices: v.lockDevices(), Leases: v.boundLeases(), Reach: policy.Reach(v.Facts),
 		Unguarded: unguarded, Broken: len(v.Problems) > 0, Have: t.Have,
 	}
-	names := h.readCgroups(v)
+	t.Names = h.readCgroups(v)
 	t.Want = nft.Want(t.Facts)
-	t.Plan = nft.Diff(t.Have, t.Want, names)
+	t.Plan = nft.Diff(t.Have, t.Want, t.Names)
 	h.wantSysctls(v)
 }
 
@@ -158,39 +159,72 @@ func (h *Host) applyTable(ctx context.Context, v View, unguarded map[fwmark.Mark
 	if plan.Empty() {
 		return
 	}
-	if err := h.transact(ctx, v.Table); err != nil {
-		// All or none: one error for all of them.
-		err = fmt.Errorf("%s: %w", strings.Join(plan.Steps, "; "), err)
-		for _, step := range plan.Steps {
-			(*failed)[step] = err
-		}
+	err := h.transact(ctx, v.Table, nft.Diff)
+	if err == nil {
+		h.sayAll(plan.Steps)
 		return
 	}
-	h.sayAll(plan.Steps)
+	failed.together(plan.Steps, err)
+	if !plan.DropTable {
+		h.applyParts(ctx, v.Table, failed)
+	}
 }
 
-// transact makes a plan's changes. Where conntrack may not know connections
-// that run, the marking chain would take them for new: so conntrack is turned
-// on first, and told of them. It is told before as well: a late packet of one
-// that it does not know would be entered half, and a stateful firewall could
-// drop what follows.
-func (h *Host) transact(ctx context.Context, t TableView) error {
+// together notes that steps of one transaction failed: it is one error.
+func (f failures) together(steps []string, err error) {
+	err = fmt.Errorf("%s: %w", strings.Join(steps, "; "), err)
+	for _, step := range steps {
+		f[step] = err
+	}
+}
+
+// applyParts makes the changes of each part of the table by itself, after all
+// of them together failed: the kernel may lack what one of them takes, and
+// packets are locked in all the same.
+func (h *Host) applyParts(ctx context.Context, t TableView, failed *failures) {
+	client, err := h.table()
+	if err != nil {
+		return
+	}
+	for _, part := range nft.Parts {
+		if t.Have, err = client.Read(); err != nil {
+			return
+		}
+		steps := part.Diff(t.Have, t.Want, t.Names).Steps
+		if err := h.transact(ctx, t, part.Diff); err != nil {
+			failed.together(steps, err)
+			continue
+		}
+		for _, step := range steps {
+			delete(*failed, step)
+		}
+		h.sayAll(steps)
+	}
+}
+
+// transact makes the changes that diff tells, in one transaction. Where
+// conntrack may not know connections that run, the marking chain would take
+// them for new: so conntrack is turned on first, and told of them. It is told
+// before as well: a late packet of one that it does not know would be entered
+// half, and a stateful firewall could drop what follows.
+func (h *Host) transact(ctx context.Context, t TableView, diff func(nft.State, nft.Ruleset, map[uint64]string) nft.Plan) error {
 	client, err := h.table()
 	if err != nil {
 		return err
 	}
-	if t.Plan.First {
+	plan := diff(t.Have, t.Want, nil)
+	if plan.First {
 		h.enterFlows(ctx)
-		if err := client.Apply(nft.Diff(t.Have, t.Want.Warm(), nil)); err != nil {
+		if err := client.Apply(diff(t.Have, t.Want.Warm(), nil)); err != nil {
 			return err
 		}
 		h.enterFlows(ctx)
 		if t.Have, err = client.Read(); err != nil {
 			return err
 		}
-		t.Plan = nft.Diff(t.Have, t.Want, nil)
+		plan = diff(t.Have, t.Want, nil)
 	}
-	return client.Apply(t.Plan)
+	return client.Apply(plan)
 }
 
 // enterFlows tells conntrack of the connections that run. One that it misses
