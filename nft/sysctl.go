@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -68,4 +69,20 @@ func Masquerading(r Ruleset) []string {
 	}
 	slices.Sort(devices)
 	return slices.Compact(devices)
+}
+
+// Stale returns the devices that are noted as set by us and are not, and which
+// no step sets: others set them back, or the device is gone. A value that such
+// a device gets later is not ours to put back.
+func Stale(noted map[string]bool, filters []Filter, steps []Sysctl) []string {
+	stale := maps.Clone(noted)
+	for _, f := range filters {
+		if f.ValidMark != 0 {
+			delete(stale, f.Device)
+		}
+	}
+	for _, s := range steps {
+		delete(stale, s.Device)
+	}
+	return slices.Sorted(maps.Keys(stale))
 }

@@ -17,9 +17,9 @@ import (
 const confDir = "/proc/sys/net/ipv4/conf"
 
 // ReadFilters reads what of nft.Filter the kernel knows, for each of the
-// devices that is there.
+// devices that is there; nil where the kernel has no IPv4.
 func ReadFilters(devices []string) ([]nft.Filter, error) {
-	var list []nft.Filter
+	list := []nft.Filter{}
 	allRP, err := readConf("all", "rp_filter")
 	if errors.Is(err, fs.ErrNotExist) { // no IPv4, or no /proc
 		return nil, nil

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"wg-multihome/test/lab"
@@ -90,3 +91,49 @@ ip rule add pref 100 from 198.51.100.50 iif lan lookup 77; ip -6 rule add pref 1
 		t.Error("what the router marked did not reach the uplink")
 	}
 }
+
+// TestSrcValidMarkIsPutBack as far as it was us who set it.
+func TestSrcValidMarkIsPutBack(t *testing.T) {
+	const key = "net.ipv4.conf.up2.src_valid_mark"
+	for name, c := range map[string]struct {
+		meanwhile string // after our first sync
+		synced    string // the value after another sync
+		after     string // what is done then
+		down      string // the value after down
+	}{
+		"nothing":                   {"true", "1", "true", "0"},
+		"set back by others":        {"sysctl -qw " + key + "=0", "1", "true", "0"},
+		"no longer needed":          {"sysctl -qw net.ipv4.conf.up2.rp_filter=0", "0", "true", "0"},
+		"others' own then":          {"sysctl -qw net.ipv4.conf.up2.rp_filter=0 " + key + "=0", "0", "sysctl -qw " + key + "=1", "1"},
+		"the uplink is made anew":   {renewed, "1", "true", "0"},
+		"anew, and set by others":   {renewed + "; sysctl -qw " + key + "=1; sysctl -qw net.ipv4.conf.up2.rp_filter=0", "1", "true", "1"},
+		"all interfaces, by others": {"sysctl -qw net.ipv4.conf.all.src_valid_mark=1", "0", "true", "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.Static()
+			l.Script("sysctl -qw net.ipv4.conf.up2.rp_filter=1")
+			service := pinnedService(t, l)
+			value := func() string { return strings.TrimSpace(l.Run("sysctl", "-n", key)) }
+			l.MustMH("sync")
+			wantEqual(t, "after sync", value(), "1")
+			l.Script(strings.ReplaceAll(c.meanwhile, "wg-multihome", l.Binary))
+			l.MH("sync")
+			noDrift(t, l)
+			wantEqual(t, "after another sync", value(), c.synced)
+			if !strings.Contains(c.meanwhile, "ip link") {
+				wantService(t, l, service, lab.Far4, two4)
+			}
+			l.Script(c.after)
+			l.MustMH("down")
+			wantEqual(t, "after down", value(), c.down)
+			if left := l.Run("ls", "/run/wg-multihome/sysctl"); left != "" {
+				t.Errorf("what is left is noted still: %s", left)
+			}
+		})
+	}
+}
+
+// renewed makes up2 anew, while a run of ours finds it gone.
+const renewed = `ip link del up2; wg-multihome sync || true; ip link add up2 type veth peer name x2; ip link set up2 up; ip link set x2 up
+ip addr add 198.51.100.10/24 dev up2; ip route add default via 198.51.100.1 dev up2 metric 2; sysctl -qw net.ipv4.conf.up2.rp_filter=1`

@@ -66,6 +66,7 @@ func (h *Host) converge(ctx context.Context) (View, Report) {
 		if err != nil {
 			return View{}, Report{Errs: []error{err}}
 		}
+		h.forget(&now)
 		failed = failures{}
 		if steps := policy.Open(now.Wanted.Have, now.Wanted.State); len(steps) > 0 {
 			h.note(now.dueBy(steps)...)

@@ -21,6 +21,7 @@ func (h *Host) down(ctx context.Context) Report {
 	h.removeRuns()
 	for range rounds {
 		now, done, err := h.bare(ctx)
+		h.forget(&now)
 		if err != nil || done {
 			return Report{Errs: appendErr(now.Errs, err)}
 		}

@@ -28,6 +28,7 @@ type TableView struct {
 	Want    nft.Ruleset
 	Plan    nft.Plan
 	Sysctls []nft.Sysctl
+	Stale   []string // devices that are noted for their sysctl and need not be
 	Facts   nft.Facts
 	Names   map[uint64]string // paths of cgroups by id, for the text of steps
 
@@ -105,6 +106,9 @@ func (h *Host) wantSysctls(v *View) {
 	}
 	v.Errs = appendErr(v.Errs, err)
 	v.Table.Sysctls = nft.Sysctls(v.Table.Want, filters)
+	if filters != nil {
+		v.Table.Stale = nft.Stale(ours, filters, v.Table.Sysctls)
+	}
 }
 
 // lockDevices are the uplinks and the tunnels that are there, each with what
@@ -256,6 +260,13 @@ func (h *Host) setSysctls(steps []nft.Sysctl, failed *failures) {
 			continue
 		}
 		h.Log.Infof("%s", s)
+	}
+}
+
+// forget drops what is noted of sysctls that are not ours any more.
+func (h *Host) forget(v *View) {
+	for _, device := range v.Table.Stale {
+		v.Errs = appendErr(v.Errs, h.State.DropSysctl(device))
 	}
 }
 
