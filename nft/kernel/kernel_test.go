@@ -19,7 +19,7 @@ import (
 )
 
 // namespace gives the test a network namespace of its own.
-func namespace(t *testing.T) *Client {
+func namespace(t testing.TB) *Client {
 	t.Helper()
 	runtime.LockOSThread() // and never unlocked: the thread ends with the test
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -31,7 +31,7 @@ func namespace(t *testing.T) *Client {
 	return c
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func everything() nft.Facts {
 }
 
 // sync brings the table to what is wanted, and returns the steps.
-func sync(t *testing.T, c *Client, f nft.Facts) []string {
+func sync(t testing.TB, c *Client, f nft.Facts) []string {
 	t.Helper()
 	have, err := c.Read()
 	must(t, err)
