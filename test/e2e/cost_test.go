@@ -74,3 +74,20 @@ func costConfig(l *lab.Lab, cgroup string, number int) string {
 	l.Write(path, "[uplink.up2]\nfwmark = 0x2005\ncgroups = ["+strings.Join(list, ", ")+"]\n", 0o644)
 	return path
 }
+
+// BenchmarkManyCgroups pins 2000 cgroups from nothing, as a whole process, and
+// finds nothing to do after that.
+func BenchmarkManyCgroups(b *testing.B) {
+	l := lab.New(b, binary)
+	l.Static()
+	const n, cgroups = 5, 2000
+	few, many := costConfig(l, l.MakeCgroup("a.service"), 1), costConfig(l, l.MakeCgroup("b.service"), cgroups)
+	l.MustMH("sync", "--config", few) // tells, once
+	for range b.N {
+		clean := func() { l.MustMH("down") }
+		b.ReportMetric(timed(b, l, n, clean, binary, "sync", "--config", few).Seconds()*1000, "ms/1-cgroup")
+		b.ReportMetric(timed(b, l, n, clean, binary, "sync", "--config", many).Seconds()*1000, "ms/2000-cgroups")
+		b.ReportMetric(timed(b, l, n, nil, binary, "sync", "--config", many).Seconds()*1000, "ms/2000-again")
+	}
+	b.ReportMetric(0, "ns/op") // a run of all is no figure
+}
