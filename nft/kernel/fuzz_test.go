@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
@@ -50,10 +50,10 @@ func answersOf(f *testing.F, c *Client) [][][]byte {
 	f.Helper()
 	all := make([][][]byte, len(kinds))
 	for i, k := range kinds {
-		var requests [][]netlink.Attribute
+		var requests [][]*nl.RtAttr
 		if k.request == unix.NFT_MSG_GETSETELEM {
 			for _, set := range []string{"via4_up1", "via6_up1", "paths_0x2000"} {
-				requests = append(requests, []netlink.Attribute{text(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), text(unix.NFTA_SET_ELEM_LIST_SET, set)})
+				requests = append(requests, []*nl.RtAttr{text(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), text(unix.NFTA_SET_ELEM_LIST_SET, set)})
 			}
 		} else {
 			requests = append(requests, nil)

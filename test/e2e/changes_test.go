@@ -11,8 +11,12 @@ import (
 
 // TestServiceFollowsItsUplink: with the uplink lost, what is pinned is cut off,
 // running flows too, and both are back with its new address.
+//
+// It runs by itself: the kernel forgets masqueraded connections in the
+// background, and no more than 16 times at once in all namespaces together
+// (MAX_MASQ_WORKER_COUNT of nf_nat_masquerade.c); what is over is lost.
 func TestServiceFollowsItsUplink(t *testing.T) {
-	l := newLab(t)
+	l := lab.New(t, binary)
 	l.Static()
 	service := l.MakeCgroup("a.service")
 	config := l.TOML(fmt.Sprintf("[uplink.up2]\nfwmark = 0x2005\ncgroups = [%q]\ngateway = [\"198.51.100.1\", \"2001:db8:2::1\"]\n", service))
