@@ -3,13 +3,17 @@ package policy
 import (
 	"net/netip"
 
+	"go4.org/netipx"
+
 	"wg-multihome/fwmark"
 )
 
 // Behind returns what lies behind each device, for pinned packets too:
 // destinations of routes of /2 and longer in main and in the tables that
 // foreign rules look up, the `to` of a foreign rule whose table leads it
-// through the device, and the device's broadcast addresses.
+// through the device, and the device's broadcast addresses: the given one, and
+// the last of an address's network, which the kernel takes for one in any case
+// (fib_add_ifaddr).
 func Behind(f Facts) map[string][]netip.Prefix {
 	b := behind{tables: map[tableKey]bool{}, routes: map[destination][]string{}, out: map[string][]netip.Prefix{}}
 	for _, family := range fwmark.Families {
@@ -29,6 +33,11 @@ func Behind(f Facts) map[string][]netip.Prefix {
 	for _, a := range f.Addrs {
 		if a.Broadcast.IsValid() {
 			b.add(a.Device, netip.PrefixFrom(a.Broadcast, a.Broadcast.BitLen()))
+		}
+		const pointToPoint = 31 // RFC 3021: from here on there is none
+		if p := a.Prefix; p.Addr().Is4() && p.Bits() < pointToPoint {
+			last := netipx.PrefixLastIP(p)
+			b.add(a.Device, netip.PrefixFrom(last, last.BitLen()))
 		}
 	}
 	return b.out

@@ -54,14 +54,17 @@ rule 4 106 to 192.168.7.0/24 unreachable
 	ours := f.Rules[1]
 	ours.Protocol, ours.To = Protocol, netip.MustParsePrefix("100.64.0.0/10")
 	f.Rules = append(f.Rules, ours)
-	f.Addrs = []Address{{Device: "up1", Broadcast: netip.MustParseAddr("192.0.2.255")}, {Device: "up1"}}
+	f.Addrs = []Address{
+		{Device: "up1", Broadcast: netip.MustParseAddr("192.0.2.63"), Prefix: netip.MustParsePrefix("192.0.2.10/24")},
+		{Device: "up1", Prefix: netip.MustParsePrefix("192.0.2.11/31")}, {Device: "up1", Prefix: netip.MustParsePrefix("2001:db8:1::1/64")},
+	}
 	got := map[string]string{}
 	for device, list := range Behind(f) {
 		got[device] = texts(list)
 	}
 	want := map[string]string{
 		"tun0": "64.0.0.0/2",
-		"up1":  "192.0.2.0/24 192.0.2.255/32 2001:db8:1::/64",
+		"up1":  "192.0.2.0/24 192.0.2.255/32 192.0.2.63/32 2001:db8:1::/64",
 		"wg7":  "10.0.0.0/8 203.0.113.0/24",
 		"tun1": "172.16.5.0/24",
 		"tun2": "172.16.0.0/12 172.16.5.0/24",
