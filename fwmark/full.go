@@ -7,7 +7,7 @@ import (
 
 // findFull makes a pin of the mark F of each pinned device that is a full
 // tunnel, and takes the device from the pin of its uplink's own mark. A
-// tunnel whose F is that mark needs none.
+// tunnel whose F is that mark's number needs none: the device has it anyway.
 //
 // Where F may match packets of another uplink's mark, or is the number of a
 // table of ours, it cannot have rules of its own: then the device gets its
@@ -26,7 +26,7 @@ func (r *resolver) findFull(tunnels []Tunnel, tables map[uint32]netip.Addr) {
 		if in == nil {
 			continue
 		}
-		if in.Mark == t.Mark {
+		if in.Mark.Value == t.Mark.Value {
 			placed[t.Device] = true
 			continue
 		}

@@ -133,6 +133,11 @@ func TestResolve(t *testing.T) {
 			tunnels: []Tunnel{{"wg0", full(1)}},
 			want:    "0x1 up1 wg0\n",
 		},
+		"a full tunnel with the number of its uplink's mark under a mask": {
+			intents: []Intent{pinned("up1", Mark{0x100, 0xff00}, "wg0", "wg1")},
+			tunnels: []Tunnel{{"wg0", full(0x100)}, {"wg1", full(0x101)}},
+			want:    "0x100/0xff00 up1 wg0\n0x101 up1 wg1 full\n",
+		},
 		"two full tunnels of two uplinks and one mark": {
 			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", full(2), "wg1")},
 			tunnels: []Tunnel{{"wg0", full(0xca6c)}, {"wg1", full(0xca6c)}},

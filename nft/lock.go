@@ -1,6 +1,8 @@
 package nft
 
 import (
+	"cmp"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,16 +35,25 @@ var onLink = [...]netip.Prefix{
 // before NAT. By kind it holds tunnels that come up before any run of ours.
 func (w *wanter) lock() {
 	entry := []Rule{{{Kind: MetaMark, Mark: fwmark.Mark{Mask: fwmark.FullMask}}, {Kind: Accept}}}
-	for _, p := range w.facts.Pins {
-		entry = append(entry, Rule{{Kind: MetaMark, Mark: p.Mark}, {Kind: Goto, Name: LockCounter(p.Mark)}})
+	// Of marks that one packet can have, that under more bits says more.
+	pins := slices.Clone(w.facts.Pins)
+	slices.SortStableFunc(pins, func(a, b fwmark.Pin) int {
+		return cmp.Compare(bits.OnesCount32(b.Mark.Mask), bits.OnesCount32(a.Mark.Mask))
+	})
+	for _, p := range pins {
+		entry = append(entry, Rule{{Kind: MetaMark, Mark: p.Mark}, {Kind: Goto, Name: lockChain(p.Mark)}})
 		w.out.Counters = append(w.out.Counters, LockCounter(p.Mark))
 	}
 	w.chain("lock", Base{"filter", "postrouting", prioritySNAT - 10}, entry...)
 	w.exempt()
-	for _, p := range w.facts.Pins {
+	for _, p := range pins {
 		w.lockOf(p)
 	}
 }
+
+// lockChain names the chain of a mark. Two marks may have one value: while the
+// configuration has an error, one that stands is kept beside its successor.
+func lockChain(m fwmark.Mark) string { return "lock_" + m.String() }
 
 func (w *wanter) lockOf(p fwmark.Pin) {
 	var rules []Rule
@@ -61,7 +72,7 @@ func (w *wanter) lockOf(p fwmark.Pin) {
 	for _, kind := range tunnelKinds {
 		drop(Expr{Kind: OutKind, Name: kind})
 	}
-	w.chain(LockCounter(p.Mark), Base{}, rules...)
+	w.chain(lockChain(p.Mark), Base{}, rules...)
 }
 
 // exempt lets through what stays on its link, and what lies behind the device

@@ -54,7 +54,7 @@ func (w *wanter) pinsSome() bool {
 func (w *wanter) services() {
 	w.out.Counters = append(w.out.Counters, OtherMarks)
 	var pins []fwmark.Pin
-	for _, p := range w.facts.Pins {
+	for _, p := range byValue(w.facts.Pins) {
 		_, stands := w.facts.Have.Sets[MarkSet(p.Mark)]
 		if w.facts.Unguarded[p.Mark] && !stands {
 			continue
@@ -66,6 +66,22 @@ func (w *wanter) services() {
 	w.marking(pins)
 	w.answers(pins)
 	w.sources(pins)
+}
+
+// byValue leaves one pin of each value, as the sets are named by it: that with
+// cgroups, or one with an uplink.
+func byValue(pins []fwmark.Pin) []fwmark.Pin {
+	var list []fwmark.Pin
+	for _, p := range pins {
+		i := slices.IndexFunc(list, func(o fwmark.Pin) bool { return o.Mark.Value == p.Mark.Value })
+		switch {
+		case i < 0:
+			list = append(list, p)
+		case list[i].Cgroups == nil && (p.Cgroups != nil || list[i].Uplink == ""):
+			list[i] = p
+		}
+	}
+	return list
 }
 
 // ids returns the cgroups that are to carry a mark.

@@ -82,6 +82,7 @@ func Want(f Facts) Ruleset {
 		w.services()
 	}
 	slices.Sort(w.out.Counters)
+	w.out.Counters = slices.Compact(w.out.Counters)
 	slices.SortFunc(w.out.Sets, func(a, b Set) int { return strings.Compare(a.Name, b.Name) })
 	return w.out
 }
