@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"go4.org/netipx"
 )
 
 // State is what stands in the table.
@@ -148,7 +150,7 @@ func (p *Plan) sets(have State, want Ruleset, names map[uint64]string) {
 		case s.Public:
 		case s.Type == Prefixes && !slices.Equal(now.Ranges, s.Ranges):
 			p.Refill = append(p.Refill, s)
-			p.say("= nft set %s%s", s.Name, s.size())
+			p.say("= nft set %s%s", s.Name, change(now.Ranges, s.Ranges))
 		case s.Type == Cgroups:
 			u := Update{Set: s, Add: missing(s.Cgroups, now.Cgroups), Delete: missing(now.Cgroups, s.Cgroups)}
 			if len(u.Add)+len(u.Delete) > 0 {
@@ -195,14 +197,43 @@ func (s Set) size() string {
 	if s.Type != Prefixes || len(s.Ranges) == 0 {
 		return ""
 	}
-	texts := make([]string, 0, len(s.Ranges))
-	for _, r := range s.Ranges {
+	return braced(rangeTexts("", s.Ranges))
+}
+
+// change tells what comes into a set of prefixes, and what goes.
+func change(have, want []netipx.IPRange) string {
+	return braced(append(rangeTexts("+ ", without(want, have)), rangeTexts("- ", without(have, want))...))
+}
+
+// without returns what is in a and not in b.
+func without(a, b []netipx.IPRange) []netipx.IPRange {
+	var builder netipx.IPSetBuilder
+	for _, r := range a {
+		builder.AddRange(r)
+	}
+	for _, r := range b {
+		builder.RemoveRange(r)
+	}
+	set, err := builder.IPSet()
+	if err != nil {
+		return nil // its errors are about invalid ranges
+	}
+	return set.Ranges()
+}
+
+func rangeTexts(before string, ranges []netipx.IPRange) []string {
+	texts := make([]string, 0, len(ranges))
+	for _, r := range ranges {
 		if p, ok := r.Prefix(); ok {
-			texts = append(texts, prefixText(p))
+			texts = append(texts, before+prefixText(p))
 		} else {
-			texts = append(texts, r.String())
+			texts = append(texts, before+r.String())
 		}
 	}
+	return texts
+}
+
+func braced(texts []string) string {
 	const shown = 8
 	if more := len(texts) - shown; more > 0 {
 		texts = append(texts[:shown], fmt.Sprintf("and %d more", more))

@@ -329,7 +329,7 @@ func TestStepsAreSaid(t *testing.T) {
 			s := k.sets["reach6"]
 			s.Ranges = k.sets["reach4"].Ranges
 			k.sets["reach6"] = s
-		}, "= nft set reach6 { 2001:db8::/32 }"},
+		}, "= nft set reach6 { + 2001:db8::/32 }"},
 		"a rule lost":     {func() { c := k.chains["sources"]; c.Rules = nil; k.chains["sources"] = c }, "= nft chain sources (1 rules)"},
 		"a chain moved":   {func() { c := k.chains["answers"]; c.Base.Priority++; k.chains["answers"] = c }, "= nft chain answers (1 rules)"},
 		"a chain lost":    {func() { delete(k.chains, "answers") }, "+ nft chain answers (1 rules)"},
