@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"go4.org/netipx"
+
 	"wg-multihome/fwmark"
 )
 
@@ -94,12 +96,33 @@ func (w *wanter) exempt() {
 				continue
 			}
 			f := fwmark.Family(family)
-			set := Set{Name: setName("via"+f.String()+"_", d.Name), Type: Prefixes, Family: f, Ranges: ranges}
+			set := Set{Name: viaSet(f, d.Name), Type: Prefixes, Family: f, Ranges: ranges}
 			w.out.Sets = append(w.out.Sets, set)
 			rules = append(rules, Rule{out, {Kind: ToSet, Family: f, Name: set.Name}, {Kind: Accept}})
 		}
 	}
 	w.chain("lock_exempt", Base{}, rules...)
+}
+
+// viaSet names the set of what lies behind a device.
+func viaSet(f fwmark.Family, device string) string { return setName("via"+f.String()+"_", device) }
+
+// Unknown returns what lies behind a device and is not let through by the lock
+// as it stands.
+func Unknown(have State, d Device) []netip.Prefix {
+	if _, stands := have.Chains["lock_exempt"]; !stands || d.Full() {
+		return nil
+	}
+	return slices.DeleteFunc(beyond(d.Prefixes), func(p netip.Prefix) bool {
+		return covers(have.Sets[viaSet(fwmark.FamilyOf(p.Addr()), d.Name)].Ranges, p)
+	})
+}
+
+// covers reports whether a prefix is inside one of the ranges, which are merged
+// and sorted.
+func covers(ranges []netipx.IPRange, p netip.Prefix) bool {
+	i, _ := slices.BinarySearchFunc(ranges, p.Addr(), func(r netipx.IPRange, a netip.Addr) int { return r.To().Compare(a) })
+	return i < len(ranges) && ranges[i].Contains(p.Addr()) && ranges[i].Contains(netipx.PrefixLastIP(p))
 }
 
 // beyond leaves out what stays on its link in any case.

@@ -15,9 +15,9 @@ func (p *program) status() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show uplinks, marks, tunnels, services and drift",
-		Long: `Shows uplinks, marks, tunnels and services, main's longer routes through other
-uplinks, what our rules stand in front of, what the kernel lacks, and drift: the
-steps that sync would take.
+		Long: `Shows uplinks, marks, tunnels and services, what the second lock has dropped and
+does not know, main's longer routes through other uplinks, what our rules stand
+in front of, what the kernel lacks, and drift: the steps that sync would take.
 
 Reads: what sync reads. Marks of WireGuard devices, and nftables, take root to
 read.

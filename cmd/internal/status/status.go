@@ -19,12 +19,19 @@ type Status struct {
 	Marks    []Mark    `json:"marks"`
 	Tunnels  []Tunnel  `json:"tunnels"`
 	Services []Service `json:"services"`
+	Locks    []Lock    `json:"locks"`
 	Detours  []string  `json:"detours"` // longer routes of main through another uplink than a mark's
-	Fronts   []string  `json:"fronts"`  // foreign rules that ours stand in front of
-	Lacks    []string  `json:"lacks"`   // what this kernel has not
-	Problems []string  `json:"problems"`
-	Errors   []string  `json:"errors"`
-	Drift    []string  `json:"drift"` // the steps that `sync` would take
+
+	Held       []string `json:"held_routes"`  // routes where the second lock, as it stands, drops pinned packets
+	Outside    []string `json:"outside_lock"` // devices that it leaves out, with a full feed
+	EmptySets  []string `json:"empty_sets"`   // public sets that hold nothing, while nothing else is pinned by their mark
+	OtherMarks uint64   `json:"other_marks"`  // packets and connections with a mark in our bits that is none of ours
+
+	Fronts   []string `json:"fronts"` // foreign rules that ours stand in front of
+	Lacks    []string `json:"lacks"`  // what this kernel has not
+	Problems []string `json:"problems"`
+	Errors   []string `json:"errors"`
+	Drift    []string `json:"drift"` // the steps that `sync` would take
 }
 
 // Uplink is an uplink in one family.
@@ -69,7 +76,9 @@ type Service struct {
 
 // Of tells the status from a look at the host.
 func Of(v converge.View) Status {
+	held := held(v)
 	s := Status{
+		Locks: locks(v, held), Held: held, Outside: outside(v), EmptySets: emptySets(v), OtherMarks: v.Table.Have.Counters[nft.OtherMarks],
 		Uplinks: []Uplink{}, Marks: marks(v), Tunnels: tunnels(v), Services: services(v), Detours: detours(v),
 		Fronts: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{}, Drift: v.Plan(),
 	}

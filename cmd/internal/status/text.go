@@ -3,8 +3,11 @@ package status
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"wg-multihome/nft"
 )
 
 // Write writes the status as tables. Parts that have nothing to say are left
@@ -50,6 +53,7 @@ func (s Status) Write(w io.Writer) error {
 		}
 		t.row(c.Cgroup, c.Uplink, c.Mark, state)
 	}
+	s.writeLock(t)
 	t.list("ROUTES OF MAIN THROUGH ANOTHER UPLINK, for pinned packets too", s.Detours)
 	t.list("IN FRONT OF FOREIGN RULES", s.Fronts)
 	t.list("NOT TO BE HAD HERE", s.Lacks)
@@ -62,6 +66,20 @@ func (s Status) Write(w io.Writer) error {
 		fmt.Fprintln(t, "No drift.")
 	}
 	return t.Flush()
+}
+
+func (s Status) writeLock(t *table) {
+	locks := slices.DeleteFunc(slices.Clone(s.Locks), func(l Lock) bool { return l.Dropped == 0 })
+	t.head(len(locks), "SECOND LOCK", "DROPPED", "LIKELY CAUSE")
+	for _, l := range locks {
+		t.row(l.Mark, fmt.Sprint(l.Dropped), l.Cause)
+	}
+	t.list("ROUTES THAT THE SECOND LOCK DOES NOT KNOW, pinned packets are dropped there until the next sync", s.Held)
+	t.list(fmt.Sprintf("OUTSIDE OF THE SECOND LOCK, with more than %d prefixes", nft.FullFeed), s.Outside)
+	t.list("SETS WITHOUT ELEMENTS, of marks that pin nothing else; what NFTSet= puts there comes with the unit's next start", s.EmptySets)
+	if s.OtherMarks > 0 {
+		t.list("MARKS OF OTHER SOFTWARE IN OUR BITS", []string{fmt.Sprintf("%d packets or connections had one, and were left alone: give our marks a mask", s.OtherMarks)})
+	}
 }
 
 type table struct {
