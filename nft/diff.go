@@ -20,6 +20,7 @@ type State struct {
 type ChainState struct {
 	Base         Base
 	Fingerprints []string // of its rules in order; "" for one that is not ours. Never nil
+	Devices      []string // that its rules begin with, by name
 }
 
 // Plan is the way from what stands to what is wanted, in one transaction.

@@ -66,15 +66,43 @@ func (w *wanter) lockOf(p fwmark.Pin) {
 	drop := func(e Expr) {
 		rules = append(rules, Rule{e, {Kind: Count, Name: LockCounter(p.Mark)}, {Kind: Drop}})
 	}
-	for _, u := range w.facts.Uplinks {
-		if u.Name != p.Uplink {
-			drop(Expr{Kind: OutDevice, Name: u.Name})
+	for _, name := range w.held() {
+		if name != p.Uplink {
+			drop(Expr{Kind: OutDevice, Name: name})
 		}
 	}
 	for _, kind := range tunnelKinds {
 		drop(Expr{Kind: OutKind, Name: kind})
 	}
 	w.chain(lockChain(p.Mark), Base{}, rules...)
+}
+
+// held are the devices that the lock holds by name: the uplinks, and while the
+// configuration has an error those that it holds as it stands, as they may be
+// uplinks by what cannot be read.
+func (w *wanter) held() []string {
+	var names []string
+	for _, u := range w.facts.Uplinks {
+		names = append(names, u.Name)
+	}
+	if w.facts.Broken {
+		names = append(names, w.facts.Have.Locked()...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Locked returns the devices that the lock holds by name as it stands, for some
+// mark, or lets through as that mark's own.
+func (s State) Locked() []string {
+	var names []string
+	for name, c := range s.Chains {
+		if strings.HasPrefix(name, "lock_0x") {
+			names = append(names, c.Devices...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // exempt lets through what stays on its link, and what lies behind the device

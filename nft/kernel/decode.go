@@ -88,7 +88,7 @@ func (m message) chain(s *nft.State) error {
 }
 
 func (m message) rule(s *nft.State) error {
-	var of, chain, fingerprint string
+	var of, chain, fingerprint, device string
 	err := each(m, func(kind uint16, d *netlink.AttributeDecoder) {
 		switch kind {
 		case unix.NFTA_RULE_TABLE:
@@ -97,14 +97,53 @@ func (m message) rule(s *nft.State) error {
 			chain = d.String()
 		case unix.NFTA_RULE_USERDATA:
 			fingerprint = comment(d.Bytes())
+		case unix.NFTA_RULE_EXPRESSIONS:
+			device = outDevice(d)
 		}
 	})
 	c, known := s.Chains[chain]
 	if err == nil && of == nft.Table && known {
 		c.Fingerprints = append(c.Fingerprints, fingerprint)
+		if device != "" {
+			c.Devices = append(c.Devices, device)
+		}
 		s.Chains[chain] = c
 	}
 	return err
+}
+
+// outDevice returns the device that a rule's first two expressions compare
+// `oifname` with; "" where they do something else.
+func outDevice(d *netlink.AttributeDecoder) string {
+	var place int
+	var key uint32
+	var value []byte
+	nested(d, func(_ uint16, d *netlink.AttributeDecoder) {
+		place++
+		var name string
+		nested(d, func(kind uint16, d *netlink.AttributeDecoder) {
+			switch {
+			case kind == unix.NFTA_EXPR_NAME:
+				name = d.String()
+			case kind == unix.NFTA_EXPR_DATA && place == 1 && name == "meta":
+				nested(d, func(kind uint16, d *netlink.AttributeDecoder) {
+					if kind == unix.NFTA_META_KEY {
+						key = d.Uint32()
+					}
+				})
+			case kind == unix.NFTA_EXPR_DATA && place == 2 && name == "cmp":
+				nested(d, func(kind uint16, d *netlink.AttributeDecoder) {
+					if kind == unix.NFTA_CMP_DATA {
+						nested(d, func(_ uint16, d *netlink.AttributeDecoder) { value = d.Bytes() })
+					}
+				})
+			}
+		})
+	})
+	if key != unix.NFT_META_OIFNAME {
+		return ""
+	}
+	return unix.ByteSliceToString(value)
 }
 
 // comment returns the comment in a rule's user data, which is a list of type,

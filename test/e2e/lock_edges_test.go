@@ -121,3 +121,33 @@ ip tuntap add dev tun8 mode tun; ip link set tun8 up; ip link set tun8 mtu 1400`
 	send("10.192.63.253", "tun8", "tun8", 3)
 	send("10.2.0.1", "tun9", "tun9", 0)
 }
+
+// TestLockWhileTheConfigurationIsBroken: an uplink that is known from there
+// alone is held all the same.
+func TestLockWhileTheConfigurationIsBroken(t *testing.T) {
+	l := newLab(t)
+	l.Script("ip addr add 198.51.100.10/24 dev up2; ip route add default via 198.51.100.1 dev up2 metric 2")
+	config := l.TOML("[uplink.up2]\nfwmark = 0x2005\n[uplink.up1]\nfwmark = 0x1001\n")
+	l.MustMH("sync", "--config", config)
+	l.TOML("[uplink.up2")
+	wantCode(t, l.MH("sync", "--config", config), 2)
+	l.Script(rulesGone + "ip addr add 192.0.2.10/24 dev up1; ip route add default via 192.0.2.1 dev up1 metric 1")
+	sent(t, l.ISP1)
+	l.Send(lab.Sender{To: lab.Far4, Mark: mark}, 5)
+	if n, held := sent(t, l.ISP1), dropped(t, l, "lock_0x2005"); n != 0 || held != 5 {
+		t.Errorf("%d of 5 packets left by the other uplink, %d were dropped", n, held)
+	}
+	// Its LAN is free all the same.
+	l.Run("ip", "route", "del", "default", "dev", "up1")
+	wantCode(t, l.MH("sync", "--config", config), 2)
+	passed(t, l, "up1")
+	l.Send(lab.Sender{To: "192.0.2.7", Mark: mark, Device: "up1"}, 5)
+	if n := passed(t, l, "up1"); n != 5 {
+		t.Errorf("%d of 5 packets to the other uplink's LAN left", n)
+	}
+	l.TOML("[uplink.up2]\nfwmark = 0x2005\n")
+	l.Run("ip", "addr", "flush", "dev", "up1")
+	l.MustMH("sync", "--config", config)
+	noDriftOf(t, l, config)
+	wantNone(t, "lock", l.Run("nft", "list", "table", "inet", "wg_multihome"), "up1")
+}

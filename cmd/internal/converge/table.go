@@ -112,11 +112,17 @@ func (h *Host) wantSysctls(v *View) {
 }
 
 // lockDevices are the uplinks and the tunnels that are there, each with what
-// lies behind it.
+// lies behind it. While the configuration has an error, what the lock holds as
+// it stands may be an uplink.
 func (v *View) lockDevices() []nft.Device {
 	uplinks := map[string]bool{}
 	for _, u := range v.Uplinks {
 		uplinks[u.Name] = true
+	}
+	if len(v.Problems) > 0 {
+		for _, name := range v.Table.Have.Locked() {
+			uplinks[name] = true
+		}
 	}
 	behind := policy.Behind(v.Facts)
 	var devices []nft.Device
