@@ -32,10 +32,11 @@ type Problem struct {
 
 func (p Problem) Error() string { return p.Text }
 
-// Claim is a mark whose guards stand in the kernel.
+// Claim is a mark whose guards stand in the kernel, or that the second lock
+// holds there.
 type Claim struct {
 	Mark   Mark
-	Uplink string // where the route of its look-up leads to; "" without one
+	Uplink string // where the route of its look-up leads to, or the one that the lock lets it leave by; "" without one
 }
 
 // Tunnel is a full tunnel: a WireGuard device with the mark F of the foreign

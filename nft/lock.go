@@ -60,7 +60,7 @@ func lockChain(m fwmark.Mark) string { return "lock_" + m.String() }
 func (w *wanter) lockOf(p fwmark.Pin) {
 	var rules []Rule
 	if p.Uplink != "" {
-		rules = append(rules, Rule{{Kind: OutDevice, Name: p.Uplink}, {Kind: Accept}})
+		rules = append(rules, own(p.Uplink))
 	}
 	rules = append(rules, Rule{{Kind: Jump, Name: "lock_exempt"}})
 	drop := func(e Expr) {
@@ -104,6 +104,28 @@ func (s State) Locked() []string {
 	slices.Sort(names)
 	return slices.Compact(names)
 }
+
+// Claims returns the marks that the lock holds as it stands, each with its own
+// uplink: others may have deleted the rules that say so, too.
+func (s State) Claims() []fwmark.Claim {
+	var claims []fwmark.Claim
+	for name, c := range s.Chains {
+		m, err := fwmark.Parse(strings.TrimPrefix(name, "lock_"))
+		if err != nil || name != lockChain(m) {
+			continue
+		}
+		claim := fwmark.Claim{Mark: m}
+		if len(c.Devices) > 0 && c.Fingerprints[0] == own(c.Devices[0]).Fingerprint() {
+			claim.Uplink = c.Devices[0]
+		}
+		claims = append(claims, claim)
+	}
+	slices.SortFunc(claims, func(a, b fwmark.Claim) int { return a.Mark.Compare(b.Mark) })
+	return claims
+}
+
+// own lets through what leaves by the mark's own uplink.
+func own(uplink string) Rule { return Rule{{Kind: OutDevice, Name: uplink}, {Kind: Accept}} }
 
 // exempt lets through what stays on its link, and what lies behind the device
 // that it leaves by.

@@ -151,3 +151,32 @@ func TestLockWhileTheConfigurationIsBroken(t *testing.T) {
 	noDriftOf(t, l, config)
 	wantNone(t, "lock", l.Run("nft", "list", "table", "inet", "wg_multihome"), "up1")
 }
+
+// TestLockRemembersMarks: while the configuration has an error, marks stand
+// that only the lock knows any more, as others have deleted their rules.
+func TestLockRemembersMarks(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	service := l.MakeCgroup("a.service")
+	config := pins(l, nil, []string{service})
+	l.MustMH("sync", "--config", config)
+	before := sortLines(l.Rules("-4"))
+	l.Script(rulesGone)
+	l.TOML("[uplink.up2")
+	sent(t, l.ISP1)
+	for range 2 {
+		wantCode(t, l.MH("sync", "--config", config), 2)
+		wantEqual(t, "rules", sortLines(l.Rules("-4")), before)
+		wantService(t, l, service, lab.Far4, two4)
+		l.WantSeen(lab.Far6, "", mark, two6)
+		l.Script(rulesGone)
+		l.Send(lab.Sender{To: lab.Far4, Mark: mark}, 5)
+		if n := sent(t, l.ISP1); n != 0 {
+			t.Errorf("%d of 5 packets left by the other uplink", n)
+		}
+	}
+	l.MustMH("sync", "--config", pins(l, []string{}, nil))
+	wantEqual(t, "rules", sortLines(l.Rules("-4")), before)
+	l.MustMH("down", "--config", config)
+	wantNone(t, "tables", l.Run("nft", "list", "tables"), "wg_multihome")
+}

@@ -43,9 +43,9 @@ func (h *Host) Look(ctx context.Context) (View, error) {
 	if err := h.readTunnels(&v); err != nil {
 		return View{}, err
 	}
+	h.readTable(&v)
 	v.want()
 	h.remember(v.Wanted.Have.Rules)
-	h.readTable(&v)
 	h.wantTable(&v, nil)
 	return v, nil
 }
@@ -78,7 +78,7 @@ func (h *Host) gather() (View, error) {
 // configuration may show its error only against the uplinks; then it is asked
 // again, with what stands counted in.
 func (v *View) want() {
-	intents, standing := v.Config.Intents, policy.Standing(v.Facts)
+	intents, standing := v.Config.Intents, v.standing()
 	var errs []error
 	for _, broken := range []bool{len(v.Config.Problems) > 0, true} {
 		v.Uplinks, errs = policy.Uplinks(v.Facts, intents, broken)
@@ -89,6 +89,18 @@ func (v *View) want() {
 	}
 	v.Wanted = policy.Want(v.Facts, v.Uplinks, v.Pins, v.Config.Priority)
 	v.Errs = append(append(v.Errs, errs...), v.Wanted.Errs...)
+}
+
+// standing returns the marks that stand: by their guards, or by the second lock
+// alone where others have deleted those.
+func (v *View) standing() []fwmark.Claim {
+	standing := policy.Standing(v.Facts)
+	for _, c := range v.Table.Have.Claims() {
+		if !slices.ContainsFunc(standing, func(s fwmark.Claim) bool { return s.Mark == c.Mark }) {
+			standing = append(standing, c)
+		}
+	}
+	return standing
 }
 
 // tables returns the tables of the uplinks' addresses.
