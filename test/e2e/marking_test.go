@@ -86,6 +86,34 @@ func TestFlowKeepsWhatItBeganWith(t *testing.T) {
 	noSpoof(t, l)
 }
 
+// TestFlowsOutliveTheLastPin: with the services part, or the table, gone, what
+// was pinned goes on by main, also where others keep NAT and conntrack in use.
+func TestFlowsOutliveTheLastPin(t *testing.T) {
+	for name, others := range map[string]string{
+		"alone":           "true",
+		"beside NAT":      "nft add table inet nat; nft add chain inet nat post '{ type nat hook postrouting priority 100; }'; nft add rule inet nat post oifname docker0 masquerade",
+		"beside firewall": "nft add table inet fw; nft add chain inet fw in '{ type filter hook input priority 0; }'; nft add rule inet fw in ct state established accept",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.Static()
+			l.Script(others)
+			service := l.MakeCgroup("a.service")
+			l.MustMH("sync", "--config", pins(l, nil, []string{service}))
+			flows := talks(l, service)
+			wantSaid(t, "begun", flows, two4, two6)
+			l.MustMH("sync", "--config", l.TOML("[uplink.up2]\nfwmark = 0x2005\n"))
+			wantSaid(t, "unpinned", flows, one4, one6)
+			l.MustMH("sync", "--config", pins(l, nil, []string{service}))
+			wantService(t, l, service, lab.Far4, two4)
+			l.MustMH("down")
+			wantSaid(t, "down", flows, one4, one6)
+			wantService(t, l, service, lab.Far6, one6)
+			noSpoof(t, l)
+		})
+	}
+}
+
 // TestOneWayFlow has no answers: each of its packets is `ct state new`.
 func TestOneWayFlow(t *testing.T) {
 	l := newLab(t)
