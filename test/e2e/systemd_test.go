@@ -1,3 +1,5 @@
+//go:build guest
+
 package e2e
 
 import (
@@ -20,7 +22,7 @@ import (
 func systemdLab(t *testing.T, mark string) (l *lab.Lab, run func(flags []string, command ...string) *exec.Cmd, slice string) {
 	t.Helper()
 	if _, err := os.Lstat("/run/systemd/system"); err != nil {
-		t.Skip("systemd does not run here: test/vm has a machine where it does")
+		t.Fatal("systemd does not run here")
 	}
 	l = newLab(t)
 	l.Static()
@@ -46,8 +48,8 @@ func scopes(t *testing.T, slice string) []string {
 	return found
 }
 
-// TestRunUnderSystemd runs commands in scopes of systemd's, which removes them.
-func TestRunUnderSystemd(t *testing.T) {
+// TestSystemdRun runs commands in scopes of systemd's, which removes them.
+func TestSystemdRun(t *testing.T) {
 	_, run, slice := systemdLab(t, "0x7e01")
 	out := func(cmd *exec.Cmd, code int) string {
 		t.Helper()
@@ -89,9 +91,9 @@ func TestRunUnderSystemd(t *testing.T) {
 	}
 }
 
-// TestRunIsKilledUnderSystemd kills it while the process waits in its scope, for
+// TestSystemdRunIsKilled kills it while the process waits in its scope, for
 // a lock that the test holds: the command is not started.
-func TestRunIsKilledUnderSystemd(t *testing.T) {
+func TestSystemdRunIsKilled(t *testing.T) {
 	_, run, slice := systemdLab(t, "0x7e02")
 	started := filepath.Join(t.TempDir(), "started")
 	first := run(nil, "true")
@@ -125,8 +127,8 @@ func TestRunIsKilledUnderSystemd(t *testing.T) {
 	}
 }
 
-// TestRunSignalsUnderSystemd passes them on.
-func TestRunSignalsUnderSystemd(t *testing.T) {
+// TestSystemdRunSignals passes them on.
+func TestSystemdRunSignals(t *testing.T) {
 	_, run, _ := systemdLab(t, "0x7e03")
 	cmd := run(nil, "sh", "-c", `trap 'echo got; exit 4' TERM; echo ready; while :; do sleep 0.05; done`)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -35,6 +35,13 @@ func (l *Lab) AskBy(command []string, q Query) string {
 	return strings.TrimSpace(l.Try([]string{roleVariable + "=ask"}, append(append([]string{}, command...), ask...)...).Stdout)
 }
 
+// Asking returns the command of Ask on the host, and its variable, for what
+// starts it elsewhere: a unit of systemd.
+func (l *Lab) Asking(q Query) (variable, command string) {
+	l.t.Helper()
+	return roleVariable + "=ask", fmt.Sprintf("/usr/bin/nsenter --target %d --net -- %s %s %s %q %d", l.pid, self(l.t), q.Network, q.Far, q.Source, q.Mark)
+}
+
 // WantSeen asks by UDP and by TCP, and fails the test unless far saw the
 // address each time.
 func (l *Lab) WantSeen(far, source string, mark uint32, seen string) {

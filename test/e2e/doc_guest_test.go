@@ -1,0 +1,12 @@
+//go:build guest
+
+// The tests under the tag guest are for the virtual machine that test/vm/run
+// boots, with Debian's kernel: TestGuest… take its WireGuard and its VLANs,
+// TestSystemd… take systemd as PID 1. ./test/run runs all of them; one by hand:
+//
+//	CGO_ENABLED=0 go build -o /tmp/wg-multihome ./cmd/wg-multihome
+//	go test -c -tags guest -o /tmp/guest.test ./test/e2e
+//	test/vm/run env WG_MULTIHOME_BINARY=/tmp/wg-multihome /tmp/guest.test -test.v -test.run TestGuestSeed
+//
+// with `test/vm/run --systemd` for the latter.
+package e2e
