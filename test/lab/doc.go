@@ -10,6 +10,7 @@
 // own networks, as an ISP does. Far answers each datagram and each connection
 // to port 7 with the address that it saw.
 //
-// The host has a mount namespace too: /run, /etc/network, /etc/dhcp and
-// /var/lib/dhcp are its own, empty. Nothing outside is changed.
+// The host has a mount namespace too: /run, /etc/network, /etc/dhcp,
+// /etc/wireguard, /var/lib/dhcp, /etc/hosts and /etc/resolv.conf are its own,
+// empty. Nothing outside is changed.
 package lab

@@ -34,7 +34,11 @@ const basics = "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.
 // write /etc/resolv.conf, and the hook that keeps it from that is the lab's.
 const privateMounts = `
 mount --make-rprivate /
-for d in /run /etc/network /etc/dhcp /var/lib/dhcp; do mkdir -p $d; mount -t tmpfs none $d; done
+for d in /run /etc/network /etc/dhcp /etc/wireguard /var/lib/dhcp; do mkdir -p $d; mount -t tmpfs none $d; done
+for f in hosts resolv.conf; do
+	at=$(readlink -m /etc/$f); mkdir -p "${at%/*}"; [ -e "$at" ] || : >"$at" # it may be a link into /run
+	: >/run/$f; mount --bind /run/$f "$at"
+done
 mkdir -p /run/network /etc/network/if-pre-up.d /etc/network/if-up.d /etc/network/if-down.d /etc/network/if-post-down.d
 mkdir -p /etc/dhcp/dhclient-enter-hooks.d /etc/dhcp/dhclient-exit-hooks.d
 echo 'make_resolv_conf() { :; }' >/etc/dhcp/dhclient-enter-hooks.d/no-resolv-conf

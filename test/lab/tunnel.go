@@ -8,11 +8,12 @@ import (
 	"strings"
 )
 
-// Tunnel is a running wireguard-go device.
+// Tunnel is a running WireGuard device.
 type Tunnel struct {
 	l     *Lab
-	stdin io.Writer
+	stdin io.WriteCloser
 	lines *bufio.Reader
+	wait  func() error
 }
 
 // Tunnel starts a device in a namespace that has mounts of its own, so that
@@ -31,9 +32,9 @@ func (l *Lab) Tunnel(n *Namespace, name, config string) *Tunnel {
 	fatal(l.t, cmd.Start())
 	l.t.Cleanup(func() {
 		_ = stdin.Close()
-		_ = cmd.Wait()
+		_ = cmd.Wait() // an error where Stop waited
 	})
-	t := &Tunnel{l, stdin, bufio.NewReader(stdout)}
+	t := &Tunnel{l, stdin, bufio.NewReader(stdout), cmd.Wait}
 	_, err = io.WriteString(stdin, config+"\n\n")
 	fatal(l.t, err)
 	if line, err := t.lines.ReadString('\n'); err != nil || line != "up\n" {
@@ -42,7 +43,22 @@ func (l *Lab) Tunnel(n *Namespace, name, config string) *Tunnel {
 	return t
 }
 
-// Get returns the value of a key of the device's state, "" where it has none.
+// Stop ends the device; its interface goes with it.
+func (t *Tunnel) Stop() {
+	t.l.t.Helper()
+	fatal(t.l.t, t.stdin.Close())
+	fatal(t.l.t, t.wait())
+}
+
+// Set configures the device further: KEY=VALUE, as of the protocol.
+func (t *Tunnel) Set(config ...string) {
+	t.l.t.Helper()
+	_, err := io.WriteString(t.stdin, "set "+strings.Join(config, " ")+"\n")
+	fatal(t.l.t, err)
+}
+
+// Get returns the value of a key of the device's state, "" where it has none;
+// of several peers that of the last one.
 func (t *Tunnel) Get(key string) string {
 	t.l.t.Helper()
 	_, err := io.WriteString(t.stdin, "get\n")

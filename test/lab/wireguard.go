@@ -52,11 +52,32 @@ func daemon(args []string) error {
 	return err
 }
 
-// wireguard is a wireguard-go device: NAME. Its configuration, as of the
+// implementation is a WireGuard device, whoever makes it.
+type implementation interface {
+	IpcSet(config string) error
+	IpcGet() (string, error)
+	Up() error
+	Close()
+}
+
+// openAny makes a device of the kernel where it has WireGuard, and else one of
+// wireguard-go.
+func openAny(args []string) (implementation, error) {
+	if len(args) != 1 {
+		return nil, errors.New("usage: NAME")
+	}
+	k, err := openKernel(args[0])
+	if k != nil || err != nil {
+		return k, err
+	}
+	return open(args)
+}
+
+// wireguard is a WireGuard device: NAME. Its configuration, as of the
 // cross-platform protocol, comes on standard input up to an empty line; each
 // further line is answered with the device's state and an empty line.
 func wireguard(args []string) error {
-	d, err := open(args)
+	d, err := openAny(args)
 	if err != nil {
 		return err
 	}
@@ -74,6 +95,12 @@ func wireguard(args []string) error {
 	}
 	fmt.Println("up")
 	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "set ") {
+			if err := d.IpcSet(strings.ReplaceAll(lines.Text()[4:], " ", "\n") + "\n"); err != nil {
+				return err
+			}
+			continue
+		}
 		state, err := d.IpcGet()
 		if err != nil {
 			return err
