@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,8 +20,12 @@ func (p *program) status() *cobra.Command {
 does not know, main's longer routes through other uplinks, what our rules stand
 in front of, what the kernel lacks, and drift: the steps that sync would take.
 
-Reads: what sync reads. Marks of WireGuard devices, and nftables, take root to
-read.
+Of a tunnel: its mark, its peers' endpoints, ages of their last handshakes and
+bytes, and what is amiss with it. A peer is shown by the first characters of its
+public key; no other key is.
+
+Reads: what sync reads, but DNS. Marks of WireGuard devices, and nftables, take
+root to read.
 Writes: nothing.
 Exits with 0; 1 something could not be read or cannot be had; 2 an error in the
 configuration; with --exit-code 3 where there is drift.`,
@@ -29,11 +34,17 @@ configuration; with --exit-code 3 where there is drift.`,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON, for monitoring")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there is drift")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		v, err := p.look(cmd.Context())
+		h, err := p.open(cmd.Context())
 		if err != nil {
 			return err
 		}
+		defer h.Close()
+		v, in, err := h.LookClosely(cmd.Context())
+		if err != nil {
+			return p.finish(converge.Report{Errs: []error{err}})
+		}
 		s := status.Of(v)
+		s.AddTunnels(v, in, time.Now())
 		if err := show(s, asJSON); err != nil {
 			return p.finish(converge.Report{Errs: []error{err}})
 		}

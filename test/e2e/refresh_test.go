@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -322,4 +324,14 @@ func TestPortRotation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// file writes the host's /etc/wireguard/wg0.conf, with lines about the peer.
+func (e ends) file(t *testing.T, l *lab.Lab, peer string) {
+	t.Helper()
+	key, err := hex.DecodeString(e.host.Get("public_key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Write("/etc/wireguard/wg0.conf", "[Interface]\nListenPort = 51820\n[Peer]\nPublicKey = "+base64.StdEncoding.EncodeToString(key)+"\n"+peer, 0o600)
 }

@@ -234,7 +234,10 @@ func (r *refresh) cases(ctx context.Context, devices []string) []*tunnel {
 		if t.File, err = r.view.file(d.Name); err != nil {
 			r.fail(err)
 		}
-		t.Inside = r.host.inside(r.view, t.Routes(), d.Mark)
+		t.Inside = map[netip.Addr]bool{}
+		for a := range r.host.inside(r.view, t.Routes(), d.Mark) {
+			t.Inside[a] = true
+		}
 		if d.Mark != p.Mark.Value {
 			r.fail(fmt.Errorf("WireGuard device %q does not carry mark %s, so it is not refreshed", d.Name, p.Mark))
 			t.failed = true
@@ -278,9 +281,9 @@ func (v View) file(device string) (wg.File, error) {
 }
 
 // inside tells to which addresses packets with a mark leave by a WireGuard
-// device.
-func (h *Host) inside(v View, addrs []netip.Addr, mark uint32) map[netip.Addr]bool {
-	inside := map[netip.Addr]bool{}
+// device, and by which.
+func (h *Host) inside(v View, addrs []netip.Addr, mark uint32) map[netip.Addr]string {
+	inside := map[netip.Addr]string{}
 	for _, a := range addrs {
 		device, err := h.kernel.Leaves(a, mark)
 		if err != nil {
@@ -289,7 +292,7 @@ func (h *Host) inside(v View, addrs []netip.Addr, mark uint32) map[netip.Addr]bo
 		}
 		for _, l := range v.Facts.Links {
 			if l.Name == device && l.WireGuard {
-				inside[a] = true
+				inside[a] = device
 			}
 		}
 	}

@@ -18,6 +18,7 @@ type Status struct {
 	Uplinks  []Uplink  `json:"uplinks"`
 	Marks    []Mark    `json:"marks"`
 	Tunnels  []Tunnel  `json:"tunnels"`
+	Notes    []string  `json:"tunnel_notes"` // what is amiss with tunnels
 	Services []Service `json:"services"`
 	Locks    []Lock    `json:"locks"`
 	Detours  []string  `json:"detours"` // longer routes of main through another uplink than a mark's
@@ -53,16 +54,8 @@ type Mark struct {
 	Guarded bool   `json:"guarded"`          // its guards stand in both families
 	Routed4 bool   `json:"routed_4"`         // its look-up stands; else IPv4 is refused
 	Routed6 bool   `json:"routed_6"`
-	Kept    bool   `json:"kept,omitempty"` // as it stands, while the configuration has an error
-}
-
-// Tunnel is a WireGuard device, listed or there.
-type Tunnel struct {
-	Device  string `json:"device"`
-	Uplink  string `json:"uplink,omitempty"` // empty: no uplink lists it
-	Present bool   `json:"present"`
-	Mark    string `json:"mark"`             // what it has
-	Wanted  string `json:"wanted,omitempty"` // what it is to have
+	Full    bool   `json:"full_tunnel,omitempty"` // not configured: the one that a pinned full tunnel keeps
+	Kept    bool   `json:"kept,omitempty"`        // as it stands, while the configuration has an error
 }
 
 // Service is a cgroup as configured.
@@ -80,7 +73,7 @@ func Of(v converge.View) Status {
 	s := Status{
 		Locks: locks(v, held), Held: held, Outside: outside(v), EmptySets: emptySets(v), OtherMarks: v.Table.Have.Counters[nft.OtherMarks],
 		Uplinks: []Uplink{}, Marks: marks(v), Tunnels: tunnels(v), Services: services(v), Detours: detours(v),
-		Fronts: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{}, Drift: v.Plan(),
+		Notes: []string{}, Fronts: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{}, Drift: v.Plan(),
 	}
 	for _, u := range v.Uplinks {
 		for _, f := range fwmark.Families {
@@ -157,31 +150,8 @@ func marks(v converge.View) []Mark {
 		routed := policy.Routed(v.Facts, p.Mark)
 		list = append(list, Mark{
 			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: policy.Guarded(v.Facts, p.Mark),
-			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Kept: p.Kept,
+			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept,
 		})
-	}
-	return list
-}
-
-func tunnels(v converge.View) []Tunnel {
-	list := []Tunnel{}
-	listed := map[string]bool{}
-	for _, p := range v.Pins {
-		for _, name := range p.Devices {
-			listed[name] = true
-			t := Tunnel{Device: name, Uplink: p.Uplink, Wanted: number(p.Mark.Value)}
-			for _, d := range v.Devices {
-				if d.Name == name {
-					t.Present, t.Mark = true, number(d.Mark)
-				}
-			}
-			list = append(list, t)
-		}
-	}
-	for _, d := range v.Devices {
-		if !listed[d.Name] {
-			list = append(list, Tunnel{Device: d.Name, Present: true, Mark: number(d.Mark)})
-		}
 	}
 	return list
 }

@@ -32,19 +32,10 @@ func (s Status) Write(w io.Writer) error {
 	t.head(len(s.Marks), "MARK", "UPLINK", "GUARDS", "IPV4", "IPV6")
 	for _, m := range s.Marks {
 		t.row(m.Mark, m.Uplink, word(m.Guarded, "stand", "MISSING"), word(m.Routed4, "routed", "refused"),
-			word(m.Routed6, "routed", "refused")+word(m.Kept, " (kept as it stands)", ""))
+			word(m.Routed6, "routed", "refused")+word(m.Full, " (of a full tunnel)", "")+word(m.Kept, " (kept as it stands)", ""))
 	}
-	t.head(len(s.Tunnels), "TUNNEL", "UPLINK", "MARK", "WANTED")
-	for _, d := range s.Tunnels {
-		uplink, mark := d.Uplink, d.Mark
-		if !d.Present {
-			mark = "(absent)"
-		}
-		if d.Wanted == "" {
-			uplink = "(not listed)"
-		}
-		t.row(d.Device, uplink, mark, d.Wanted)
-	}
+	t.tunnels(s.Tunnels)
+	t.list("ABOUT TUNNELS", s.Notes)
 	t.head(len(s.Services), "SERVICE", "UPLINK", "MARK", "CGROUP")
 	for _, c := range s.Services {
 		state := word(c.Pinned, "pinned", "NOT PINNED")

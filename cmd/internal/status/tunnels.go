@@ -1,0 +1,124 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/wg"
+)
+
+// Tunnel is a WireGuard device, listed or there.
+type Tunnel struct {
+	Device  string `json:"device"`
+	Uplink  string `json:"uplink,omitempty"` // empty: no uplink lists it
+	Present bool   `json:"present"`
+	Mark    string `json:"mark"`                  // what it has
+	Wanted  string `json:"wanted,omitempty"`      // what it is to have
+	Full    bool   `json:"full_tunnel,omitempty"` // it keeps a mark of its own
+	Peers   []Peer `json:"peers"`
+}
+
+// Peer is a peer of a device that is there.
+type Peer struct {
+	Key       string     `json:"key"` // the first characters of its public key
+	Endpoint  string     `json:"endpoint,omitempty"`
+	Handshake *time.Time `json:"last_handshake,omitempty"` // absent: none yet
+	Age       int64      `json:"last_handshake_age,omitempty"`
+	Received  int64      `json:"received"` // bytes
+	Sent      int64      `json:"sent"`
+}
+
+func tunnels(v converge.View) []Tunnel {
+	list := []Tunnel{}
+	listed := map[string]bool{}
+	for _, p := range v.Pins {
+		for _, name := range p.Devices {
+			listed[name] = true
+			t := Tunnel{Device: name, Uplink: p.Uplink, Wanted: number(p.Mark.Value), Full: p.Full, Peers: []Peer{}}
+			for _, d := range v.Devices {
+				if d.Name == name {
+					t.Present, t.Mark = true, number(d.Mark)
+				}
+			}
+			list = append(list, t)
+		}
+	}
+	for _, d := range v.Devices {
+		if !listed[d.Name] {
+			list = append(list, Tunnel{Device: d.Name, Present: true, Mark: number(d.Mark), Peers: []Peer{}})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Tunnel) int { return strings.Compare(a.Device, b.Device) })
+	return list
+}
+
+// AddTunnels adds to a status what only a close look shows.
+func (s *Status) AddTunnels(v converge.View, in converge.Inspection, now time.Time) {
+	s.Notes = append(s.Notes, in.Notes...)
+	for _, d := range in.Details {
+		for i := range s.Tunnels {
+			if t := &s.Tunnels[i]; t.Device == d.Name {
+				for _, p := range d.Peers {
+					t.Peers = append(t.Peers, peer(p, now))
+				}
+			}
+		}
+	}
+}
+
+func peer(p wg.Peer, now time.Time) Peer {
+	row := Peer{Key: p.Key.String(), Received: p.Received, Sent: p.Sent}
+	if p.Endpoint.IsValid() {
+		row.Endpoint = p.Endpoint.String()
+	}
+	if !p.Handshake.IsZero() {
+		at := p.Handshake.UTC()
+		row.Handshake, row.Age = &at, int64(now.Sub(at)/time.Second)
+	}
+	return row
+}
+
+// tunnels writes devices, each with its peers below one another.
+func (t *table) tunnels(list []Tunnel) {
+	t.head(len(list), "TUNNEL", "UPLINK", "MARK", "WANTED", "PEER", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT")
+	for _, d := range list {
+		uplink, mark := d.Uplink, d.Mark
+		if !d.Present {
+			mark = "(absent)"
+		}
+		if d.Wanted == "" {
+			uplink = "(not listed)"
+		}
+		head := []string{d.Device, uplink, mark, d.Wanted}
+		for _, p := range d.Peers {
+			t.row(append(head, p.Key, p.Endpoint, p.age(), bytes(p.Received), bytes(p.Sent))...)
+			head = []string{"", "", "", ""}
+		}
+		if len(d.Peers) == 0 {
+			t.row(head...)
+		}
+	}
+}
+
+func (p Peer) age() string {
+	if p.Handshake == nil {
+		return "never"
+	}
+	return (time.Duration(p.Age) * time.Second).String() + " ago"
+}
+
+// bytes shows a number of bytes as wg(8) does.
+func bytes(n int64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1024, 0
+	units := []string{"KiB", "MiB", "GiB", "TiB"}
+	for ; value >= 1024 && unit < len(units)-1; unit++ {
+		value /= 1024
+	}
+	return fmt.Sprintf("%.2f %s", value, units[unit])
+}
