@@ -14,9 +14,6 @@ import (
 	"time"
 )
 
-// Patience bounds every wait of the lab.
-const Patience = 15 * time.Second
-
 // Namespace is a network namespace, and a mount namespace where it was made
 // with one. It lives as long as its holder, a process that ends with the test.
 type Namespace struct {
