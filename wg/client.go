@@ -148,15 +148,15 @@ func (c *Client) ApplyAll(ctx context.Context, device string, changes []Change) 
 
 // left returns an error where the device is not as the change should have left
 // it. Of an endpoint it cannot be told: the peer may have roamed since.
-func (change Change) left(d Detail) error {
-	switch change.Kind {
+func (c Change) left(d Detail) error {
+	switch c.Kind {
 	case SetMark:
-		if d.Mark != change.Mark {
+		if d.Mark != c.Mark {
 			return fmt.Errorf("the device has %#x after it was set", d.Mark)
 		}
 	case Kick:
 		for _, p := range d.Peers {
-			if p.Key == change.Peer && p.Keepalive != change.Keepalive {
+			if p.Key == c.Peer && p.Keepalive != c.Keepalive {
 				return fmt.Errorf("the peer has %d after it was set", p.Keepalive)
 			}
 		}

@@ -137,7 +137,7 @@ func (p *fileParser) device(key, value string) error {
 		p.file.Mark = uint32(mark)
 	case "table":
 		if value == "" || strings.ContainsFunc(value, unprintable) {
-			return fmt.Errorf("Table = %s is no table", quote(value))
+			return fmt.Errorf("the value %s of Table is no table", quote(value))
 		}
 		p.file.Table = value
 	case "saveconfig":

@@ -91,7 +91,7 @@ func TestParseFileRefuses(t *testing.T) {
 		"[Interface]\nFwMark = " + private:              "line 2: FwMark",
 		peer + "Endpoint = " + private:                  "line 5: Endpoint",
 		"[Interface]\nSaveConfig = yes":                 "line 2: SaveConfig",
-		"[Interface]\nTable =":                          "line 2: Table",
+		"[Interface]\nTable =":                          "line 2: the value \"\" of Table",
 		"[Peer]\nPublicKey = " + private[:40]:           "line 2: PublicKey is no key",
 		"[Peer]\nPublicKey = ":                          "line 2: PublicKey is no key",
 		"[Peer]\nEndpoint = a:1":                        "line 1: is a [Peer] without a PublicKey",

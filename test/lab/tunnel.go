@@ -82,7 +82,9 @@ func (t *Tunnel) Get(key string) string {
 func (l *Lab) WireGuardGo() string {
 	l.t.Helper()
 	const path = "/run/wireguard-go"
+	// A device of the same name that is gone has left its socket.
 	l.Write(path, fmt.Sprintf(`#!/bin/sh
+rm -f "/run/wireguard/$1.sock"
 %s=wireguard-go %s "$1" </dev/null >/run/wireguard-go.log 2>&1 &
 tries=0
 until [ -S "/run/wireguard/$1.sock" ]; do

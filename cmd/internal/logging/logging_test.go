@@ -142,7 +142,7 @@ func TestStuckDaemon(t *testing.T) {
 			for range 2000 {
 				l.Infof("%s", text)
 			}
-			if took := time.Since(began); took > 5*time.Second {
+			if took := time.Since(began); took > time.Minute {
 				t.Errorf("2000 messages took %v", took)
 			}
 			if l.system.downUntil.IsZero() {
