@@ -172,6 +172,7 @@ func (h *Host) applyTable(ctx context.Context, v View, unguarded map[fwmark.Mark
 	err := h.transact(ctx, v.Table, nft.Diff)
 	if err == nil {
 		h.sayAll(plan.Steps)
+		h.forgetFlows(v)
 		return
 	}
 	failed.together(plan.Steps, err)
@@ -209,6 +210,26 @@ func (h *Host) applyParts(ctx context.Context, t TableView, failed *failures) {
 			delete(*failed, step)
 		}
 		h.sayAll(steps)
+	}
+}
+
+// forgetFlows has conntrack forget the connections of marks that no service is
+// pinned by any more. Where others keep conntrack, and not NAT, in use it would
+// take them for masqueraded still, and drop the answers.
+func (h *Host) forgetFlows(v View) {
+	marks := v.going()
+	for _, p := range v.Pins {
+		marks = append(marks, p.Mark)
+	}
+	for _, m := range marks {
+		name := nft.MarkSet(m)
+		_, stood := v.Table.Have.Sets[name]
+		if !stood || slices.ContainsFunc(v.Table.Want.Sets, func(s nft.Set) bool { return s.Name == name }) {
+			continue
+		}
+		if err := nftkernel.Forget(m); err != nil {
+			h.Log.Infof("%s", err)
+		}
 	}
 }
 
