@@ -62,7 +62,7 @@ ip link add up2 address 02:00:00:00:02:02 type veth peer name home netns %d
 ip link set up1 up; ip link set up2 up`, l.ISP1.pid, l.ISP2.pid))
 	l.Far.Script(fmt.Sprintf(`ip link add f1 type veth peer name far netns %d
 ip link add f2 type veth peer name far netns %d
-ip addr add %s/32 dev lo; ip addr add %s/128 dev lo`, l.ISP1.pid, l.ISP2.pid, Far4, Far6))
+ip addr add %s/32 dev lo; ip addr add %s/128 dev lo nodad`, l.ISP1.pid, l.ISP2.pid, Far4, Far6))
 	l.router(l.ISP1, 1, "192.0.2", "2001:db8:1")
 	l.router(l.ISP2, 2, "198.51.100", "2001:db8:2")
 	l.Echo(l.Far, "", Far4, Far6)
