@@ -16,8 +16,8 @@ import (
 // `ip rule flush` deletes what it has listed, and not what comes meanwhile or
 // was moved in the list: main's own rule may be there still.
 const rulesGone = `
-ip rule flush; ip rule add pref 32766 lookup main 2>/dev/null || :; ip rule add pref 32767 lookup default 2>/dev/null || :
-ip -6 rule flush; ip -6 rule add pref 32766 lookup main 2>/dev/null || :
+ip rule flush || :; ip rule add pref 32766 lookup main 2>/dev/null || :; ip rule add pref 32767 lookup default 2>/dev/null || :
+ip -6 rule flush || :; ip -6 rule add pref 32766 lookup main 2>/dev/null || :
 `
 
 // lockGone takes the second lock away, and nothing else.
