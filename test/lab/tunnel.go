@@ -86,6 +86,7 @@ func (l *Lab) WireGuardGo() string {
 	l.Write(path, fmt.Sprintf(`#!/bin/sh
 rm -f "/run/wireguard/$1.sock"
 %s=wireguard-go %s "$1" </dev/null >/run/wireguard-go.log 2>&1 &
+echo $! >>/run/wireguard-go.pids
 tries=0
 until [ -S "/run/wireguard/$1.sock" ]; do
 	tries=$((tries + 1))
@@ -93,5 +94,10 @@ until [ -S "/run/wireguard/$1.sock" ]; do
 	sleep 0.01
 done
 `, roleVariable, self(l.t)), 0o755)
+	l.t.Cleanup(func() { // those whose interface stands at the end
+		for _, pid := range strings.Fields(l.Read("/run/wireguard-go.pids")) {
+			l.Try(nil, "sh", "-c", `[ "$(readlink "/proc/$0/exe")" != "$1" ] || kill "$0"`, pid, self(l.t))
+		}
+	})
 	return "WG_QUICK_USERSPACE_IMPLEMENTATION=" + path
 }
