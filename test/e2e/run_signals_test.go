@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"os"
@@ -20,13 +19,13 @@ import (
 type holder struct {
 	t    *testing.T
 	cmd  *exec.Cmd
-	said *bytes.Buffer
+	said *transcript
 }
 
 // hold starts one in a session of its own, as without a terminal.
 func hold(t *testing.T, l *lab.Lab, args ...string) holder {
 	t.Helper()
-	h := holder{t, l.Command(context.Background(), nil, args...), &bytes.Buffer{}}
+	h := holder{t, l.Command(context.Background(), nil, args...), &transcript{}}
 	h.cmd.Stderr = h.said
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	fatal(t, h.cmd.Start())
