@@ -16,11 +16,18 @@ type Query struct {
 	From    *Namespace // nil: the host
 }
 
+// A client asks from ports of its own, below the ephemeral ones: conntrack may
+// remember another flow with a port that comes again.
+const (
+	firstPort = 10000
+	tries     = 3 // a port for each
+)
+
 // Ask returns the address that far saw. Where nothing came back it begins with
 // "error: ".
 func (l *Lab) Ask(q Query) string {
 	l.t.Helper()
-	ask := []string{self(l.t), q.Network, q.Far, q.Source, strconv.FormatUint(uint64(q.Mark), 10)}
+	ask := []string{self(l.t), q.Network, q.Far, q.Source, strconv.FormatUint(uint64(q.Mark), 10), strconv.Itoa(firstPort + tries*int(l.asked.Add(1)))}
 	from := q.From
 	if from == nil {
 		from = l.Namespace

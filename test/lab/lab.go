@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -23,7 +24,8 @@ type Lab struct {
 	Far        *Namespace
 	Binary     string // the program under test, as an absolute path
 
-	slice string // "": none was made
+	slice string       // "": none was made
+	asked atomic.Int64 // how often
 }
 
 // basics are those of every namespace. Without duplicate address detection an

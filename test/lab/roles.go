@@ -101,8 +101,9 @@ func host(a net.Addr) string {
 	return p.Addr().Unmap().String()
 }
 
-// dialer makes sockets with a mark, bound to a source.
-func dialer(network, source string, mark int) (net.Dialer, error) {
+// dialer makes sockets with a mark, bound to a source, and to a port unless
+// that is 0.
+func dialer(network, source string, port, mark int) (net.Dialer, error) {
 	d := net.Dialer{Timeout: time.Second, Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		if e := c.Control(func(fd uintptr) {
@@ -114,36 +115,40 @@ func dialer(network, source string, mark int) (net.Dialer, error) {
 		}
 		return err
 	}}
-	if source == "" {
+	if source == "" && port == 0 {
 		return d, nil
 	}
 	ip := net.ParseIP(source)
-	if ip == nil {
+	if ip == nil && source != "" {
 		return d, fmt.Errorf("source %q", source)
 	}
 	if network == "udp" {
-		d.LocalAddr = &net.UDPAddr{IP: ip}
+		d.LocalAddr = &net.UDPAddr{IP: ip, Port: port}
 	} else {
-		d.LocalAddr = &net.TCPAddr{IP: ip}
+		d.LocalAddr = &net.TCPAddr{IP: ip, Port: port}
 	}
 	return d, nil
 }
 
-// ask asks far once: NETWORK DESTINATION SOURCE MARK. It prints what far saw,
-// or an error.
+// ask asks far once: NETWORK DESTINATION SOURCE MARK PORT. It prints what far
+// saw, or an error.
 func ask(args []string) error {
-	if len(args) != 4 {
-		return errors.New("usage: NETWORK DESTINATION SOURCE MARK")
+	if len(args) != 5 {
+		return errors.New("usage: NETWORK DESTINATION SOURCE MARK PORT")
 	}
 	mark, err := strconv.ParseUint(args[3], 0, 32)
 	if err != nil {
 		return err
 	}
-	d, err := dialer(args[0], args[2], int(mark))
+	first, err := strconv.Atoi(args[4])
 	if err != nil {
 		return err
 	}
-	for range 3 { // a first datagram may be lost to neighbour discovery
+	for try := range tries { // a first datagram may be lost to neighbour discovery
+		var d net.Dialer
+		if d, err = dialer(args[0], args[2], first+try, int(mark)); err != nil {
+			return err
+		}
 		var answer string
 		if answer, err = once(d, args[0], args[1]); err == nil {
 			fmt.Print(answer)
@@ -190,7 +195,7 @@ func flood(args []string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		close(ended)
 	}()
-	d, err := dialer("udp", "", int(mark))
+	d, err := dialer("udp", "", 0, int(mark))
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func talk(args []string) error {
 	if err != nil {
 		return err
 	}
-	d, err := dialer("udp", args[1], int(mark))
+	d, err := dialer("udp", args[1], 0, int(mark))
 	if err != nil {
 		return err
 	}
