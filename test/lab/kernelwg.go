@@ -76,6 +76,11 @@ func setKernel(c *wgtypes.Config, key, value string) (err error) {
 		var port int
 		port, err = strconv.Atoi(value)
 		c.ListenPort = &port
+	case "fwmark":
+		var mark uint64
+		mark, err = strconv.ParseUint(value, 0, 32)
+		number := int(mark)
+		c.FirewallMark = &number
 	case "public_key":
 		var k *wgtypes.Key
 		if k, err = hexKey(value); err == nil {
