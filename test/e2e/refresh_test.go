@@ -183,6 +183,14 @@ func TestOtherTriggers(t *testing.T) {
 		l.MustMH("sync")
 		noneDue(t, l)
 	}
+	// A BOUND is told, and refreshed for, even when nothing else is new.
+	for range 2 {
+		r := l.Event(bound("BOUND", two4, "198.51.100.1")...)
+		wantCode(t, r, 0)
+		if n := strings.Count(r.Stderr, kicked); n != 1 {
+			t.Errorf("a BOUND: refreshed %d times:\n%s", n, r.Stderr)
+		}
+	}
 }
 
 // TestKilledRefreshIsDoneAgain kills runs anywhere: the next one that lives has

@@ -27,19 +27,23 @@ const (
 // "error: ".
 func (l *Lab) Ask(q Query) string {
 	l.t.Helper()
-	ask := []string{self(l.t), q.Network, q.Far, q.Source, strconv.FormatUint(uint64(q.Mark), 10), strconv.Itoa(firstPort + tries*int(l.asked.Add(1)))}
 	from := q.From
 	if from == nil {
 		from = l.Namespace
 	}
-	return strings.TrimSpace(from.Try([]string{roleVariable + "=ask"}, l.inCgroup(q.Cgroup, ask)...).Stdout)
+	return strings.TrimSpace(from.Try([]string{roleVariable + "=ask"}, l.inCgroup(q.Cgroup, l.askArgs(q))...).Stdout)
 }
 
 // AskBy asks as Ask does, by a program that a command runs.
 func (l *Lab) AskBy(command []string, q Query) string {
 	l.t.Helper()
-	ask := []string{self(l.t), q.Network, q.Far, q.Source, strconv.FormatUint(uint64(q.Mark), 10)}
-	return strings.TrimSpace(l.Try([]string{roleVariable + "=ask"}, append(append([]string{}, command...), ask...)...).Stdout)
+	return strings.TrimSpace(l.Try([]string{roleVariable + "=ask"}, append(append([]string{}, command...), l.askArgs(q)...)...).Stdout)
+}
+
+// askArgs is the client's command line. Each has source ports of its own.
+func (l *Lab) askArgs(q Query) []string {
+	l.t.Helper()
+	return []string{self(l.t), q.Network, q.Far, q.Source, strconv.FormatUint(uint64(q.Mark), 10), strconv.Itoa(firstPort + tries*int(l.asked.Add(1)))}
 }
 
 // Asking returns the command of Ask on the host, and its variable, for what

@@ -84,16 +84,16 @@ func (l *Lab) WireGuardGo() string {
 	const path = "/run/wireguard-go"
 	// A device of the same name that is gone has left its socket.
 	l.Write(path, fmt.Sprintf(`#!/bin/sh
-rm -f "/run/wireguard/$1.sock"
-%s=wireguard-go %s "$1" </dev/null >/run/wireguard-go.log 2>&1 &
+rm -f "/run/wireguard/$1.sock" "%[3]s$1"
+%[1]s=wireguard-go %[2]s "$1" </dev/null >/run/wireguard-go.log 2>&1 &
 echo $! >>/run/wireguard-go.pids
 tries=0
-until [ -S "/run/wireguard/$1.sock" ]; do
+until [ -e "%[3]s$1" ]; do
 	tries=$((tries + 1))
 	[ $tries -lt 500 ] || exit 1
 	sleep 0.01
 done
-`, roleVariable, self(l.t)), 0o755)
+`, roleVariable, self(l.t), readyFile), 0o755)
 	l.t.Cleanup(func() { // those whose interface stands at the end
 		for _, pid := range strings.Fields(l.Read("/run/wireguard-go.pids")) {
 			l.Try(nil, "sh", "-c", `[ "$(readlink "/proc/$0/exe")" != "$1" ] || kill "$0"`, pid, self(l.t))

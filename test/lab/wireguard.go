@@ -46,11 +46,19 @@ func open(args []string) (*device.Device, error) {
 // daemon is what wg-quick starts: it lasts as long as its interface.
 func daemon(args []string) error {
 	d, err := open(args)
-	if err == nil {
-		<-d.Wait()
+	if err != nil {
+		return err
 	}
-	return err
+	// Its socket is there before it listens, and wg(8) removes one that refuses.
+	if err := os.WriteFile(readyFile+args[0], nil, 0o644); err != nil {
+		return err
+	}
+	<-d.Wait()
+	return nil
 }
+
+// readyFile, with the device's name behind it, is there once a daemon listens.
+const readyFile = "/run/wireguard-go.ready."
 
 // implementation is a WireGuard device, whoever makes it.
 type implementation interface {
