@@ -47,10 +47,10 @@ func (l *Lab) askArgs(q Query) []string {
 }
 
 // Asking returns the command of Ask on the host, and its variable, for what
-// starts it elsewhere: a unit of systemd.
+// starts it elsewhere, and again: a unit of systemd. Each start has another port.
 func (l *Lab) Asking(q Query) (variable, command string) {
 	l.t.Helper()
-	return roleVariable + "=ask", fmt.Sprintf("/usr/bin/nsenter --target %d --net -- %s %s %s %q %d", l.pid, self(l.t), q.Network, q.Far, q.Source, q.Mark)
+	return roleVariable + "=ask", fmt.Sprintf("/usr/bin/nsenter --target %d --net -- %s %s %s %q %d 0", l.pid, self(l.t), q.Network, q.Far, q.Source, q.Mark)
 }
 
 // WantSeen asks by UDP and by TCP, and fails the test unless far saw the

@@ -130,8 +130,8 @@ func dialer(network, source string, port, mark int) (net.Dialer, error) {
 	return d, nil
 }
 
-// ask asks far once: NETWORK DESTINATION SOURCE MARK PORT. It prints what far
-// saw, or an error.
+// ask asks far once: NETWORK DESTINATION SOURCE MARK PORT, where 0 is a port of
+// the kernel's choice. It prints what far saw, or an error.
 func ask(args []string) error {
 	if len(args) != 5 {
 		return errors.New("usage: NETWORK DESTINATION SOURCE MARK PORT")
@@ -145,8 +145,12 @@ func ask(args []string) error {
 		return err
 	}
 	for try := range tries { // a first datagram may be lost to neighbour discovery
+		from := first
+		if first != 0 {
+			from += try
+		}
 		var d net.Dialer
-		if d, err = dialer(args[0], args[2], first+try, int(mark)); err != nil {
+		if d, err = dialer(args[0], args[2], from, int(mark)); err != nil {
 			return err
 		}
 		var answer string
