@@ -159,6 +159,45 @@ func TestWgQuick(t *testing.T) {
 	}
 }
 
+// TestWgQuickUnderStrictFilter asks through the tunnel and beside it, and moves
+// the uplink, where every way back is checked.
+func TestWgQuickUnderStrictFilter(t *testing.T) {
+	for name, c := range map[string]struct{ allowed, line string }{
+		"full":         {"0.0.0.0/0", ""},
+		"full, FwMark": {"0.0.0.0/0", "FwMark = 0x2005"},
+		"split":        {"10.200.0.0/24", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			strictFilter(l)
+			l.Static()
+			l.Interfaces(tunnelled)
+			l.MustMH("sync")
+			q := newQuick(t, l, 0, c.allowed)
+			l.Echo(l.Far, "", "10.200.0.2")
+			q.write(c.line)
+			q.do(t, "up")
+			check := func(addr string) {
+				t.Helper()
+				q.from(t, addr)
+				if got := l.Ask(lab.Query{Network: "udp", Far: "10.200.0.2"}); got != "10.200.0.1" {
+					t.Errorf("in the tunnel far saw %q", got)
+				}
+				l.WantSeen(lab.Far4, "", mark, addr)
+				l.WantSeen(lab.Far4, one4, 0, one4)
+			}
+			check(two4)
+			const next = "198.51.100.77"
+			renumbered(t, l, next, two4)
+			check(next)
+			noDrift(t, l)
+			q.do(t, "down")
+			noDrift(t, l)
+			noSpoof(t, l)
+		})
+	}
+}
+
 // TestMarkedSenderThroughWgQuick floods marked packets while wg-quick takes a
 // full tunnel up and down. None leaves by the other uplink; with FwMark none of
 // the tunnel's own does, either.

@@ -85,5 +85,5 @@ func (l *Lab) Flood(far string, mark uint32) (stop func() int) {
 // of their own.
 func (l *Lab) FloodFrom(cgroup, far string, mark uint32) (stop func() int) {
 	l.t.Helper()
-	return l.endless("flood", l.inCgroup(cgroup, []string{self(l.t), far, fmt.Sprint(mark)})...)
+	return l.counting(l.endless(l.Namespace, "flood", l.inCgroup(cgroup, []string{self(l.t), far, fmt.Sprint(mark)})...))
 }

@@ -35,6 +35,8 @@ func Main() bool {
 		err = flood(os.Args[1:])
 	case "send":
 		err = send(os.Args[1:])
+	case "pulse":
+		err = pulse(os.Args[1:])
 	case "burst":
 		err = burst(os.Args[1:])
 	case "chat":

@@ -39,7 +39,7 @@ func (l *Lab) Send(b Sender, count int) int {
 // datagrams left the socket.
 func (l *Lab) Stream(b Sender) (stop func() int) {
 	l.t.Helper()
-	return l.endless("send", append(b.args(l), "0")...)
+	return l.counting(l.endless(l.Namespace, "send", append(b.args(l), "0")...))
 }
 
 func (b Sender) args(l *Lab) []string {
@@ -47,11 +47,21 @@ func (b Sender) args(l *Lab) []string {
 	return []string{self(l.t), b.To, fmt.Sprint(b.Mark), b.Device, fmt.Sprint(b.Hint)}
 }
 
+// counting is for a role that says a number in the end.
+func (l *Lab) counting(stop func() string) func() int {
+	return func() int {
+		l.t.Helper()
+		n, err := strconv.Atoi(strings.TrimSpace(stop()))
+		fatal(l.t, err)
+		return n
+	}
+}
+
 // endless starts a role that says "begun", goes on until its standard input
-// ends, and says a number then.
-func (l *Lab) endless(role string, args ...string) (stop func() int) {
+// ends, and says a line then.
+func (l *Lab) endless(from *Namespace, role string, args ...string) (stop func() string) {
 	l.t.Helper()
-	cmd := l.Command(context.Background(), []string{roleVariable + "=" + role}, args...)
+	cmd := from.Command(context.Background(), []string{roleVariable + "=" + role}, args...)
 	stdin, err := cmd.StdinPipe()
 	fatal(l.t, err)
 	stdout, err := cmd.StdoutPipe()
@@ -61,16 +71,14 @@ func (l *Lab) endless(role string, args ...string) (stop func() int) {
 	if line, err := lines.ReadString('\n'); err != nil || line != "begun\n" {
 		l.t.Fatalf("%s: %q, %v", role, line, err)
 	}
-	return func() int {
+	return func() string {
 		l.t.Helper()
 		fatal(l.t, stdin.Close())
 		line, err := lines.ReadString('\n')
 		fatal(l.t, err)
 		_, _ = io.Copy(io.Discard, lines)
 		fatal(l.t, cmd.Wait())
-		n, err := strconv.Atoi(strings.TrimSpace(line))
-		fatal(l.t, err)
-		return n
+		return line
 	}
 }
 
