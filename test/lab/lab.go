@@ -28,25 +28,37 @@ type Lab struct {
 	asked atomic.Int64 // how often
 }
 
+// The lab is built by few programs, as each of them takes its time where the
+// machine is emulated.
+
 // basics are those of every namespace. Without duplicate address detection an
 // address can be used at once.
-const basics = "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0; ip link set lo up"
+const basics = `
+for d in all default; do echo 0 >/proc/sys/net/ipv6/conf/$d/accept_dad; done
+ip link set lo up`
 
 // privateMounts gives the host its own /run and /etc. dhclient-script would
 // write /etc/resolv.conf, and the hook that keeps it from that is the lab's.
 const privateMounts = `
-mount --make-rprivate /
-for d in /run /etc/network /etc/dhcp /etc/wireguard /var/lib/dhcp; do mkdir -p $d; mount -t tmpfs none $d; done
-for f in hosts resolv.conf; do
-	at=$(readlink -m /etc/$f); mkdir -p "${at%/*}"; [ -e "$at" ] || : >"$at" # it may be a link into /run
-	: >/run/$f; mount --bind /run/$f "$at"
-done
-mkdir -p /run/network /etc/network/if-pre-up.d /etc/network/if-up.d /etc/network/if-down.d /etc/network/if-post-down.d
-mkdir -p /etc/dhcp/dhclient-enter-hooks.d /etc/dhcp/dhclient-exit-hooks.d
+mkdir -p /etc/network /etc/dhcp /etc/wireguard /var/lib/dhcp
+resolv=$(readlink -m /etc/resolv.conf) # it may be a link into /run
+mount -t tmpfs none /run
+mkdir -p /run/network /run/fstab.d "${resolv%/*}"
+for f in /run/hosts /run/resolv.conf /etc/hosts "$resolv"; do [ -e $f ] || : >$f; done
+cat >/run/fstab.d/lab.fstab <<X
+none /etc/network tmpfs rw 0 0
+none /etc/dhcp tmpfs rw 0 0
+none /etc/wireguard tmpfs rw 0 0
+none /var/lib/dhcp tmpfs rw 0 0
+/run/hosts /etc/hosts none bind 0 0
+/run/resolv.conf $resolv none bind 0 0
+X
+mount -a -T /run/fstab.d
+mkdir -p /etc/network/if-pre-up.d /etc/network/if-up.d /etc/network/if-down.d /etc/network/if-post-down.d /etc/dhcp/dhclient-enter-hooks.d /etc/dhcp/dhclient-exit-hooks.d
 echo 'make_resolv_conf() { :; }' >/etc/dhcp/dhclient-enter-hooks.d/no-resolv-conf
 echo 'initial-interval 1; request subnet-mask, routers, rfc3442-classless-static-routes;
 option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;' >/etc/dhcp/dhclient.conf
-sysctl -qw net.ipv4.conf.all.promote_secondaries=1
+echo 1 >/proc/sys/net/ipv4/conf/all/promote_secondaries
 ` + basics
 
 // New builds a lab. binary is the program under test.
@@ -59,25 +71,45 @@ func New(t testing.TB, binary string) *Lab {
 		Far:       newNamespace(t, "far", false, basics),
 		Binary:    binary,
 	}
-	l.Script(fmt.Sprintf(`ip link add up1 address 02:00:00:00:01:02 type veth peer name home netns %d
-ip link add up2 address 02:00:00:00:02:02 type veth peer name home netns %d
-ip link set up1 up; ip link set up2 up`, l.ISP1.pid, l.ISP2.pid))
-	l.Far.Script(fmt.Sprintf(`ip link add f1 type veth peer name far netns %d
-ip link add f2 type veth peer name far netns %d
-ip addr add %s/32 dev lo; ip addr add %s/128 dev lo nodad`, l.ISP1.pid, l.ISP2.pid, Far4, Far6))
-	l.router(l.ISP1, 1, "192.0.2", "2001:db8:1")
-	l.router(l.ISP2, 2, "198.51.100", "2001:db8:2")
+	l.IP(fmt.Sprintf(`link add up1 address 02:00:00:00:01:02 type veth peer name home netns %d
+link add up2 address 02:00:00:00:02:02 type veth peer name home netns %d
+link set up1 up
+link set up2 up`, l.ISP1.pid, l.ISP2.pid))
+	l.Far.IP(fmt.Sprintf(`link add f1 type veth peer name far netns %d
+link add f2 type veth peer name far netns %d
+addr add %s/32 dev lo
+addr add %s/128 dev lo nodad`, l.ISP1.pid, l.ISP2.pid, Far4, Far6))
+	for i, isp := range []*Namespace{l.ISP1, l.ISP2} {
+		l.router(isp, i+1, []string{"192.0.2", "198.51.100"}[i], fmt.Sprintf("2001:db8:%d", i+1))
+	}
 	l.Echo(l.Far, "", Far4, Far6)
+	Until(t, "both uplinks have their link-local addresses", func() bool { return l.linkLocal() == 2 })
 	return l
+}
+
+// linkLocal counts the host's link-local addresses, which the kernel gives to a
+// link a while after it came up.
+func (l *Lab) linkLocal() int {
+	l.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/if_inet6", l.pid))
+	fatal(l.t, err)
+	return strings.Count("\n"+string(text), "\nfe80")
 }
 
 func (l *Lab) router(isp *Namespace, number int, net4, net6 string) {
 	l.t.Helper()
-	isp.Script(fmt.Sprintf(`sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
-ip link set home up; ip link set far up
-ip addr add %[2]s.1/24 dev home; ip addr add %[3]s::1/64 dev home nodad
-ip addr add 10.%[1]d.0.1/24 dev far; ip addr add fd00:%[1]d::1/64 dev far nodad
-ip route add %[4]s via 10.%[1]d.0.2; ip route add %[5]s via fd00:%[1]d::2
+	isp.Script(fmt.Sprintf(`echo 1 >/proc/sys/net/ipv4/ip_forward
+echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+ip -batch - <<X
+link set home up
+link set far up
+addr add %[2]s.1/24 dev home
+addr add %[3]s::1/64 dev home nodad
+addr add 10.%[1]d.0.1/24 dev far
+addr add fd00:%[1]d::1/64 dev far nodad
+route add %[4]s via 10.%[1]d.0.2
+route add %[5]s via fd00:%[1]d::2
+X
 nft -f - <<X
 table inet isp {
 	counter spoofed {}
@@ -90,9 +122,11 @@ table inet isp {
 	}
 }
 X`, number, net4, net6, Far4, Far6))
-	l.Far.Script(fmt.Sprintf(`ip link set f%[1]d up
-ip addr add 10.%[1]d.0.2/24 dev f%[1]d; ip addr add fd00:%[1]d::2/64 dev f%[1]d nodad
-ip route add %[2]s.0/24 via 10.%[1]d.0.1 src %[4]s; ip route add %[3]s::/64 via fd00:%[1]d::1 src %[5]s`, number, net4, net6, Far4, Far6))
+	l.Far.IP(fmt.Sprintf(`link set f%[1]d up
+addr add 10.%[1]d.0.2/24 dev f%[1]d
+addr add fd00:%[1]d::2/64 dev f%[1]d nodad
+route add %[2]s.0/24 via 10.%[1]d.0.1 src %[4]s
+route add %[3]s::/64 via fd00:%[1]d::1 src %[5]s`, number, net4, net6, Far4, Far6))
 }
 
 func self(t testing.TB) string {
@@ -164,11 +198,14 @@ func (l *Lab) TOML(text string) string {
 // families; the first one's are preferred.
 func (l *Lab) Static() {
 	l.t.Helper()
-	l.Script(`
-ip addr add 192.0.2.10/24 dev up1; ip addr add 2001:db8:1::10/64 dev up1 nodad
-ip addr add 198.51.100.10/24 dev up2; ip addr add 2001:db8:2::10/64 dev up2 nodad
-ip route add default via 192.0.2.1 dev up1 metric 1; ip route add default via 2001:db8:1::1 dev up1 metric 1
-ip route add default via 198.51.100.1 dev up2 metric 2; ip route add default via 2001:db8:2::1 dev up2 metric 2`)
+	l.IP(`addr add 192.0.2.10/24 dev up1
+addr add 2001:db8:1::10/64 dev up1 nodad
+addr add 198.51.100.10/24 dev up2
+addr add 2001:db8:2::10/64 dev up2 nodad
+route add default via 192.0.2.1 dev up1 metric 1
+route add default via 2001:db8:1::1 dev up1 metric 1
+route add default via 198.51.100.1 dev up2 metric 2
+route add default via 2001:db8:2::1 dev up2 metric 2`)
 }
 
 // State returns all rules and routes of the host as text.

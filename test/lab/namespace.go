@@ -112,6 +112,12 @@ func (n *Namespace) Script(lines string) string {
 	return n.Run("sh", "-euc", lines)
 }
 
+// IP runs lines of ip(8)'s batch mode, which must all succeed.
+func (n *Namespace) IP(lines string) {
+	n.t.Helper()
+	n.Run("sh", "-c", `printf '%s\n' "$0" | ip -batch -`, lines)
+}
+
 // Start starts a command that goes on until the test ends; stop ends it
 // earlier. What it says is shown if the test fails.
 func (n *Namespace) Start(env []string, args ...string) (stop func()) {
