@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"regexp"
@@ -10,21 +12,28 @@ import (
 	"wg-multihome/test/lab"
 )
 
-// readmeBlock returns what is to be copied from README: the indented lines from
-// one that begins so to the next line that is not indented, made for the
-// program under test.
-func readmeBlock(t *testing.T, l *lab.Lab, begin string) string {
+// readmeText returns what is to be copied from README: the indented lines from
+// one that begins so to the next line that is not indented.
+func readmeText(t *testing.T, begin string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../README.md")
+	if errors.Is(err, fs.ErrNotExist) { // the virtual machine's tests run at the top
+		text, err = os.ReadFile("README.md")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`(?m)^    ` + regexp.QuoteMeta(begin) + `.*\n(?:    .*\n)+`).FindString(string(text))
+	m := regexp.MustCompile(`(?m)^    ` + regexp.QuoteMeta(begin) + `.*\n(?:    .*\n)*`).FindString(string(text))
 	if m == "" {
 		t.Fatalf("README has no block that begins with %q", begin)
 	}
-	lines := strings.ReplaceAll("\n"+m, "\n    ", "\n")
-	return strings.ReplaceAll(lines, "/usr/local/sbin/wg-multihome", l.Binary)
+	return strings.ReplaceAll("\n"+m, "\n    ", "\n")
+}
+
+// readmeBlock is readmeText for the program under test.
+func readmeBlock(t *testing.T, l *lab.Lab, begin string) string {
+	t.Helper()
+	return strings.ReplaceAll(readmeText(t, begin), "/usr/local/sbin/wg-multihome", l.Binary)
 }
 
 // TestWhoAddsRoutesCallsUs as README has it: pinned packets take the new routes

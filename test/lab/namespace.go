@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,6 +80,9 @@ func (n *Namespace) Command(ctx context.Context, env []string, args ...string) *
 func (n *Namespace) Outside(args ...string) *exec.Cmd {
 	return exec.Command("nsenter", append([]string{"--target", strconv.Itoa(n.pid), "--net", "--"}, args...)...)
 }
+
+// Network is the namespace's network as a file, for a unit of systemd's.
+func (n *Namespace) Network() string { return fmt.Sprintf("/proc/%d/ns/net", n.pid) }
 
 // Try runs a command to its end. More than Patience ends the test.
 func (n *Namespace) Try(env []string, args ...string) Result {
