@@ -126,3 +126,30 @@ func TestSystemdWgQuick(t *testing.T) {
 		})
 	}
 }
+
+// TestSystemdStaleTimer is README's timer, as written. A peer that never had a
+// handshake is stale.
+func TestSystemdStaleTimer(t *testing.T) {
+	const service, timer = "wg-multihome-stale.service", "wg-multihome-stale.timer"
+	l := machine(t)
+	machineFile(t, "/etc/network/interfaces", tunnelled, 0o644)
+	l.Script(fmt.Sprintf("ip link add wg0 type wireguard; wg set wg0 peer %s endpoint %s:9 persistent-keepalive 25 allowed-ips 10.200.0.2/32; ip link set wg0 up", newKey(t).PublicKey(), lab.Far4))
+	machineMH(t, l, "sync")
+	unitOnHost(t, l, service, "")
+	t.Cleanup(func() {
+		_ = exec.Command("systemctl", "stop", timer).Run()
+		for _, file := range []string{service, timer, "timers.target.wants/" + timer} {
+			_ = os.Remove("/etc/systemd/system/" + file)
+		}
+	})
+	if out, err := exec.Command("sh", "-euc", readmeText(t, "cat >/etc/systemd/system/wg-multihome-stale.service")).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	timers, err := exec.Command("systemctl", "list-timers", "--no-pager", timer).CombinedOutput()
+	fatal(t, err)
+	wantPart(t, "timers", string(timers), service)
+	systemctl(t, "start", service)
+	journal, err := exec.Command("journalctl", "--no-pager", "-u", service).CombinedOutput()
+	fatal(t, err)
+	wantPart(t, "journal", string(journal), "= wg wg0 fwmark 0x2005")
+}
