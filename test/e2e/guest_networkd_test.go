@@ -1,0 +1,88 @@
+//go:build guest
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"wg-multihome/test/lab"
+)
+
+// networkdOnHost has systemd-networkd work on the lab's host, as README
+// configures it: it would take a network of the machine's from its socket unit,
+// and would wait for udev, which sees no other network, unless /sys is read-only.
+func networkdOnHost(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	const service, socket = "systemd-networkd.service", "systemd-networkd.socket"
+	link := "/run/systemd/system/" + socket
+	fatal(t, os.Symlink("/dev/null", link))
+	machineFile(t, "/etc/systemd/networkd.conf.d/lab.conf", "[Network]\nManageForeignRoutingPolicyRules=no\nManageForeignRoutes=no\n", 0o644)
+	unitOnHost(t, l, service, "ReadOnlyPaths=/sys\n")
+	systemctl(t, "daemon-reload")
+	t.Cleanup(func() {
+		_ = exec.Command("systemctl", "stop", service).Run()
+		_ = os.Remove(link)
+	})
+	systemctl(t, "start", "dbus.service")
+	systemctl(t, "start", service)
+}
+
+// configured returns how often networkd has said that it configures wg0.
+func configured(t *testing.T) int {
+	t.Helper()
+	journal, err := exec.Command("journalctl", "--no-pager", "-u", "systemd-networkd.service").Output()
+	fatal(t, err)
+	return strings.Count(string(journal), "wg0: Configuring with")
+}
+
+// TestSystemdNetworkd has networkd make a full tunnel as README says it: it
+// leaves by its uplink from its first packet on, and our rules stay where they
+// are, also when networkd goes over its own.
+func TestSystemdNetworkd(t *testing.T) {
+	l := machine(t)
+	machineFile(t, "/etc/network/interfaces", tunnelled, 0o644)
+	machineMH(t, l, "sync")
+	before := l.Rules("-4")
+	wrong := counting(t, l.ISP1, "prerouting priority -300", "iifname home udp dport 51820")
+	q := newQuick(t, l, 0, "0.0.0.0/0")
+	machineFile(t, "/run/systemd/network/wg0.netdev", fmt.Sprintf("[NetDev]\nName=wg0\nKind=wireguard\n%sRouteTable=1000\nPrivateKey=%s\n[WireGuardPeer]\nPublicKey=%s\nAllowedIPs=%s\nEndpoint=%s:%d\nPersistentKeepalive=1\n",
+		readmeText(t, "[WireGuard]"), q.key, q.peer, q.allowed, lab.Far4, q.port), 0o644) // its user reads it
+	rule := readmeText(t, "[RoutingPolicyRule]")
+	machineFile(t, "/run/systemd/network/wg0.network", "[Match]\nName=wg0\n[Network]\nAddress=10.200.0.1/24\n"+rule, 0o644)
+	networkdOnHost(t, l)
+	lab.Until(t, "the tunnel's rule", lab.Contains(func() string { return l.Rules("-4") }, "not from all"))
+	check := func(when string) {
+		t.Helper()
+		q.from(t, two4)
+		wantEqual(t, "mark "+when, q.mark(), "0x2005")
+		wantPart(t, "what goes by default "+when, l.Run("ip", "route", "get", lab.Far4), "dev wg0")
+		wantPart(t, "what goes to a LAN "+when, l.Run("ip", "route", "get", "192.0.2.77"), "dev up1")
+		var ours []string
+		for _, line := range strings.SplitAfter(l.Rules("-4"), "\n") {
+			if !strings.Contains(line, "proto static") {
+				ours = append(ours, line)
+			}
+		}
+		wantEqual(t, "rules but for networkd's "+when, strings.Join(ours, ""), before)
+		l.WantSeen(lab.Far4, "", mark, two4)
+	}
+	check("at first")
+	machineMH(t, l, "sync") // the second lock learns the tunnel's routes
+	times := configured(t)
+	if out, err := l.Outside("networkctl", "reconfigure", "wg0").CombinedOutput(); err != nil {
+		t.Fatalf("networkctl: %v\n%s", err, out)
+	}
+	lab.Until(t, "networkd configures the link again", func() bool {
+		out, _ := l.Outside("networkctl", "--no-pager", "--no-legend", "list", "wg0").Output()
+		return configured(t) > times && strings.Contains(string(out), " configured")
+	})
+	check("after networkctl reconfigure")
+	machineMH(t, l, "status", "--exit-code") // no drift
+	if n := wrong(); n != 0 {
+		t.Errorf("%d packets of the tunnel left by the other uplink", n)
+	}
+}
