@@ -42,6 +42,10 @@ func connect(t *testing.T, l *lab.Lab) ends {
 	l.MustMH("sync")
 	lab.Until(t, "far has heard of the host", func() bool { return e.at() == two4 })
 	lab.Until(t, "there is a session", func() bool { return e.host.Get("last_handshake_time_sec") != "0" })
+	// The kernel's WireGuard answers from where it was spoken to last.
+	before := e.host.Get("rx_bytes")
+	l.Far.Run("bash", "-c", "echo >/dev/udp/10.200.0.1/9")
+	lab.Until(t, "the host hears from far", func() bool { return e.host.Get("rx_bytes") != before })
 	return e
 }
 
