@@ -49,30 +49,32 @@ var ErrMark = errors.New("is not the configured mark")
 // date, and refreshes the devices. The shell script keeps rules and routes, so
 // guards count whoever made them; it makes none for IPv6.
 func (h *Host) Hook(ctx context.Context, call Call, wait time.Duration) Report {
-	var r refresh
+	var devices []string
 	report := h.Locked(ctx, wait, func(ctx context.Context) (report Report) {
-		r.view, report = h.hook(ctx, call)
+		devices, report = h.hook(ctx, call)
 		return report
 	})
-	r.host = h
-	_, devices := r.view.pinned(call.Uplink)
-	report.Errs = append(report.Errs, r.run(ctx, devices)...)
+	if len(devices) > 0 {
+		r := refresh{host: h}
+		report.Errs = append(report.Errs, r.run(ctx, devices)...)
+	}
 	return report
 }
 
-// hook returns what it saw, with those pins alone whose devices have their mark.
-func (h *Host) hook(ctx context.Context, call Call) (View, Report) {
+// hook returns the devices that are to be refreshed: those of the uplink whose
+// marks have guards.
+func (h *Host) hook(ctx context.Context, call Call) (devices []string, report Report) {
 	v, err := h.Look(ctx)
 	if err != nil {
-		return View{}, Report{Errs: []error{err}}
+		return nil, Report{Errs: []error{err}}
 	}
-	report := Report{Problems: v.Problems}
+	report.Problems = v.Problems
 	mark, _ := v.pinned(call.Uplink)
 	if mark != call.Mark {
 		report.Problems = append(report.Problems, fwmark.Problem{
 			Text: fmt.Sprintf("FWMARK=%s of IFACE=%s %s, %s", textOf(call.Mark), call.Uplink, ErrMark, textOf(mark)),
 		})
-		return View{}, report
+		return nil, report
 	}
 	var pins []fwmark.Pin
 	for _, p := range v.Pins {
@@ -91,6 +93,7 @@ func (h *Host) hook(ctx context.Context, call Call) (View, Report) {
 			h.Log.Infof("mark %s of %s has no unreachable rule for IPv6: an endpoint there is not held", p.Mark, p.Uplink)
 		}
 		pins = append(pins, p)
+		devices = append(devices, p.Devices...)
 	}
 	failed := failures{}
 	h.applyTable(ctx, v, v.unguarded(func(m fwmark.Mark) bool { return policy.Guards(v.Facts, m)[fwmark.IPv4] }), &failed)
@@ -98,8 +101,7 @@ func (h *Host) hook(ctx context.Context, call Call) (View, Report) {
 	for _, key := range sortedKeys(failed) {
 		report.add(failed[key])
 	}
-	v.Pins = pins
-	return v, report
+	return devices, report
 }
 
 func textOf(m fwmark.Mark) string {

@@ -46,7 +46,7 @@ func (h *Host) Refresh(ctx context.Context, names []string, olderThan time.Durat
 	if len(names) > 0 {
 		pinned = slices.DeleteFunc(pinned, func(d string) bool { return !slices.Contains(names, d) })
 	}
-	r := refresh{host: h, view: v, olderThan: olderThan}
+	r := refresh{host: h, olderThan: olderThan}
 	report.Errs = append(report.Errs, r.run(ctx, pinned)...)
 	return report
 }
@@ -64,7 +64,7 @@ func (v View) pinnedDevices() []string {
 // refresh is a refresh of several devices, side by side.
 type refresh struct {
 	host      *Host
-	view      View
+	view      View // from begin on
 	olderThan time.Duration
 	noted     bool // those that are noted as due are refreshed too
 
@@ -116,10 +116,11 @@ func (r *refresh) run(ctx context.Context, devices []string) []error {
 	return r.errs
 }
 
-// begin reads the devices and gives them their marks again, while no other run
-// converges: between the two it might take the mark away, and the guards. The
-// notes are read then too, as the steps that they were made for are done. It
-// returns the devices that are there and carry their mark.
+// begin looks at the host and gives the devices their marks again, while no
+// other run converges: between the two it might take the mark away, and the
+// guards; and by an older look a device that has come since would seem gone,
+// and lose its note. The notes are read then too, as the steps that they were
+// made for are done. It returns the devices that are there and carry their mark.
 func (r *refresh) begin(ctx context.Context, devices []string) (tunnels []*tunnel, notes map[string]string) {
 	unlock, err := r.host.State.Lock(ctx, refreshWait)
 	switch {
@@ -138,6 +139,14 @@ func (r *refresh) begin(ctx context.Context, devices []string) (tunnels []*tunne
 	}
 	if r.noted {
 		devices = append(slices.Clone(devices), sortedKeys(notes)...)
+	}
+	if len(devices) == 0 {
+		return nil, nil // notes of others are none of this refresh's business
+	}
+	if r.view, err = r.host.Look(ctx); err != nil {
+		r.fail(err)
+		maps.Copy(r.host.tried, notes)
+		return nil, nil
 	}
 	tunnels = r.cases(ctx, r.view.there(devices))
 	var all sync.WaitGroup
