@@ -157,13 +157,20 @@ func TestSilentDeviceIsLeft(t *testing.T) {
 }
 
 func TestLookUp(t *testing.T) {
-	answers := LookUp(context.Background(), []string{"localhost", "203.0.113.1"}, [2]bool{true, false})
-	if a := answers["localhost"]; a.Err != nil || !slices.Contains(a.Addrs, netip.MustParseAddr("127.0.0.1")) {
-		t.Errorf("localhost: %v", a)
+	byName := map[string]Answer{}
+	for a := range LookUp(context.Background(), []string{"localhost", "203.0.113.1"}, [2]bool{true, false}) {
+		byName[a.Name] = a
+	}
+	for name, want := range map[string]string{"localhost": "127.0.0.1", "203.0.113.1": "203.0.113.1"} {
+		if a := byName[name]; a.Errs != [2]error{} || !slices.Contains(a.Addrs, netip.MustParseAddr(want)) {
+			t.Errorf("%s: %v", name, a)
+		}
 	}
 	ended, cancel := context.WithTimeout(context.Background(), 0)
 	defer cancel()
-	if a := LookUp(ended, []string{"name.invalid"}, [2]bool{true, true})["name.invalid"]; a.Err == nil {
-		t.Errorf("after the end: %v", a)
+	for a := range LookUp(ended, []string{"name.invalid"}, [2]bool{true, true}) {
+		if a.Errs[0] == nil || a.Errs[1] == nil {
+			t.Errorf("after the end: %v", a)
+		}
 	}
 }

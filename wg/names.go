@@ -2,41 +2,72 @@ package wg
 
 import (
 	"context"
+	"errors"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
 
 	"wg-multihome/fwmark"
 )
 
+// networks are the families as package net calls them.
+var networks = [2]string{fwmark.IPv4: "ip4", fwmark.IPv6: "ip6"}
+
 // LookUp looks names up side by side, each in the families that the uplink
-// has, and answers for all of them by the time ctx ends.
-func LookUp(ctx context.Context, names []string, ways [2]bool) map[string]Answer {
-	network := "ip"
-	switch {
-	case !ways[fwmark.IPv6]:
-		network = "ip4"
-	case !ways[fwmark.IPv4]:
-		network = "ip6"
-	}
-	// Go's own resolver: the C library's cannot be ended.
-	resolver := net.Resolver{PreferGo: true}
-	answers := make([]Answer, len(names))
+// has. Answers come as they are there, and all of them by the time ctx ends;
+// then the channel is closed.
+func LookUp(ctx context.Context, names []string, ways [2]bool) <-chan Answer {
+	answers := make(chan Answer, len(names))
 	var all sync.WaitGroup
-	for i, name := range names {
+	for _, name := range names {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			addrs, err := resolver.LookupNetIP(ctx, network, name)
-			for _, a := range addrs {
-				answers[i].Addrs = append(answers[i].Addrs, a.Unmap())
-			}
-			answers[i].Err = err
+			answers <- lookUp(ctx, name, ways)
 		}()
 	}
-	all.Wait()
-	byName := make(map[string]Answer, len(names))
-	for i, name := range names {
-		byName[name] = answers[i]
+	go func() {
+		all.Wait()
+		close(answers)
+	}()
+	return answers
+}
+
+// lookUp asks for each family by itself. Asked for both at once, Go's resolver
+// gives what one of them brought for the whole answer, or nothing where the
+// other one takes too long.
+func lookUp(ctx context.Context, name string, ways [2]bool) Answer {
+	a := Answer{Name: name}
+	var found [2][]netip.Addr
+	var both sync.WaitGroup
+	for _, f := range fwmark.Families {
+		if !ways[f] {
+			continue
+		}
+		both.Add(1)
+		go func() {
+			defer both.Done()
+			found[f], a.Errs[f] = lookUpIn(ctx, networks[f], name)
+		}()
 	}
-	return byName
+	both.Wait()
+	a.Addrs = slices.Concat(found[fwmark.IPv6], found[fwmark.IPv4])
+	return a
+}
+
+// lookUpIn returns no error for a name that has no address there.
+func lookUpIn(ctx context.Context, network, name string) ([]netip.Addr, error) {
+	// Go's own resolver: the C library's cannot be ended.
+	resolver := net.Resolver{PreferGo: true}
+	addrs, err := resolver.LookupNetIP(ctx, network, name)
+	var dns *net.DNSError
+	var other *net.AddrError // /etc/hosts has the name in the other family alone
+	if errors.As(err, &dns) && dns.IsNotFound || errors.As(err, &other) {
+		return nil, nil
+	}
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	return addrs, err
 }

@@ -1,6 +1,7 @@
 package wg
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -144,15 +145,16 @@ func (c Case) Names() []string {
 
 // Answer is what a look-up of a name brought.
 type Answer struct {
-	Addrs []netip.Addr // in the resolver's order
-	Err   error
+	Name  string
+	Addrs []netip.Addr // in the order of preference
+	Errs  [2]error     // by fwmark.Family: why it has not been answered; nil for one without addresses
 }
 
 // Moved returns what the device gets once names were looked up: the endpoint
 // of a peer whose name has moved, and another kick. An endpoint is left alone,
 // port included, when its address is any of the name's in a family that the
-// uplink has. The errors name peers whose endpoint was kept because their name
-// led nowhere.
+// uplink has, and while that family's addresses could not be told. The errors
+// name peers whose endpoint was kept because their name led nowhere.
 func (c Case) Moved(answers map[string]Answer) (changes []Change, errs []error) {
 	if c.Device.Mark != c.Mark {
 		return nil, nil
@@ -164,11 +166,15 @@ func (c Case) Moved(answers map[string]Answer) (changes []Change, errs []error) 
 			continue
 		}
 		addrs, err := c.usable(answer)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("endpoint of %s peer %s stays as it is: %s: line %d: %q %w", c.Device.Name, p.Key, c.File.Path, e.Line, e.Host, err))
+		if slices.Contains(addrs, p.Endpoint.Addr()) {
 			continue
 		}
-		if !slices.Contains(addrs, p.Endpoint.Addr()) {
+		if is := p.Endpoint.Addr(); is.IsValid() && answer.Errs[fwmark.FamilyOf(is)] != nil {
+			err = unresolved(answer.Errs[fwmark.FamilyOf(is)])
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("endpoint of %s peer %s stays as it is: %s: line %d: %q %w", c.Device.Name, p.Key, c.File.Path, e.Line, e.Host, err))
+		} else {
 			changes = append(changes, Change{Device: c.Device.Name, Kind: SetEndpoint, Peer: p.Key, Endpoint: netip.AddrPortFrom(addrs[0], e.Port)})
 			changes = append(changes, c.kick(p)...)
 		}
@@ -178,12 +184,6 @@ func (c Case) Moved(answers map[string]Answer) (changes []Change, errs []error) 
 
 // usable returns the addresses that an endpoint can have, at least one.
 func (c Case) usable(a Answer) ([]netip.Addr, error) {
-	if a.Err != nil {
-		return nil, fmt.Errorf("was not resolved: %w", a.Err)
-	}
-	if len(a.Addrs) == 0 {
-		return nil, errors.New("resolves to nothing")
-	}
 	var addrs []netip.Addr
 	for _, addr := range a.Addrs {
 		addr = addr.Unmap()
@@ -191,8 +191,16 @@ func (c Case) usable(a Answer) ([]netip.Addr, error) {
 			addrs = append(addrs, addr)
 		}
 	}
-	if len(addrs) == 0 {
+	failed := cmp.Or(a.Errs[fwmark.IPv6], a.Errs[fwmark.IPv4])
+	switch {
+	case len(addrs) > 0:
+		return addrs, nil
+	case failed != nil:
+		return nil, unresolved(failed)
+	case len(a.Addrs) > 0:
 		return nil, fmt.Errorf("resolves to %s, which is no endpoint by this uplink", a.Addrs[0])
 	}
-	return addrs, nil
+	return nil, errors.New("resolves to nothing")
 }
+
+func unresolved(err error) error { return fmt.Errorf("was not resolved: %w", err) }

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"wg-multihome/fwmark"
 	"wg-multihome/wg"
 )
 
@@ -126,6 +127,8 @@ func TestMoved(t *testing.T) {
 		}
 		return a
 	}
+	dead := errors.New("no answer")
+	failed := func(a wg.Answer, f fwmark.Family) wg.Answer { a.Errs[f] = dead; return a }
 	set := func(e string) string { return lines("= wg wg0 peer AQIDBAUG endpoint "+e, kick1) }
 	for name, c := range map[string]struct {
 		now    string // endpoint
@@ -147,7 +150,12 @@ func TestMoved(t *testing.T) {
 		"multicast":                     {"203.0.113.1:777", ways, addrs("224.0.0.1"), "", "resolves to 224.0.0.1"},
 		"unspecified":                   {"203.0.113.1:777", ways, addrs("0.0.0.0"), "", "resolves to 0.0.0.0"},
 		"loopback is no place to be":    {"127.0.0.1:777", ways, addrs("127.0.0.1", "203.0.113.1"), set("203.0.113.1:51820"), ""},
-		"the resolver fails":            {"203.0.113.1:777", ways, wg.Answer{Err: errors.New("no such host")}, "", `"vpn.example" was not resolved: no such host`},
+		"the resolver fails":            {"203.0.113.1:777", ways, wg.Answer{Errs: [2]error{dead, dead}}, "", `"vpn.example" was not resolved: no answer`},
+		"its own family fails":          {"203.0.113.1:777", ways, failed(addrs("2001:db8::1"), fwmark.IPv4), "", `"vpn.example" was not resolved: no answer`},
+		"the other family fails":        {"203.0.113.1:777", ways, failed(addrs("203.0.113.2"), fwmark.IPv6), set("203.0.113.2:51820"), ""},
+		"is there, the other one fails": {"203.0.113.1:777", ways, failed(addrs("203.0.113.1"), fwmark.IPv6), "", ""},
+		"had none, and one fails":       {"", ways, failed(addrs("203.0.113.1"), fwmark.IPv6), set("203.0.113.1:51820"), ""},
+		"nothing, and one fails":        {"[2001:db8::1]:1", ways, failed(addrs(), fwmark.IPv4), "", `"vpn.example" was not resolved: no answer`},
 		"loopback among good addresses": {"203.0.113.1:777", ways, addrs("127.0.0.1", "203.0.113.2"), set("203.0.113.2:51820"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,10 +18,12 @@ import (
 )
 
 // refreshTime bounds a refresh, of however many devices: a DHCP client waits
-// for its hook. refreshWait is how much of it may go by until other runs end.
+// for its hook. refreshWait is how much of it may go by until other runs end,
+// and moveTime is how much is left once names are not waited for any longer.
 const (
 	refreshTime = 5 * time.Second
 	refreshWait = 3 * time.Second
+	moveTime    = time.Second
 )
 
 // Refresh refreshes the named devices, or all that are pinned, now. With
@@ -75,9 +77,8 @@ type refresh struct {
 // tunnel is a device that is being refreshed.
 type tunnel struct {
 	wg.Case
-	name    string
-	failed  bool
-	answers map[string]wg.Answer
+	name   string
+	failed bool
 }
 
 func (r *refresh) fail(errs ...error) {
@@ -89,7 +90,8 @@ func (r *refresh) fail(errs ...error) {
 // run refreshes devices: all that needs no name at once, and beside that it
 // looks names up.
 func (r *refresh) run(ctx context.Context, devices []string) []error {
-	ctx, cancel := context.WithTimeout(ctx, refreshTime)
+	ends := time.Now().Add(refreshTime)
+	ctx, cancel := context.WithDeadline(ctx, ends)
 	defer cancel()
 	tunnels, notes := r.begin(ctx, devices)
 	var all sync.WaitGroup
@@ -97,23 +99,33 @@ func (r *refresh) run(ctx context.Context, devices []string) []error {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			named := make(chan struct{})
-			go func() {
-				defer close(named)
-				t.answers = wg.LookUp(ctx, t.Names(), t.Ways)
-			}()
+			asking, cancel := context.WithDeadline(ctx, ends.Add(-moveTime))
+			defer cancel()
+			answers := wg.LookUp(asking, t.Names(), t.Ways)
 			r.apply(ctx, t, afterMark(t.Case.Refresh()))
-			<-named
-			moved, kept := t.Moved(t.answers)
-			for _, err := range kept {
-				r.host.Log.Errorf("%s", err) // named, and never fatal
-			}
-			r.apply(ctx, t, moved)
+			r.follow(ctx, t, answers)
 		}()
 	}
 	all.Wait()
 	r.end(tunnels, notes)
 	return r.errs
+}
+
+// follow sets the endpoints of peers whose names have moved, as the answers
+// come: a name that is never answered keeps no other one back.
+func (r *refresh) follow(ctx context.Context, t *tunnel, answers <-chan wg.Answer) {
+	for a := range answers {
+		came := map[string]wg.Answer{a.Name: a}
+		for range len(answers) {
+			more := <-answers
+			came[more.Name] = more
+		}
+		moved, kept := t.Moved(came)
+		for _, err := range kept {
+			r.host.Log.Errorf("%s", err) // named, and never fatal
+		}
+		r.apply(ctx, t, moved)
+	}
 }
 
 // begin looks at the host and gives the devices their marks again, while no

@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"wg-multihome/test/lab"
+)
+
+// resolver has the host ask a name server at the first ISP, which is asked to
+// answer in this way (dnsmasq's options).
+func resolver(t *testing.T, l *lab.Lab, options ...string) {
+	t.Helper()
+	args := []string{"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file=",
+		"--local=/example/", "--listen-address=192.0.2.1", "--bind-interfaces", "--except-interface=lo", "--log-queries", "--log-facility=-"}
+	l.ISP1.Start(nil, append(args, options...)...)
+	lab.Until(t, "the name server listens", func() bool { return strings.Contains(l.ISP1.Run("ss", "-Hlnu"), "192.0.2.1:53 ") })
+	l.Write("/run/resolv.conf", "nameserver 192.0.2.1\noptions timeout:1 attempts:4\n", 0o644)
+}
+
+// unheard has the first ISP drop the host's questions, all or those of a kind
+// (nft's words); what is dropped is counted.
+func unheard(l *lab.Lab, which string) {
+	l.ISP1.Script("nft add table inet dns; nft add chain inet dns in '{ type filter hook prerouting priority -300; }'; nft add rule inet dns in iifname home udp dport 53 " + which + " counter drop")
+}
+
+// asked waits until a question was dropped.
+func asked(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	lab.Until(t, "a name is asked for", func() bool {
+		return !strings.Contains(l.ISP1.Run("nft", "list", "chain", "inet", "dns", "in"), "packets 0 ")
+	})
+}
+
+// TestOneDeadName has one peer's name never answered: another peer's moves all
+// the same, at once.
+func TestOneDeadName(t *testing.T) {
+	l, e := named(t, "vpn.example:51820")
+	resolver(t, l, "--address=/vpn.example/"+other)
+	unheard(l, "@th,160,32 0x04646561") // the first label of "dead.example"
+	k := newKey(t).PublicKey()
+	e.host.Set(fmt.Sprintf("public_key=%x", k[:]), "endpoint="+lab.Far4+":6000", "persistent_keepalive_interval=25")
+	lab.Until(t, "the peer is there", func() bool { return keepalives(l) == 2 })
+	l.Write("/etc/wireguard/wg0.conf", l.Read("/etc/wireguard/wg0.conf")+"[Peer]\nPublicKey = "+k.String()+"\nEndpoint = dead.example:6000\n", 0o600)
+	since := time.Now()
+	ended := make(chan lab.Result)
+	go func() { ended <- l.MH("refresh") }()
+	lab.Until(t, "the peer whose name has moved is there", func() bool {
+		return strings.Contains(l.Run("wg", "show", "wg0", "endpoints"), other+":51820")
+	})
+	if took := time.Since(since); took > soon {
+		t.Errorf("it took %s", took)
+	}
+	r := <-ended
+	wantCode(t, r, 0)
+	wantPart(t, "what is said", r.Stderr, `"dead.example" was not resolved`)
+	asked(t, l)
+	noneDue(t, l)
+}
+
+// TestOneFamilyUnanswered has the answers of one family lost: what is known of
+// the other one is no reason to leave an endpoint of the first.
+func TestOneFamilyUnanswered(t *testing.T) {
+	const aQuestion, aaaaQuestion = "0x0001", "0x001c"
+	for name, c := range map[string]struct{ at, lost, want string }{
+		"its own":   {lab.Far4 + ":51820", aQuestion, lab.Far4 + ":51820"},
+		"the other": {lab.Far4 + ":51820", aaaaQuestion, other + ":51820"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, e := named(t, "vpn.example:51820")
+			resolver(t, l, "--address=/vpn.example/"+other, "--address=/vpn.example/"+lab.Far6)
+			// The question's type: behind 8 bytes of UDP, 12 of DNS and the name's 13.
+			unheard(l, "@th,264,16 "+c.lost)
+			r := l.MustMH("refresh")
+			asked(t, l)
+			wantEqual(t, "endpoint", e.host.Get("endpoint"), c.want)
+			if c.want == c.at {
+				wantPart(t, "what is said", r.Stderr, `"vpn.example" was not resolved`)
+			}
+		})
+	}
+}
