@@ -26,6 +26,9 @@ func unheard(l *lab.Lab, which string) {
 	l.ISP1.Script("nft add table inet dns; nft add chain inet dns in '{ type filter hook prerouting priority -300; }'; nft add rule inet dns in iifname home udp dport 53 " + which + " counter drop")
 }
 
+// heard takes that back.
+func heard(l *lab.Lab) { l.ISP1.Run("nft", "delete", "table", "inet", "dns") }
+
 // asked waits until a question was dropped.
 func asked(t *testing.T, l *lab.Lab) {
 	t.Helper()
@@ -79,6 +82,38 @@ func TestOneFamilyUnanswered(t *testing.T) {
 			if c.want == c.at {
 				wantPart(t, "what is said", r.Stderr, `"vpn.example" was not resolved`)
 			}
+		})
+	}
+}
+
+// TestChangedWhileANameIsLookedUp has wg(8) at work on the peer meanwhile: one
+// that was removed is not revived, and what was set is not set back.
+func TestChangedWhileANameIsLookedUp(t *testing.T) {
+	for name, c := range map[string]struct{ do, want string }{
+		"removed":               {"remove", ""},
+		"no keepalive any more": {"persistent-keepalive 0", "off"},
+		"another keepalive":     {"persistent-keepalive 7", "7"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, e := named(t, "vpn.example:51820")
+			resolver(t, l, "--address=/vpn.example/"+other)
+			key := strings.TrimSpace(l.Run("wg", "show", "wg0", "peers"))
+			unheard(l, "")
+			ended := make(chan lab.Result)
+			go func() { ended <- l.MH("refresh") }()
+			asked(t, l)
+			l.Script("wg set wg0 peer '" + key + "' " + c.do)
+			heard(l)
+			r := <-ended
+			wantCode(t, r, 0)
+			_, keepalive, _ := strings.Cut(strings.TrimSpace(l.Run("wg", "show", "wg0", "persistent-keepalive")), "\t")
+			wantEqual(t, "keepalive of the peer", keepalive, c.want)
+			if c.want == "" {
+				wantEqual(t, "peers", l.Run("wg", "show", "wg0", "peers"), "")
+			} else {
+				wantEqual(t, "endpoint", e.host.Get("endpoint"), other+":51820")
+			}
+			noneDue(t, l)
 		})
 	}
 }
