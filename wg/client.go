@@ -58,7 +58,7 @@ func (c *Client) Read(ctx context.Context, names []string) ([]Device, []error) {
 // names. names must be links of this network namespace: /var/run/wireguard,
 // where userspace devices have their sockets, is shared by all of them. Names
 // that are no WireGuard device are left out, without an error, and so is one
-// whose process is gone and left its socket. Each error names its device; where
+// whose process is gone and left its socket. Each error is a *ReadError; where
 // the caller may not ask it is an os.ErrPermission, which the kernel answers
 // for every name, device or not.
 //
@@ -98,7 +98,7 @@ func (c *Client) read(ctx context.Context, name string) (*Detail, error) {
 	case absent(err):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("read WireGuard device %q: %w", name, explained(err))
+		return nil, &ReadError{name, explained(err)}
 	}
 	return &d, nil
 }

@@ -12,6 +12,19 @@ import (
 	"syscall"
 )
 
+// ReadError says that a device could not be read. It may be there all the same.
+type ReadError struct {
+	Device string
+	Err    error
+}
+
+func (e *ReadError) Error() string {
+	return fmt.Sprintf("read WireGuard device %q: %s", e.Device, e.Err)
+}
+
+// Unwrap returns what the reading met.
+func (e *ReadError) Unwrap() error { return e.Err }
+
 // errAnswer stands for every error about the content of an answer.
 var errAnswer = errors.New("its answer cannot be read")
 

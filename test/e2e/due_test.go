@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"wg-multihome/test/lab"
@@ -24,5 +25,56 @@ func TestHookKeepsOthersNotes(t *testing.T) {
 	wantCode(t, call("0x2005"), 0)
 	wantEqual(t, "due after the hook", l.Run("ls", "/run/wg-multihome/due"), "wg1\n")
 	l.MustMH("sync")
+	noneDue(t, l)
+}
+
+// TestSilentWhileTheAddressChanges has a device that does not answer when its
+// uplink gets another address: it is refreshed once it does.
+func TestSilentWhileTheAddressChanges(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Interfaces(tunnelled)
+	d := devices(t, l, 1, "wg0")[0]
+	wantCode(t, l.Event(bound("BOUND", two4, "198.51.100.1")...), 0)
+	d.silent.Store(true)
+	l.Script("ip addr add 198.51.100.77/24 dev up2; ip addr del 198.51.100.10/24 dev up2; ip route replace default via 198.51.100.1 dev up2 metric 2")
+	wantCode(t, l.Event(bound("RENEW", "198.51.100.77", "198.51.100.1")...), 1)
+	l.WantSeen(lab.Far4, "", mark, "198.51.100.77")
+	d.silent.Store(false)
+	before := d.kicks.Load()
+	l.MustMH("sync")
+	if n := d.kicks.Load() - before; n != 1 {
+		t.Errorf("%d kicks once it answers", n)
+	}
+	noneDue(t, l)
+	l.MustMH("sync")
+	if n := d.kicks.Load() - before; n != 1 {
+		t.Errorf("%d kicks after another run", n)
+	}
+}
+
+// TestLockedWhileItIsTold has another run hold the lock from the moment on when
+// a BOUND was converged: what could not be refreshed then is by the next run.
+func TestLockedWhileItIsTold(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Interfaces(strings.Replace(tunnelled, "wg0", "wg0 wg1", 1))
+	both := devices(t, l, 1, "wg0", "wg1")
+	wantCode(t, l.Event(bound("BOUND", two4, "198.51.100.1")...), 0)
+	both[1].silent.Store(true) // so the run converges for a while
+	ended := make(chan lab.Result)
+	go func() { ended <- l.Event(bound("BOUND", two4, "198.51.100.1")...) }()
+	lab.Until(t, "it converges", func() bool { return l.Try(nil, "flock", "-n", "/run/wg-multihome/lock", "true").Code != 0 })
+	stop := l.Start(nil, "flock", "--no-fork", "/run/wg-multihome/lock", "sleep", "60")
+	r := <-ended
+	stop()
+	wantCode(t, r, 1)
+	wantPart(t, "what is said", r.Stderr, "refresh tunnels: /run/wg-multihome/lock: another run of wg-multihome holds the lock")
+	both[1].silent.Store(false)
+	before := both[0].kicks.Load()
+	l.MustMH("sync")
+	if n := both[0].kicks.Load() - before; n != 1 {
+		t.Errorf("%d kicks by the next run", n)
+	}
 	noneDue(t, l)
 }

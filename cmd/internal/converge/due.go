@@ -21,7 +21,17 @@ func (v View) dueBy(steps []policy.Step) []string {
 			}
 		}
 	}
-	return v.there(devices)
+	return v.perhaps(devices)
+}
+
+// perhaps returns those of the devices that are there, or that did not answer
+// when they were read: those are to be refreshed once they do. They are sorted,
+// each once.
+func (v View) perhaps(devices []string) []string {
+	unread := slices.DeleteFunc(slices.Clone(devices), func(name string) bool { return !slices.Contains(v.Unread, name) })
+	all := append(v.there(devices), unread...)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // there returns those of the devices that are there, sorted, each once.

@@ -55,6 +55,7 @@ func (h *Host) Hook(ctx context.Context, call Call, wait time.Duration) Report {
 		return report
 	})
 	if len(devices) > 0 {
+		h.note(devices...) // should it be cut short
 		r := refresh{host: h}
 		report.Errs = append(report.Errs, r.run(ctx, devices)...)
 	}
@@ -101,7 +102,7 @@ func (h *Host) hook(ctx context.Context, call Call) (devices []string, report Re
 	for _, key := range sortedKeys(failed) {
 		report.add(failed[key])
 	}
-	return devices, report
+	return v.perhaps(devices), report
 }
 
 func textOf(m fwmark.Mark) string {

@@ -47,7 +47,7 @@ func (h *Host) LookClosely(ctx context.Context) (View, Inspection, error) {
 func (v View) absent() []string {
 	var notes []string
 	for _, name := range v.pinnedDevices() {
-		if len(v.there([]string{name})) == 0 {
+		if len(v.perhaps([]string{name})) == 0 {
 			notes = append(notes, fmt.Sprintf("%s: is not there (one in another network namespace is not seen from here)", name))
 		}
 	}

@@ -13,7 +13,6 @@ import (
 
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
-	"wg-multihome/policy"
 	"wg-multihome/wg"
 )
 
@@ -41,7 +40,7 @@ func (h *Host) Refresh(ctx context.Context, names []string, olderThan time.Durat
 	for _, name := range names {
 		if !slices.Contains(pinned, name) {
 			report.Problems = append(report.Problems, fwmark.Problem{Text: fmt.Sprintf("no uplink lists WireGuard device %q", name)})
-		} else if len(v.there([]string{name})) == 0 {
+		} else if len(v.perhaps([]string{name})) == 0 {
 			report.Errs = append(report.Errs, fmt.Errorf("WireGuard device %q is not there", name))
 		}
 	}
@@ -209,10 +208,10 @@ func (r *refresh) end(tunnels []*tunnel, notes map[string]string) {
 	for _, t := range tunnels {
 		failed[t.name] = t.failed
 	}
-	pinned := r.view.pinnedDevices()
+	pinned := r.view.perhaps(r.view.pinnedDevices())
 	for device, note := range notes {
 		bad, refreshed := failed[device]
-		gone := !slices.ContainsFunc(r.view.Facts.Links, func(l policy.Link) bool { return l.Name == device }) || !slices.Contains(pinned, device)
+		gone := !slices.Contains(pinned, device)
 		switch {
 		case refreshed && !bad && r.olderThan == 0, gone:
 			delete(r.host.unwritten, device)

@@ -71,12 +71,14 @@ func (h *Host) pending(ctx context.Context) ([]News, []error) {
 }
 
 // refreshFor refreshes the tunnels of uplinks that have news, each once, and
-// those that are noted as due.
-func (h *Host) refreshFor(ctx context.Context, news []News, errs failedTellings) {
+// those that are noted as due. The former are noted too: what cannot be
+// refreshed now is told all the same, and would be news no longer.
+func (h *Host) refreshFor(ctx context.Context, v View, news []News, errs failedTellings) {
 	var devices []string
 	for _, n := range news {
 		devices = append(devices, n.Tunnel...)
 	}
+	h.note(v.perhaps(devices)...)
 	r := refresh{host: h, noted: true}
 	for _, err := range r.run(ctx, devices) {
 		errs.add("refresh "+err.Error(), err)
@@ -104,7 +106,7 @@ func (h *Host) tellAll(ctx context.Context, errs failedTellings) (again bool) {
 		return false
 	}
 	news, _ := h.newsIn(v)
-	h.refreshFor(ctx, news, errs)
+	h.refreshFor(ctx, v, news, errs)
 	again = true
 	for _, n := range news {
 		h.Log.Infof("%s has %s in IPv%s: %s", n.Uplink, n.Now.Address, n.Family, n.Event)

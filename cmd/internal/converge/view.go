@@ -2,6 +2,7 @@ package converge
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ type View struct {
 	Wanted   policy.Wanted
 	Table    TableView
 	Devices  []wg.Device     // those that are there, listed or not
+	Unread   []string        // those that may be there, but could not be read
 	Tunnels  []fwmark.Tunnel // those of them that are full tunnels
 
 	Errs []error // what could not be read, or cannot be had
@@ -135,11 +137,17 @@ func (h *Host) readDevices(ctx context.Context, v *View) {
 	}
 	client, err := h.devices()
 	if err != nil {
-		v.Errs = append(v.Errs, err)
+		v.Errs, v.Unread = append(v.Errs, err), names
 		return
 	}
 	devices, errs := client.Read(ctx, names)
-	v.Devices = devices
+	v.Devices, v.Unread = devices, nil
+	for _, err := range errs {
+		var unread *wg.ReadError
+		if errors.As(err, &unread) {
+			v.Unread = append(v.Unread, unread.Device)
+		}
+	}
 	v.Errs = append(v.Errs, permissionOnce(errs)...)
 }
 
