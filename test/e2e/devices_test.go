@@ -19,6 +19,7 @@ type userDevice struct {
 	peers  int
 	mark   atomic.Value // as text, in decimal
 	silent atomic.Bool
+	unset  atomic.Bool  // silent when it is to be changed
 	kicks  atomic.Int64 // keepalives that went on
 }
 
@@ -68,6 +69,7 @@ func (d *userDevice) answer(c net.Conn) {
 		case d.silent.Load():
 		case key == "get":
 			get = true
+		case !get && d.unset.Load():
 		case key == "fwmark":
 			d.mark.Store(value)
 		case key == "persistent_keepalive_interval" && value != "0":

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"testing"
@@ -115,5 +116,57 @@ func TestChangedWhileANameIsLookedUp(t *testing.T) {
 			}
 			noneDue(t, l)
 		})
+	}
+}
+
+// TestManyDevicesAndNothingAnswers has hundreds of devices and peers, names that
+// nobody answers for, a device that is silent, and one that falls silent when it
+// is to be changed.
+func TestManyDevicesAndNothingAnswers(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	var names []string
+	for i := range 100 {
+		names = append(names, fmt.Sprintf("wg%d", i))
+	}
+	l.Interfaces(strings.Replace(tunnelled, "wg0", strings.Join(names, " "), 1))
+	all := devices(t, l, 3, names...)
+	all[0].peers = 200
+	l.MustMH("sync")
+	l.Write("/run/resolv.conf", "nameserver 192.0.2.250\n", 0o644)
+	l.Script("ip route add 192.0.2.250 dev up1; ip neigh add 192.0.2.250 lladdr 02:00:00:00:00:99 dev up1")
+	for _, d := range all {
+		text := "[Interface]\n"
+		for i := range d.peers {
+			key := d.key(i)
+			text += fmt.Sprintf("[Peer]\nPublicKey = %s\nEndpoint = %s-%d.example:51820\n", base64.StdEncoding.EncodeToString(key[:]), d.name, i)
+		}
+		l.Write("/etc/wireguard/"+d.name+".conf", text, 0o600)
+	}
+	all[7].silent.Store(true)
+	all[9].unset.Store(true)
+	kicks := func() (n int64) {
+		for _, d := range all {
+			n += d.kicks.Load()
+		}
+		return n
+	}
+	for what, run := range map[string]func() lab.Result{
+		"refresh": func() lab.Result { return l.MH("refresh") },
+		"a BOUND": func() lab.Result { return l.Event(bound("BOUND", two4, "198.51.100.1")...) },
+	} {
+		before, since := kicks(), time.Now()
+		r := run()
+		took := time.Since(since)
+		t.Logf("%s took %s", what, took)
+		if took > 7*time.Second {
+			t.Errorf("%s took %s", what, took)
+		}
+		wantCode(t, r, 1)
+		wantPart(t, "what is said", r.Stderr, `WireGuard device "wg7": no answer`)
+		wantPart(t, "what is said", r.Stderr, `"wg0-0.example" was not resolved`)
+		if n := kicks() - before; n != 200+3*97 {
+			t.Errorf("%d kicks", n)
+		}
 	}
 }

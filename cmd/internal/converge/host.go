@@ -38,6 +38,10 @@ type Host struct {
 	unwritten map[string]bool
 	tried     map[string]string
 
+	// waited is how long this run was kept by reading devices: what one that is
+	// silent takes is not there for a refresh.
+	waited time.Duration
+
 	// taken are the original script's rules that this run has recognised.
 	taken []policy.Rule
 }

@@ -16,13 +16,14 @@ import (
 	"wg-multihome/wg"
 )
 
-// refreshTime bounds a refresh, of however many devices: a DHCP client waits
-// for its hook. refreshWait is how much of it may go by until other runs end,
-// and moveTime is how much is left once names are not waited for any longer.
+// refreshTime bounds a refresh, of however many devices and with the time that
+// devices were waited for before it: a DHCP client waits for its hook.
+// refreshLeast is what it gets in any case, and what is not waited for the end of
+// other runs; moveTime is what is left once names are not waited for any longer.
 const (
-	refreshTime = 5 * time.Second
-	refreshWait = 3 * time.Second
-	moveTime    = time.Second
+	refreshTime  = 5 * time.Second
+	refreshLeast = 2 * time.Second
+	moveTime     = time.Second
 )
 
 // Refresh refreshes the named devices, or all that are pinned, now. With
@@ -86,25 +87,30 @@ func (r *refresh) fail(errs ...error) {
 	r.errs = append(r.errs, errs...)
 }
 
-// run refreshes devices: all that needs no name at once, and beside that it
-// looks names up.
+// run refreshes devices: all that needs no name at once, and then by names. No
+// device waits for another one.
 func (r *refresh) run(ctx context.Context, devices []string) []error {
-	ends := time.Now().Add(refreshTime)
+	ends := time.Now().Add(max(refreshTime-r.host.waited, refreshLeast))
 	ctx, cancel := context.WithDeadline(ctx, ends)
 	defer cancel()
-	tunnels, notes := r.begin(ctx, devices)
-	var all sync.WaitGroup
+	tunnels, notes, unlock := r.begin(ctx, devices, time.Until(ends)-refreshLeast)
+	var marked, all sync.WaitGroup
 	for _, t := range tunnels {
+		marked.Add(1)
 		all.Add(1)
 		go func() {
 			defer all.Done()
+			changes := t.Case.Refresh()
+			r.apply(ctx, t, marks(changes))
+			marked.Done()
+			r.apply(ctx, t, afterMark(changes))
 			asking, cancel := context.WithDeadline(ctx, ends.Add(-moveTime))
 			defer cancel()
-			answers := wg.LookUp(asking, t.Names(), t.Ways)
-			r.apply(ctx, t, afterMark(t.Case.Refresh()))
-			r.follow(ctx, t, answers)
+			r.follow(ctx, t, wg.LookUp(asking, t.Names(), t.Ways))
 		}()
 	}
+	marked.Wait()
+	unlock()
 	all.Wait()
 	r.end(tunnels, notes)
 	return r.errs
@@ -146,23 +152,23 @@ func (r *refresh) again(ctx context.Context, t *tunnel) bool {
 	return true
 }
 
-// begin looks at the host and gives the devices their marks again, while no
-// other run converges: between the two it might take the mark away, and the
-// guards; and by an older look a device that has come since would seem gone,
-// and lose its note. The notes are read then too, as the steps that they were
-// made for are done. It returns the devices that are there and carry their mark.
-func (r *refresh) begin(ctx context.Context, devices []string) (tunnels []*tunnel, notes map[string]string) {
-	unlock, err := r.host.State.Lock(ctx, refreshWait)
+// begin looks at the host, while no other run converges, up to unlock: between
+// the look and the marks it might take the mark away, and the guards; and by an
+// older look a device that has come since would seem gone, and lose its note.
+// The notes are read then too, as the steps that they were made for are done. It
+// returns the devices that are there.
+func (r *refresh) begin(ctx context.Context, devices []string, wait time.Duration) (tunnels []*tunnel, notes map[string]string, unlock func()) {
+	none := func() {}
+	unlock, err := r.host.State.Lock(ctx, wait)
 	switch {
 	case errors.Is(err, state.ErrBusy), ctx.Err() != nil:
 		r.fail(fmt.Errorf("refresh tunnels: %w", err))
 		notes, _ = r.host.due()
 		maps.Copy(r.host.tried, notes)
-		return nil, nil
+		return nil, nil, none
 	case err != nil:
 		r.fail(err) // a full STATE-DIR is no reason to leave tunnels broken
-	default:
-		defer unlock()
+		unlock = none
 	}
 	if notes, err = r.host.due(); err != nil {
 		r.fail(err)
@@ -171,34 +177,24 @@ func (r *refresh) begin(ctx context.Context, devices []string) (tunnels []*tunne
 		devices = append(slices.Clone(devices), sortedKeys(notes)...)
 	}
 	if len(devices) == 0 {
-		return nil, nil // notes of others are none of this refresh's business
+		return nil, nil, unlock // notes of others are none of this refresh's business
 	}
 	if r.view, err = r.host.Look(ctx); err != nil {
 		r.fail(err)
 		maps.Copy(r.host.tried, notes)
-		return nil, nil
+		return nil, nil, unlock
 	}
-	tunnels = r.cases(ctx, r.view.there(devices))
-	var all sync.WaitGroup
-	for _, t := range tunnels {
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			r.apply(ctx, t, marks(t.Case.Refresh()))
-		}()
-	}
-	all.Wait()
-	return tunnels, notes
+	return r.cases(ctx, r.view.there(devices)), notes, unlock
 }
 
 // marks are the changes of a refresh that set the mark again: the first one, if
 // any.
 func marks(changes []wg.Change) []wg.Change {
-	return slices.DeleteFunc(changes, func(c wg.Change) bool { return c.Kind != wg.SetMark })
+	return slices.DeleteFunc(slices.Clone(changes), func(c wg.Change) bool { return c.Kind != wg.SetMark })
 }
 
 func afterMark(changes []wg.Change) []wg.Change {
-	return slices.DeleteFunc(changes, func(c wg.Change) bool { return c.Kind == wg.SetMark })
+	return slices.DeleteFunc(slices.Clone(changes), func(c wg.Change) bool { return c.Kind == wg.SetMark })
 }
 
 // end takes the notes of what was refreshed away, and of what is pinned no

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
@@ -140,7 +141,9 @@ func (h *Host) readDevices(ctx context.Context, v *View) {
 		v.Errs, v.Unread = append(v.Errs, err), names
 		return
 	}
+	begun := time.Now()
 	devices, errs := client.Read(ctx, names)
+	h.waited += time.Since(begun)
 	v.Devices, v.Unread = devices, nil
 	for _, err := range errs {
 		var unread *wg.ReadError
