@@ -25,9 +25,9 @@ type Tunnel struct {
 type Peer struct {
 	Key       string     `json:"key"` // the first characters of its public key
 	Endpoint  string     `json:"endpoint,omitempty"`
-	Handshake *time.Time `json:"last_handshake,omitempty"` // absent: none yet
-	Age       int64      `json:"last_handshake_age,omitempty"`
-	Received  int64      `json:"received"` // bytes
+	Handshake *time.Time `json:"last_handshake,omitempty"`     // absent: none yet
+	Age       *int64     `json:"last_handshake_age,omitempty"` // in seconds; absent, too, where the clock was set back since
+	Received  int64      `json:"received"`                     // bytes
 	Sent      int64      `json:"sent"`
 }
 
@@ -76,7 +76,10 @@ func peer(p wg.Peer, now time.Time) Peer {
 	}
 	if !p.Handshake.IsZero() {
 		at := p.Handshake.UTC()
-		row.Handshake, row.Age = &at, int64(now.Sub(at)/time.Second)
+		row.Handshake = &at
+		if age := int64(now.Sub(at) / time.Second); age >= 0 {
+			row.Age = &age
+		}
 	}
 	return row
 }
@@ -104,10 +107,13 @@ func (t *table) tunnels(list []Tunnel) {
 }
 
 func (p Peer) age() string {
-	if p.Handshake == nil {
+	switch {
+	case p.Handshake == nil:
 		return "never"
+	case p.Age == nil:
+		return "in the future"
 	}
-	return (time.Duration(p.Age) * time.Second).String() + " ago"
+	return (time.Duration(*p.Age) * time.Second).String() + " ago"
 }
 
 // bytes shows a number of bytes as wg(8) does.
