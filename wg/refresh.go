@@ -50,11 +50,12 @@ type Case struct {
 	Now       time.Time
 }
 
-// peers returns those that are to be refreshed.
+// peers returns those that are to be refreshed. A handshake in the future says
+// that the clock was set back since, and its age is not known: it may be old.
 func (c Case) peers() []Peer {
 	var due []Peer
 	for _, p := range c.Device.Peers {
-		if c.OlderThan == 0 || c.Now.Sub(p.Handshake) > c.OlderThan {
+		if age := c.Now.Sub(p.Handshake); c.OlderThan == 0 || age > c.OlderThan || age < 0 {
 			due = append(due, p)
 		}
 	}

@@ -65,15 +65,18 @@ func TestRefresh(t *testing.T) {
 		want   string
 	}{
 		"the mark again, and each peer with a keepalive": {func(*wg.Case) {}, lines(again, kick1, kick2)},
-		"another port":        {func(c *wg.Case) { c.Rotate = true }, lines(again, port, kick1, kick2)},
-		"no peer":             {func(c *wg.Case) { c.Device.Peers = nil }, again},
-		"a mark of others":    {func(c *wg.Case) { c.Device.Mark = 7 }, ""},
-		"no mark yet":         {func(c *wg.Case) { c.Device.Mark = 0; c.Rotate = true }, ""},
-		"no way":              {func(c *wg.Case) { c.Ways = [2]bool{} }, lines(again, kick1, kick2)},
-		"stale ones alone":    {func(c *wg.Case) { c.OlderThan, c.Rotate = wg.Stale, true }, kick2},
-		"all are stale":       {func(c *wg.Case) { c.OlderThan, c.Rotate, c.Device.Peers = wg.Stale, true, two[1:] }, lines(again, port, kick2)},
-		"none is stale":       {func(c *wg.Case) { c.OlderThan, c.Device.Peers = wg.Stale, two[:1] }, ""},
-		"just not stale":      {func(c *wg.Case) { c.OlderThan, c.Device.Peers = time.Minute, two[:1] }, ""},
+		"another port":     {func(c *wg.Case) { c.Rotate = true }, lines(again, port, kick1, kick2)},
+		"no peer":          {func(c *wg.Case) { c.Device.Peers = nil }, again},
+		"a mark of others": {func(c *wg.Case) { c.Device.Mark = 7 }, ""},
+		"no mark yet":      {func(c *wg.Case) { c.Device.Mark = 0; c.Rotate = true }, ""},
+		"no way":           {func(c *wg.Case) { c.Ways = [2]bool{} }, lines(again, kick1, kick2)},
+		"stale ones alone": {func(c *wg.Case) { c.OlderThan, c.Rotate = wg.Stale, true }, kick2},
+		"all are stale":    {func(c *wg.Case) { c.OlderThan, c.Rotate, c.Device.Peers = wg.Stale, true, two[1:] }, lines(again, port, kick2)},
+		"none is stale":    {func(c *wg.Case) { c.OlderThan, c.Device.Peers = wg.Stale, two[:1] }, ""},
+		"just not stale":   {func(c *wg.Case) { c.OlderThan, c.Device.Peers = time.Minute, two[:1] }, ""},
+		"the clock was set back": {func(c *wg.Case) {
+			c.OlderThan, c.Device.Peers = wg.Stale, []wg.Peer{peer(1, "203.0.113.1:51820", 25, -time.Hour)}
+		}, lines(again, kick1)},
 		"no handshake at all": {func(c *wg.Case) { c.OlderThan, c.Device.Peers = wg.Stale, []wg.Peer{{Key: key(1), Keepalive: 25}} }, lines(again, kick1)},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -148,7 +148,7 @@ func (r *refresh) again(ctx context.Context, t *tunnel) bool {
 	if len(details) == 0 {
 		return false
 	}
-	t.Device = details[0]
+	t.Device, t.Now = details[0], time.Now()
 	return true
 }
 
