@@ -10,8 +10,9 @@ import (
 // Tunnels finds full tunnels: `not fwmark F lookup T`, not ours, where T's
 // default goes through a device. Before that rule exists, it is the device's
 // own mark where that, taken for a table as wg-quick does, has a route through
-// it. marks are those of the WireGuard devices, by name; 0: off. F is never
-// read from the device alone: after a reload that is 0.
+// it; the kernel's own ones in table 255, to the device's addresses, are none.
+// marks are those of the WireGuard devices, by name; 0: off. F is never read
+// from the device alone: after a reload that is 0.
 //
 // They are sorted by device, and of one device the mark that it has comes
 // first.
@@ -33,7 +34,7 @@ func Tunnels(f Facts, marks map[string]uint32) []fwmark.Tunnel {
 		ruled[t.Device] = true
 	}
 	for _, r := range f.Routes {
-		if mark := marks[r.Device]; mark != 0 && mark == r.Table && !r.Ours() && !ruled[r.Device] && r.Table != TableMain {
+		if mark := marks[r.Device]; mark != 0 && mark == r.Table && r.Type == Unicast && !r.Ours() && !ruled[r.Device] && r.Table != TableMain {
 			seen[fwmark.Tunnel{Device: r.Device, Mark: fwmark.Mark{Value: mark, Mask: fwmark.FullMask}}] = true
 		}
 	}

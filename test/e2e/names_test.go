@@ -130,18 +130,21 @@ func TestFilesThatAreBad(t *testing.T) {
 	}
 }
 
-// TestFwMarkThatContradicts: ours is set, and it is said.
+// TestFwMarkThatContradicts: ours is set, and it is said. 255 is the number of
+// the table that has the device's own address.
 func TestFwMarkThatContradicts(t *testing.T) {
 	l := newLab(t)
 	e := session(t, l)
-	l.Write("/etc/wireguard/wg0.conf", "[Interface]\nFwMark = 0x77\nSaveConfig = true\n", 0o600)
-	e.host.Set("fwmark=119")
-	lab.Until(t, "it has the file's", func() bool { return e.host.Get("fwmark") == "119" })
-	wantPart(t, "what is said", l.MustMH("sync").Stderr, "wg0.conf: FwMark = 0x77 is not mark 0x2005 of uplink \"up2\"")
-	wantEqual(t, "mark", e.host.Get("fwmark"), "8197")
-	status := l.MustMH("status").Stdout
-	wantPart(t, "status", status, "FwMark = 0x77")
-	wantPart(t, "status", status, "SaveConfig = true")
+	for _, mark := range []int{0x77, 255} {
+		l.Write("/etc/wireguard/wg0.conf", fmt.Sprintf("[Interface]\nFwMark = %#x\nSaveConfig = true\n", mark), 0o600)
+		e.host.Set(fmt.Sprintf("fwmark=%d", mark))
+		lab.Until(t, "it has the file's", func() bool { return e.host.Get("fwmark") == fmt.Sprint(mark) })
+		wantPart(t, "what is said", l.MustMH("sync").Stderr, fmt.Sprintf("wg0.conf: FwMark = %#x is not mark 0x2005 of uplink \"up2\"", mark))
+		wantEqual(t, "mark", e.host.Get("fwmark"), "8197")
+		status := l.MustMH("status").Stdout
+		wantPart(t, "status", status, fmt.Sprintf("FwMark = %#x", mark))
+		wantPart(t, "status", status, "SaveConfig = true")
+	}
 }
 
 // TestRoamedEndpoints: a literal endpoint that has roamed into the tunnel is
