@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"wg-multihome/fwmark"
 )
@@ -59,7 +60,7 @@ func lookUp(ctx context.Context, name string, ways [2]bool) Answer {
 // lookUpIn returns no error for a name that has no address there.
 func lookUpIn(ctx context.Context, network, name string) ([]netip.Addr, error) {
 	// Go's own resolver: the C library's cannot be ended.
-	resolver := net.Resolver{PreferGo: true}
+	resolver := net.Resolver{PreferGo: true, Dial: dial}
 	addrs, err := resolver.LookupNetIP(ctx, network, name)
 	var dns *net.DNSError
 	var other *net.AddrError // /etc/hosts has the name in the other family alone
@@ -70,4 +71,28 @@ func lookUpIn(ctx context.Context, network, name string) ([]netip.Addr, error) {
 		addrs[i] = addrs[i].Unmap()
 	}
 	return addrs, err
+}
+
+// serverTime bounds how long one name server is waited for before the next one
+// is asked. The usual 5 s of resolv.conf(5) are all that there is: the server of
+// an uplink that is gone, standing first, would keep others from being asked.
+const serverTime = time.Second
+
+// hasty is a socket whose deadlines are near.
+type hasty struct{ *net.UDPConn }
+
+func (c hasty) SetDeadline(t time.Time) error {
+	if near := time.Now().Add(serverTime); t.After(near) {
+		t = near
+	}
+	return c.UDPConn.SetDeadline(t)
+}
+
+func dial(ctx context.Context, network, server string) (net.Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network, server)
+	if udp, is := c.(*net.UDPConn); is {
+		return hasty{udp}, err
+	}
+	return c, err
 }

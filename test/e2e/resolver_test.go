@@ -170,3 +170,15 @@ func TestManyDevicesAndNothingAnswers(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstResolverIsDead has the name server of an uplink that is gone stand
+// first in resolv.conf, with the C library's own time-out of 5 s.
+func TestFirstResolverIsDead(t *testing.T) {
+	l, e := named(t, "vpn.example:51820")
+	resolver(t, l, "--address=/vpn.example/"+other)
+	l.Script("ip route add 192.0.2.250 dev up1; ip neigh add 192.0.2.250 lladdr 02:00:00:00:00:99 dev up1")
+	l.Write("/run/resolv.conf", "nameserver 192.0.2.250\nnameserver 192.0.2.1\n", 0o644)
+	r := l.MustMH("refresh")
+	wantEqual(t, "endpoint", e.host.Get("endpoint"), other+":51820")
+	wantNone(t, "what is said", r.Stderr, "was not resolved")
+}
