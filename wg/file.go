@@ -126,15 +126,10 @@ func (p *fileParser) endPeer() error {
 func (p *fileParser) device(key, value string) error {
 	switch key {
 	case "fwmark":
-		if value == "off" {
-			p.file.Mark = 0
-			return nil
-		}
-		mark, err := strconv.ParseUint(value, 0, 32)
-		if err != nil {
+		var ok bool
+		if p.file.Mark, ok = parseMark(value); !ok {
 			return fmt.Errorf("FwMark = %s is neither a number of 32 bits nor off", quote(value))
 		}
-		p.file.Mark = uint32(mark)
 	case "table":
 		if value == "" || strings.ContainsFunc(value, unprintable) {
 			return fmt.Errorf("the value %s of Table is no table", quote(value))
@@ -147,6 +142,19 @@ func (p *fileParser) device(key, value string) error {
 		p.file.Save = value == "true"
 	}
 	return nil
+}
+
+// parseMark reads a mark as wg(8) does: to it a leading 0 is not octal.
+func parseMark(value string) (uint32, bool) {
+	if strings.EqualFold(value, "off") {
+		return 0, true
+	}
+	base := 10
+	if digits, hex := strings.CutPrefix(value, "0x"); hex {
+		value, base = digits, 16
+	}
+	mark, err := strconv.ParseUint(value, base, 32)
+	return uint32(mark), err == nil
 }
 
 func (p *fileParser) peer(key, value string) (err error) {

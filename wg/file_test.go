@@ -71,6 +71,8 @@ BAUGBwgJ "dual-stack_1.example." invalid IP 9 line 31
 	for text, want := range map[string]string{
 		"":                               "mark 0x0 table \"\" save false\n",
 		"[Interface]\nFwMark = off":      "mark 0x0 table \"\" save false\n",
+		"[Interface]\nFwMark = Off":      "mark 0x0 table \"\" save false\n",
+		"[Interface]\nFwMark = 051820":   "mark 0xca6c table \"\" save false\n", // no octal to wg(8)
 		"[Interface]\nFwMark = 51820":    "mark 0xca6c table \"\" save false\n",
 		"[Interface]\nSaveConfig=false#": "mark 0x0 table \"\" save false\n",
 	} {
@@ -87,6 +89,9 @@ func TestParseFileRefuses(t *testing.T) {
 		"[Interface]\n" + private[:40]:                  "line 2: is neither a section nor KEY = VALUE",
 		"[Interface]\n\n[Network]":                      "line 3: is a section that is neither",
 		"[Interface]\nFwMark = 0x1ffffffff":             `line 2: FwMark = "0x1ffffffff"`,
+		"[Interface]\nFwMark = 0b1":                     "line 2: FwMark",
+		"[Interface]\nFwMark = 0x":                      "line 2: FwMark",
+		"[Interface]\nFwMark = 5_000":                   "line 2: FwMark",
 		"[Interface]\nFwMark = mark":                    "line 2: FwMark",
 		"[Interface]\nFwMark = " + private:              "line 2: FwMark",
 		peer + "Endpoint = " + private:                  "line 5: Endpoint",
