@@ -25,8 +25,8 @@ type File struct {
 
 // Endpoint is where the file says that a peer is: a name or an address.
 type Endpoint struct {
-	Host string     // "": Addr says it
-	Addr netip.Addr // invalid: Host says it
+	Host string     // "": Addr says it, or nobody can tell
+	Addr netip.Addr // invalid: Host says it, or nobody can tell
 	Port uint16
 	Line int // of the file
 }
@@ -203,8 +203,19 @@ func parseEndpoint(s string) (e Endpoint, err error) {
 	if bracketed || host == "" || len(host) > maxHost || strings.ContainsFunc(host, notOfHost) {
 		return Endpoint{}, bad
 	}
-	e.Host = host
+	if !numeric(host) {
+		e.Host = host
+	}
 	return e, nil
+}
+
+// numeric reports whether a host is an address to inet_aton(3), and so to
+// wg(8): "1.2.3" is 1.2.0.3. It is no name, and nobody's to look up: no
+// top-level domain is a number (RFC 3696, section 2).
+func numeric(host string) bool {
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	_, err := strconv.ParseUint(last, 0, 64)
+	return err == nil
 }
 
 // notOfHost reports whether a character is none of a host name. Letters beyond

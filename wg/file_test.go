@@ -75,6 +75,11 @@ BAUGBwgJ "dual-stack_1.example." invalid IP 9 line 31
 		"[Interface]\nFwMark = 051820":   "mark 0xca6c table \"\" save false\n", // no octal to wg(8)
 		"[Interface]\nFwMark = 51820":    "mark 0xca6c table \"\" save false\n",
 		"[Interface]\nSaveConfig=false#": "mark 0x0 table \"\" save false\n",
+		// To wg(8) these are addresses; looked up, they would become some name's.
+		"[Peer]\nPublicKey=" + base64Key(key(1)) + "\nEndpoint=1.2.3:4":         "mark 0x0 table \"\" save false\nAQIDBAUG \"\" invalid IP 4 line 3\n",
+		"[Peer]\nPublicKey=" + base64Key(key(1)) + "\nEndpoint=0x7f.1:4":        "mark 0x0 table \"\" save false\nAQIDBAUG \"\" invalid IP 4 line 3\n",
+		"[Peer]\nPublicKey=" + base64Key(key(1)) + "\nEndpoint=3405803777:4":    "mark 0x0 table \"\" save false\nAQIDBAUG \"\" invalid IP 4 line 3\n",
+		"[Peer]\nPublicKey=" + base64Key(key(1)) + "\nEndpoint=1.2.3.example:4": "mark 0x0 table \"\" save false\nAQIDBAUG \"1.2.3.example\" invalid IP 4 line 3\n",
 	} {
 		if f, err := wg.ParseFile("x", []byte(text)); err != nil || show(f) != want {
 			t.Errorf("%q: %v\n%s", text, err, show(f))
