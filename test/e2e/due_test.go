@@ -53,9 +53,9 @@ func TestSilentWhileTheAddressChanges(t *testing.T) {
 	}
 }
 
-// TestLockedWhileItIsTold has another run hold the lock from the moment on when
+// TestToldWhileLocked has another run hold the lock from the moment on when
 // a BOUND was converged: what could not be refreshed then is by the next run.
-func TestLockedWhileItIsTold(t *testing.T) {
+func TestToldWhileLocked(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	l.Interfaces(strings.Replace(tunnelled, "wg0", "wg0 wg1", 1))

@@ -43,6 +43,7 @@ func (h *Host) Locked(ctx context.Context, wait time.Duration, work func(context
 	if err := Privileged(); err != nil {
 		return Report{Errs: []error{err}}
 	}
+	h.waited = 0
 	unlock, err := h.State.Lock(ctx, wait)
 	switch {
 	case errors.Is(err, state.ErrBusy), ctx.Err() != nil:

@@ -32,6 +32,7 @@ func (h *Host) Refresh(ctx context.Context, names []string, olderThan time.Durat
 	if err := Privileged(); err != nil {
 		return Report{Errs: []error{err}}
 	}
+	h.waited = 0
 	v, err := h.Look(ctx)
 	if err != nil {
 		return Report{Errs: []error{err}}
@@ -184,7 +185,7 @@ func (r *refresh) begin(ctx context.Context, devices []string, wait time.Duratio
 		maps.Copy(r.host.tried, notes)
 		return nil, nil, unlock
 	}
-	return r.cases(ctx, r.view.there(devices)), notes, unlock
+	return r.cases(ctx, r.view.perhaps(devices)), notes, unlock
 }
 
 // marks are the changes of a refresh that set the mark again: the first one, if
