@@ -186,6 +186,7 @@ func TestSilentDevice(t *testing.T) {
 			t.Errorf("%v took %s", args, took)
 		}
 		wantPart(t, "what is said", r.Stdout+r.Stderr, `WireGuard device "wg0": no answer `)
+		wantNone(t, "what is said", r.Stdout, "absent")
 	}
 	l.WantSeen(lab.Far4, "", mark, two4)
 }

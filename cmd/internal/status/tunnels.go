@@ -15,6 +15,7 @@ type Tunnel struct {
 	Device  string `json:"device"`
 	Uplink  string `json:"uplink,omitempty"` // empty: no uplink lists it
 	Present bool   `json:"present"`
+	Unread  bool   `json:"unread,omitempty"`      // it may be present, but could not be read
 	Mark    string `json:"mark"`                  // what it has
 	Wanted  string `json:"wanted,omitempty"`      // what it is to have
 	Full    bool   `json:"full_tunnel,omitempty"` // it keeps a mark of its own
@@ -37,7 +38,7 @@ func tunnels(v converge.View) []Tunnel {
 	for _, p := range v.Pins {
 		for _, name := range p.Devices {
 			listed[name] = true
-			t := Tunnel{Device: name, Uplink: p.Uplink, Wanted: number(p.Mark.Value), Full: p.Full, Peers: []Peer{}}
+			t := Tunnel{Device: name, Uplink: p.Uplink, Wanted: number(p.Mark.Value), Full: p.Full, Peers: []Peer{}, Unread: slices.Contains(v.Unread, name)}
 			for _, d := range v.Devices {
 				if d.Name == name {
 					t.Present, t.Mark = true, number(d.Mark)
@@ -89,7 +90,10 @@ func (t *table) tunnels(list []Tunnel) {
 	t.head(len(list), "TUNNEL", "UPLINK", "MARK", "WANTED", "PEER", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT")
 	for _, d := range list {
 		uplink, mark := d.Uplink, d.Mark
-		if !d.Present {
+		switch {
+		case d.Unread:
+			mark = "(not read)"
+		case !d.Present:
 			mark = "(absent)"
 		}
 		if d.Wanted == "" {
