@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/netip"
 	"slices"
@@ -115,42 +114,6 @@ func (r *refresh) run(ctx context.Context, devices []string) []error {
 	all.Wait()
 	r.end(tunnels, notes)
 	return r.errs
-}
-
-// follow sets the endpoints of peers whose names have moved, as the answers
-// come: a name that is never answered keeps no other one back. What the device
-// is by then decides, it may have been configured since.
-func (r *refresh) follow(ctx context.Context, t *tunnel, answers <-chan wg.Answer) {
-	for a := range answers {
-		came := map[string]wg.Answer{a.Name: a}
-		for range len(answers) {
-			more := <-answers
-			came[more.Name] = more
-		}
-		moved, kept := t.Moved(came)
-		for _, err := range kept {
-			r.host.Log.Errorf("%s", err) // named, and never fatal
-		}
-		if len(moved) == 0 || !r.again(ctx, t) {
-			continue
-		}
-		moved, _ = t.Moved(came)
-		r.apply(ctx, t, moved)
-	}
-}
-
-// again reads a device once more, and reports whether it is there.
-func (r *refresh) again(ctx context.Context, t *tunnel) bool {
-	details, errs := r.host.wg.Inspect(ctx, []string{t.name})
-	if len(errs) > 0 {
-		t.failed = true
-		r.fail(errs...)
-	}
-	if len(details) == 0 {
-		return false
-	}
-	t.Device, t.Now = details[0], time.Now()
-	return true
 }
 
 // begin looks at the host, while no other run converges, up to unlock: between
@@ -281,56 +244,4 @@ func (r *refresh) cases(ctx context.Context, devices []string) []*tunnel {
 		tunnels = append(tunnels, t)
 	}
 	return tunnels
-}
-
-// ways returns the families in which an uplink has an address and a table.
-func (v View) ways(uplink string) (ways [2]bool) {
-	for _, u := range v.Uplinks {
-		for _, f := range fwmark.Families {
-			if u.Name == uplink && u.Routable(f) && u.Address[f].IsValid() {
-				ways[f] = true
-			}
-		}
-	}
-	return ways
-}
-
-// filesDir is where wg-quick has its files.
-const filesDir = "/etc/wireguard"
-
-// file reads a device's configuration file. The usual one may be absent, one
-// that is named may not.
-func (v View) file(device string) (wg.File, error) {
-	path := v.Config.WireGuard[device].Config
-	named := path != ""
-	if !named {
-		path = filesDir + "/" + device + ".conf"
-	}
-	f, err := wg.ReadFile(path)
-	switch {
-	case err == nil:
-		return f, nil
-	case !named && errors.Is(err, fs.ErrNotExist):
-		return wg.File{Path: path}, nil
-	}
-	return wg.File{Path: path}, fmt.Errorf("configuration of WireGuard device %q: %w", device, err)
-}
-
-// inside tells to which addresses packets with a mark leave by a WireGuard
-// device, and by which.
-func (h *Host) inside(v View, addrs []netip.Addr, mark uint32) map[netip.Addr]string {
-	inside := map[netip.Addr]string{}
-	for _, a := range addrs {
-		device, err := h.kernel.Leaves(a, mark)
-		if err != nil {
-			h.Log.Debugf("%s", err) // refused: it leaves by none
-			continue
-		}
-		for _, l := range v.Facts.Links {
-			if l.Name == device && l.WireGuard {
-				inside[a] = device
-			}
-		}
-	}
-	return inside
 }
