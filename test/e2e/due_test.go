@@ -3,6 +3,7 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"wg-multihome/test/lab"
 )
@@ -77,4 +78,26 @@ func TestToldWhileLocked(t *testing.T) {
 		t.Errorf("%d kicks by the next run", n)
 	}
 	noneDue(t, l)
+}
+
+// TestManyThatCannotBeMarked has devices that answer, but take no mark: they are
+// waited for together.
+func TestManyThatCannotBeMarked(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	names := []string{"wg0", "wg1", "wg2", "wg3", "wg4"}
+	l.Interfaces(strings.Replace(tunnelled, "wg0", strings.Join(names, " "), 1))
+	for _, d := range devices(t, l, 1, names...) {
+		d.mark.Store("0")
+		d.unset.Store(true)
+	}
+	since := time.Now()
+	r := l.MH("sync")
+	if took := time.Since(since); took > 6*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	wantCode(t, r, 1)
+	for _, name := range names {
+		wantPart(t, "what is said", r.Stderr, `WireGuard device "`+name+`": no answer`)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"time"
 
 	"wg-multihome/cmd/internal/state"
@@ -192,19 +193,32 @@ func (h *Host) release(ctx context.Context, v View, failed *failures) (held []fw
 	return held
 }
 
+// change makes changes of devices, one of each, side by side: one that does not
+// answer is waited for by no other.
 func (h *Host) change(ctx context.Context, changes []wg.Change, failed *failures) {
-	for _, c := range changes {
+	errs := make([]error, len(changes))
+	var all sync.WaitGroup
+	for i, c := range changes {
 		client, err := h.devices()
-		if err == nil && c.Mark != 0 {
-			h.note(c.Device)
-		}
-		if err == nil {
-			err = client.Apply(ctx, c)
-		}
 		if err != nil {
-			(*failed)[c.String()] = err
+			errs[i] = err
 			continue
 		}
-		h.Log.Infof("%s", c)
+		if c.Mark != 0 {
+			h.note(c.Device)
+		}
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			errs[i] = client.Apply(ctx, c)
+		}()
+	}
+	all.Wait()
+	for i, c := range changes {
+		if errs[i] != nil {
+			(*failed)[c.String()] = errs[i]
+		} else {
+			h.Log.Infof("%s", c)
+		}
 	}
 }
