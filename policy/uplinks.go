@@ -116,7 +116,7 @@ func (s *survey) fromIntents(intents []fwmark.Intent) {
 		}
 		u := s.uplink(in.Uplink)
 		for _, fam := range fwmark.Families {
-			if in.StanzaGateways[fam].IsValid() {
+			if !u.stanza[fam].IsValid() { // an alias has a stanza of its own
 				u.stanza[fam] = in.StanzaGateways[fam]
 			}
 			if in.Options() {

@@ -98,6 +98,31 @@ iface eth0 inet6 static
 			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\n", ifstate: "eth0=eth0\n",
 			want: []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: mark(5)}},
 		},
+		"a logical name that no interface can have": {
+			interfaces: "iface the-network-at-home inet dhcp\n multihomed-fwmark 6\niface the-network-of-friends inet static\n address 1.2.3.4/24\n gateway 1.2.3.1\n",
+			ifstate:    "eth0=the-network-at-home\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface the-network-at-home", Mark: mark(6)}},
+		},
+		"a logical name that no interface can have, and none has": {
+			interfaces: "iface the-network-at-home inet dhcp\n multihomed-fwmark 6\n",
+			want:       []fwmark.Intent{{Origin: "DIR/interfaces: iface the-network-at-home", Mark: mark(6)}},
+		},
+		"an alias": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\niface eth0:1 inet static\n address 1.2.3.4/24\n gateway 1.2.3.1\niface eth1:home inet dhcp\n multihomed-fwmark 6\n",
+			ifstate:    "eth0=eth0\neth0:1=eth0:1\n",
+			want: []fwmark.Intent{
+				{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: mark(5)},
+				{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0:1", StanzaGateways: [2]netip.Addr{addr("1.2.3.1")}},
+				{Uplink: "eth1", Origin: "DIR/interfaces: iface eth1:home", Mark: mark(6)},
+			},
+		},
+		"names that ifquery takes for something else": {
+			interfaces: "iface /eth* inet dhcp\n multihomed-fwmark 5\niface a=b inet dhcp\n multihomed-fwmark 6\n",
+			problems: []string{
+				`DIR/interfaces: iface "/eth*" cannot be asked for: it holds one of /=`,
+				`DIR/interfaces: iface "a=b" cannot be asked for: it holds one of /=`,
+			},
+		},
 		"gateway none": {
 			interfaces: "iface eth0 inet static\n address 1.2.3.4/24\n gateway none\n",
 			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0"}},

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 
 	"wg-multihome/fwmark"
 )
@@ -41,7 +42,7 @@ func (c *Config) readInterfaces(ctx context.Context, path string, q ifquery) {
 	}
 	worth := worthAsking(stanzas)
 	worth = slices.DeleteFunc(worth, func(s stanza) bool {
-		err := fwmark.ValidName(s.name)
+		err := checkStanza(s.name)
 		if err != nil {
 			c.refuse("%s: iface %s %s", s.file, quote(s.name), err)
 		}
@@ -73,11 +74,36 @@ func (c *Config) state(ctx context.Context, path string, q ifquery) map[string]s
 		c.refuse("%s: %s", path, err)
 	}
 	for physical, logical := range up {
-		if fwmark.ValidName(physical) != nil || logical == "" {
+		if interfaceOf(physical) == "" || logical == "" {
 			delete(up, physical)
 		}
 	}
 	return up
+}
+
+// checkStanza refuses what ifquery takes for something else than the name of
+// one stanza: patterns, `eth0=home`. The name may be a logical one, which need
+// not be fit for an interface.
+func checkStanza(name string) error {
+	const others = "/="
+	switch {
+	case strings.ContainsAny(name, others):
+		return fmt.Errorf("cannot be asked for: it holds one of %s", others)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return errors.New("cannot be asked for: it holds a control character")
+	}
+	return nil
+}
+
+// interfaceOf returns the interface that has what is brought up under a name:
+// the alias `eth0:1` is a label of an address of eth0. "" of a name that no
+// interface can have.
+func interfaceOf(name string) string {
+	name, _, _ = strings.Cut(name, ":")
+	if fwmark.ValidName(name) != nil {
+		return ""
+	}
+	return name
 }
 
 // place gives a stanza's intent to the interfaces that have it. One that was
@@ -88,15 +114,16 @@ func (c *Config) place(in fwmark.Intent, up map[string]string) {
 	placed := false
 	for _, physical := range sorted(up) {
 		if up[physical] == name && physical != name {
-			in.Uplink = physical
+			in.Uplink = interfaceOf(physical)
 			c.Intents = append(c.Intents, in)
 			placed = true
 		}
 	}
 	logical, isUp := up[name]
+	own := interfaceOf(name)
 	switch {
-	case isUp && logical == name, !isUp && !placed:
-		in.Uplink = name
+	case own != "" && (isUp && logical == name || !isUp && !placed):
+		in.Uplink = own
 		c.Intents = append(c.Intents, in)
 	case !placed && !in.Mark.IsZero():
 		c.Intents = append(c.Intents, fwmark.Intent{Origin: in.Origin, Mark: in.Mark})
