@@ -159,9 +159,11 @@ func comment(b []byte) string {
 	return ""
 }
 
+// counter passes over objects of other types, quotas and firewalld's helpers
+// among them: tables of others have those.
 func (m message) counter(s *nft.State) error {
 	var of, name string
-	var packets uint64
+	var data []byte // of what kind, another attribute says
 	isCounter := false
 	err := each(m, func(kind uint16, d *netlink.AttributeDecoder) {
 		switch kind {
@@ -172,17 +174,17 @@ func (m message) counter(s *nft.State) error {
 		case unix.NFTA_OBJ_TYPE:
 			isCounter = d.Uint32() == unix.NFT_OBJECT_COUNTER
 		case unix.NFTA_OBJ_DATA:
-			nested(d, func(kind uint16, d *netlink.AttributeDecoder) {
-				if kind == unix.NFTA_COUNTER_PACKETS {
-					packets = d.Uint64()
-				}
-			})
+			data = d.Bytes()
 		}
 	})
-	if err == nil && of == nft.Table && isCounter {
-		s.Counters[name] = packets
+	if err != nil || of != nft.Table || !isCounter {
+		return err
 	}
-	return err
+	return each(data, func(kind uint16, d *netlink.AttributeDecoder) {
+		if kind == unix.NFTA_COUNTER_PACKETS {
+			s.Counters[name] = d.Uint64()
+		}
+	})
 }
 
 // The data types of nft(8) that our sets have (datatype.h); the kernel keeps

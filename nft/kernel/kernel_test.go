@@ -203,6 +203,39 @@ func TestMends(t *testing.T) {
 	}
 }
 
+// TestObjectsOfOthers has everything that others may have in tables of the same
+// family (firewalld has helpers), and objects of theirs in ours.
+func TestObjectsOfOthers(t *testing.T) {
+	for _, table := range []string{"other", nft.Table} {
+		t.Run(table, func(t *testing.T) {
+			c := namespace(t)
+			f := everything()
+			sync(t, c, f)
+			for _, object := range []string{
+				`ct helper h { type "ftp" protocol tcp; }`, "ct timeout t { protocol udp; policy = { replied : 12 }; }",
+				"ct expectation e { protocol udp; dport 9; timeout 2m; size 12; l3proto ip; }",
+				"quota q { over 1 mbytes; }", "limit l { rate 400/minute; }", "synproxy s { mss 1460; wscale 7; }",
+			} {
+				// What this kernel lacks nobody can have.
+				_ = exec.Command("nft", "table inet "+table+" {\n"+object+"\n}").Run()
+			}
+			if !strings.Contains(run(t, "nft", "list", "quotas"), "quota q") {
+				t.Error("not even a quota could be added")
+			}
+			settled(t, c, f)
+			f.Pins = f.Pins[:1]
+			if steps := sync(t, c, f); len(steps) == 0 {
+				t.Error("nothing was changed")
+			}
+			settled(t, c, f)
+			sync(t, c, nft.Facts{})
+			if left := run(t, "nft", "list", "tables"); strings.Contains(left, nft.Table) {
+				t.Errorf("left: %s", left)
+			}
+		})
+	}
+}
+
 // TestOthersElementsStay has elements in a public set while chains and sets
 // change.
 func TestOthersElementsStay(t *testing.T) {
