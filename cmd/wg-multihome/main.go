@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -81,7 +82,11 @@ func breaks(args []string) bool {
 	if i := slices.Index(args, "--"); i >= 0 {
 		args = args[:i]
 	}
-	return slices.Contains(args, "sync") && slices.ContainsFunc(args, func(a string) bool { return a == "--hook" || a == "--hook=true" })
+	return slices.Contains(args, "sync") && slices.ContainsFunc(args, func(a string) bool {
+		value, given := strings.CutPrefix(a, "--hook=")
+		is, err := strconv.ParseBool(value) // as the flag itself is read
+		return a == "--hook" || given && is && err == nil
+	})
 }
 
 // firstLine keeps cobra's suggestions out of a log.

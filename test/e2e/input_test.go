@@ -69,6 +69,8 @@ func TestUsageErrors(t *testing.T) {
 	oneLine(t, l.MH("sync", "--config", "/run/absent.toml"), "/run/absent.toml")
 	wantCode(t, l.MH("sync", "--hook", "--config", "/run/absent.toml"), 0)
 	wantCode(t, l.MH("sync", "--hook", "--bogus"), 0)
+	wantCode(t, l.MH("sync", "--hook=1", "--bogus"), 0)
+	oneLine(t, l.MH("sync", "--hook=false", "--bogus"))
 	wantEqual(t, "state", l.State(), before)
 }
 
