@@ -38,6 +38,9 @@ such user; 2 bad usage; 126 it cannot be executed; 127 it was not found.`,
 	cmd.Flags().SetInterspersed(false) // what follows UPLINK is the command's
 	cmd.Flags().StringVar(&user, "user", "", "drop privileges to those of `NAME`, groups included")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("user") && user == "" { // a script's variable that is not set: not root's privileges
+			return errors.New("--user is empty")
+		}
 		p.logger().Hush()
 		h, err := p.open(cmd.Context())
 		if err != nil {

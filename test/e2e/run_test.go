@@ -134,6 +134,8 @@ func TestRunRefuses(t *testing.T) {
 	refused(2, "usage", "--")
 	refused(2, "usage", "up2", "--user", "root", "--")
 	refused(2, "bogus", "--bogus", "up2", "--")
+	refused(2, "--user is empty", "--user", "", "up2", "--") // not as root
+	refused(2, "--user is empty", "--user=", "up2", "--")
 	wantCode(t, l.MH("run", "up2", "--"), 2)
 	l.Script("ip link set up2 down")
 	refused(1, `uplink "up2" is down`, "up2", "--")
