@@ -35,16 +35,17 @@ TABLE_ID=3325256714
 }
 
 func TestHooksThatHangOrForkOrFail(t *testing.T) {
-	for name, c := range map[string]struct{ hook, say string }{
-		"hangs": {"exec sleep 1000", "was ended after"},
-		"forks": {"sleep 1000 &\nsleep 1000", "was ended after"},
-		"fails": {"exit 3", "exit status"},
+	for name, c := range map[string]struct{ hook, timeout, say string }{
+		"hangs":                        {"exec sleep 1000", "300ms", "was ended after"},
+		"forks":                        {"sleep 1000 &\nsleep 1000", "300ms", "was ended after"},
+		"fails":                        {"exit 3", "300ms", "exit status"},
+		"leaves its output to another": {"sleep 1000 &", "10s", "left a process"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
 			l.Static()
 			l.Write("/etc/dhcp/multihomed.d/bad", "#!/bin/sh\n[ $IFACE$MULTIHOMED_FAMILY = up24 ] || exit 0\n"+c.hook+"\n", 0o755)
-			config := l.TOML("hook-timeout = \"300ms\"\n[uplink.up2]\nfwmark = 0x2005\n")
+			config := l.TOML("hook-timeout = \"" + c.timeout + "\"\n[uplink.up2]\nfwmark = 0x2005\n")
 			r := l.MH("sync", "--config", config)
 			wantCode(t, r, 1)
 			wantPart(t, "the message", r.Stderr, c.say)

@@ -56,6 +56,9 @@ func (h *Host) runHooks(ctx context.Context, n News) (ran bool, err error) {
 	for line := range out.lines() {
 		h.Log.Infof("hook: %s", line)
 	}
+	if errors.Is(err, exec.ErrWaitDelay) && limit.Err() == nil {
+		err = fmt.Errorf("a hook left a process that held on to its output for %s; the hooks' process group was ended", killAfter)
+	}
 	if limit.Err() != nil {
 		return ctx.Err() == nil, fmt.Errorf("run-parts %s was ended after %s", HooksDir, time.Since(begun).Round(time.Millisecond))
 	}
