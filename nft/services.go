@@ -152,15 +152,27 @@ func (w *wanter) marking(pins []fwmark.Pin) {
 		}
 	}
 	w.chain(marking, Base{"route", "output", priorityMangle}, rules...)
-	needed := [2]bool{}
+	resets := w.resets(pins)
 	for _, p := range pins {
-		w.pin(p, &needed)
+		w.pin(p, resets)
 	}
+}
+
+// resets tells the families in which some mark has no table, and adds the set of
+// what is reached all the same. Behind a full feed that is next to everything,
+// and the kernel takes minutes to tell what such a set holds: there connections
+// hang, as nothing is reset.
+func (w *wanter) resets(pins []fwmark.Pin) (families [2]bool) {
 	for _, f := range fwmark.Families {
-		if needed[f] {
-			w.out.Sets = append(w.out.Sets, Set{Name: reachSet(f), Type: Prefixes, Family: f, Ranges: merged(w.facts.Reach[f])[f]})
+		if !slices.ContainsFunc(pins, func(p fwmark.Pin) bool { return !w.routed[p.Uplink][f] }) {
+			continue
+		}
+		if ranges := merged(w.facts.Reach[f])[f]; len(ranges) <= FullFeed {
+			families[f] = true
+			w.out.Sets = append(w.out.Sets, Set{Name: reachSet(f), Type: Prefixes, Family: f, Ranges: ranges})
 		}
 	}
+	return families
 }
 
 func unmarked(m fwmark.Mark) Expr { return Expr{Kind: MetaMark, Mark: fwmark.Mark{Mask: m.Mask}} }
@@ -181,13 +193,12 @@ func reachSet(f fwmark.Family) string { return reachPrefix + f.String() }
 // connection that only a default could carry is reset: it would be refused by
 // the rules, but connect(2) does not hear of that and hangs (its route was
 // found before it had the mark).
-func (w *wanter) pin(p fwmark.Pin, needed *[2]bool) {
+func (w *wanter) pin(p fwmark.Pin, resets [2]bool) {
 	rules := []Rule{{{Kind: SetMetaMark, Mark: p.Mark}, {Kind: SetCtMark, Mark: p.Mark}}}
 	for _, f := range fwmark.Families {
-		if w.routed[p.Uplink][f] {
+		if w.routed[p.Uplink][f] || !resets[f] {
 			continue
 		}
-		needed[f] = true
 		rules = append(rules, Rule{{Kind: TCP}, {Kind: ToOther}, {Kind: ToSet, Family: f, Name: reachSet(f), Not: true}, {Kind: Reset}})
 	}
 	w.chain(byMark(pinPrefix, p.Mark), Base{}, rules...)

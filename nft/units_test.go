@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -105,6 +106,31 @@ func TestFull(t *testing.T) {
 	d.Prefixes = append(d.Prefixes, netip.MustParsePrefix("2001:db8::/32"))
 	if !d.Full() {
 		t.Error("not full with one range of the other family more")
+	}
+}
+
+// TestFullFeedInMain: where main leads nearly everywhere by longer routes there
+// is no set of them, and nothing is reset.
+func TestFullFeedInMain(t *testing.T) {
+	f := Facts{Pins: []fwmark.Pin{{Mark: fwmark.Mark{Value: 0x2005, Mask: fwmark.FullMask}, Uplink: "up2", Cgroups: []string{}}}}
+	resets := func() (sets []string, rules int) {
+		want := Want(f)
+		for _, s := range want.Sets {
+			if s.Type == Prefixes {
+				sets = append(sets, s.Name)
+			}
+		}
+		return sets, strings.Count(want.String(), "reject with tcp reset")
+	}
+	for i := range FullFeed {
+		f.Reach[fwmark.IPv4] = append(f.Reach[fwmark.IPv4], netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 0}), 25))
+	}
+	if sets, rules := resets(); !slices.Equal(sets, []string{"reach4", "reach6"}) || rules != 2 {
+		t.Errorf("with %d ranges: %v, %d rules", FullFeed, sets, rules)
+	}
+	f.Reach[fwmark.IPv4] = append(f.Reach[fwmark.IPv4], netip.MustParsePrefix("10.0.0.0/8"))
+	if sets, rules := resets(); !slices.Equal(sets, []string{"reach6"}) || rules != 1 {
+		t.Errorf("with one range more: %v, %d rules", sets, rules)
 	}
 }
 

@@ -52,8 +52,8 @@ type Lease struct {
 	Address netip.Addr // IPv4
 }
 
-// FullFeed is from how many ranges on a device is left out of the second lock:
-// such a table leads everywhere.
+// FullFeed is from how many ranges on a device is left out of the second lock,
+// and main's routes out of what is not reset: such a table leads everywhere.
 const FullFeed = 4096
 
 // Full reports whether the device is left out of the second lock.
