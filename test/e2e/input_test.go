@@ -197,3 +197,22 @@ func TestIfqueryThatHangs(t *testing.T) {
 	wantPart(t, "what stood", l.Rules("-4"), "fwmark 0x2005 lookup 3325256714")
 	l.WantSeen(lab.Far4, "", mark, two4)
 }
+
+// TestExitStatuses: of several the one that says most wins.
+func TestExitStatuses(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Interfaces(pinned)
+	drift := [][]string{{"plan", "--exit-code"}, {"status", "--exit-code"}}
+	all := append([][]string{{"sync"}, {"plan"}, {"status"}}, drift...)
+	bad := l.TOML("colour = 1\n")
+	for _, command := range drift {
+		wantCode(t, l.MH(command...), 3)
+		wantCode(t, l.MH(append(command, "--config", bad)...), 2)
+	}
+	l.Script("ip route add default via 192.0.2.1 dev up1 table 77; ip rule add pref 3 lookup 77") // no room
+	for _, command := range all {
+		wantCode(t, l.MH(command...), 1)
+		wantCode(t, l.MH(append(command, "--config", bad)...), 2)
+	}
+}
