@@ -110,6 +110,14 @@ func TestHookOfTheShellScript(t *testing.T) {
 	wantEqual(t, "state", l.State(), before)
 	// The rules are the script's, so nothing but the lock is in the table.
 	wantPart(t, "table", l.Run("nft", "list", "table", "inet", "wg_multihome"), "chain lock_0x2005")
+	// What cannot be done is said; rules are the script's business.
+	l.Script("ip route add default via 192.0.2.1 dev up1 table 77; ip rule add pref 3 lookup 77")
+	wantCode(t, call("0x2005", "3325256714"), 0)
+	l.Interfaces("iface up2 inet dhcp\n\tmultihomed-fwmark 0x2005\n\tmultihomed-cgroup a.service\n")
+	l.Script("umount -l $(findmnt -n -o TARGET -t cgroup2 | tac)")
+	r := call("0x2005", "3325256714")
+	wantCode(t, r, 1)
+	wantPart(t, "message", r.Stderr, "services cannot be pinned")
 }
 
 // TestWgQuickFullTunnel has the real wg-quick put its rules in front of ours,

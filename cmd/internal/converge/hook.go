@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -70,6 +71,11 @@ func (h *Host) hook(ctx context.Context, call Call) (devices []string, report Re
 		return nil, Report{Errs: []error{err}}
 	}
 	report.Problems = v.Problems
+	for _, err := range v.Errs {
+		if !slices.Contains(v.Wanted.Errs, err) { // those are about rules
+			report.Errs = append(report.Errs, err)
+		}
+	}
 	mark, _ := v.pinned(call.Uplink)
 	if mark != call.Mark {
 		report.Problems = append(report.Problems, fwmark.Problem{
