@@ -11,6 +11,7 @@ import (
 // State is what stands in the table.
 type State struct {
 	Exists   bool
+	Dormant  bool              // others have taken all its chains out of their hooks
 	Counters map[string]uint64 // packets
 	Sets     map[string]Set
 	Chains   map[string]ChainState
@@ -31,6 +32,7 @@ type Plan struct {
 	First bool     // connections may run that conntrack does not know, and the marking chain is about to come
 
 	DropTable    bool
+	Wake         bool     // the table is dormant
 	Flush        []string // chains to empty: they go, or are filled anew
 	DropChains   []string
 	DropSets     []string
@@ -68,11 +70,15 @@ func Diff(have State, want Ruleset, names map[uint64]string) Plan {
 }
 
 func (p *Plan) changes(have State, want Ruleset, names map[uint64]string) {
+	if have.Dormant {
+		p.Wake = true
+		p.say("= nft table inet %s", Table)
+	}
 	p.counters(have, want)
 	p.chains(have, want)
 	p.sets(have, want, names)
 	for _, c := range want.Chains {
-		p.First = p.First || c.Name == marking && len(have.Chains[marking].Fingerprints) <= 1
+		p.First = p.First || c.Name == marking && (len(have.Chains[marking].Fingerprints) <= 1 || have.Dormant)
 	}
 }
 

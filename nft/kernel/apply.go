@@ -17,11 +17,21 @@ import (
 const chunk = 500
 
 // Apply makes a plan's changes, in one transaction: all or none. Elements of
-// sets that stay, and of others, stay.
+// sets that stay, and of others, stay. To wake a dormant table takes one of its
+// own, the kernel takes no chain of a hook in the same (nft_table_pending_update).
 func (c *Client) Apply(p nft.Plan) error {
 	if p.Empty() {
 		return nil
 	}
+	if p.Wake {
+		if err := c.commit(nft.Plan{}); err != nil {
+			return err
+		}
+	}
+	return c.commit(p)
+}
+
+func (c *Client) commit(p nft.Plan) error {
 	conn, err := transaction()
 	if err != nil {
 		return explained("change table inet "+nft.Table, err)

@@ -39,11 +39,20 @@ func nested(d *netlink.AttributeDecoder, take func(kind uint16, d *netlink.Attri
 }
 
 func (m message) table(s *nft.State) error {
-	return each(m, func(kind uint16, d *netlink.AttributeDecoder) {
-		if kind == unix.NFTA_TABLE_NAME && d.String() == nft.Table {
-			s.Exists = true
+	var name string
+	var flags uint32
+	err := each(m, func(kind uint16, d *netlink.AttributeDecoder) {
+		switch kind {
+		case unix.NFTA_TABLE_NAME:
+			name = d.String()
+		case unix.NFTA_TABLE_FLAGS:
+			flags = d.Uint32()
 		}
 	})
+	if err == nil && name == nft.Table {
+		s.Exists, s.Dormant = true, flags&unix.NFT_TABLE_F_DORMANT != 0
+	}
+	return err
 }
 
 // policyAccept is NF_ACCEPT, linux/netfilter.h.

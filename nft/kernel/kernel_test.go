@@ -178,8 +178,13 @@ func TestMends(t *testing.T) {
 		},
 		"an element lost": func(*testing.T) string { return "delete element " + table + " via4_up1 { 10.0.0.0/8 }" },
 		"one too many":    func(*testing.T) string { return "add element " + table + " via4_up1 { 100.64.0.0/10 }" },
-		"policy":          func(*testing.T) string { return "chain " + table + " lock { policy drop; }" },
-		"a chain added":   func(*testing.T) string { return "add chain " + table + " more { type filter hook output priority 0; }" },
+		"dormant":         func(*testing.T) string { return "table " + table + " { flags dormant; }" },
+		"dormant, and a chain lost": func(t *testing.T) string {
+			run(t, "nft", "delete chain "+table+" lock")
+			return "table " + table + " { flags dormant; }"
+		},
+		"policy":        func(*testing.T) string { return "chain " + table + " lock { policy drop; }" },
+		"a chain added": func(*testing.T) string { return "add chain " + table + " more { type filter hook output priority 0; }" },
 		"a set added": func(*testing.T) string {
 			return "add set " + table + " more { type inet_service; }; add element " + table + " more { 22 }"
 		},
