@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
@@ -238,6 +239,34 @@ func TestObjectsOfOthers(t *testing.T) {
 				t.Errorf("left: %s", left)
 			}
 		})
+	}
+}
+
+// TestRulesOfOthersAreNotAskedFor: the kernel picks ours out.
+func TestRulesOfOthersAreNotAskedFor(t *testing.T) {
+	c := namespace(t)
+	f := everything()
+	sync(t, c, f)
+	run(t, "nft", "add table inet other; add chain inet other c; add rule inet other c tcp dport { 1, 2 } accept; add counter inet other n; add set inet other s { type inet_service; }")
+	var foreign []string
+	for what, part := range map[string]struct{ dump, table int }{
+		"rules": {unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE}, "objects": {unix.NFT_MSG_GETOBJ, unix.NFTA_OBJ_TABLE}, "sets": {unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE},
+	} {
+		seen := 0
+		must(t, c.dump(part.dump, ours(part.table), func(m message) error {
+			seen++
+			return each(m, func(kind uint16, d *netlink.AttributeDecoder) {
+				if int(kind) == part.table && d.String() != nft.Table {
+					foreign = append(foreign, what)
+				}
+			})
+		}))
+		if seen == 0 {
+			t.Errorf("none of our %s", what)
+		}
+	}
+	if len(foreign) > 0 {
+		t.Errorf("others' %v", foreign)
 	}
 }
 

@@ -15,17 +15,18 @@ import (
 func (c *Client) Read() (nft.State, error) {
 	s := nft.State{Counters: map[string]uint64{}, Sets: map[string]nft.Set{}, Chains: map[string]nft.ChainState{}}
 	for _, part := range []struct {
-		what string
-		kind int
-		add  func(message) error
+		what    string
+		kind    int
+		request []*nl.RtAttr
+		add     func(message) error
 	}{
-		{"tables", unix.NFT_MSG_GETTABLE, func(m message) error { return m.table(&s) }},
-		{"chains", unix.NFT_MSG_GETCHAIN, func(m message) error { return m.chain(&s) }},
-		{"rules", unix.NFT_MSG_GETRULE, func(m message) error { return m.rule(&s) }},
-		{"counters", unix.NFT_MSG_GETOBJ, func(m message) error { return m.counter(&s) }},
-		{"sets", unix.NFT_MSG_GETSET, func(m message) error { return m.set(&s) }},
+		{"tables", unix.NFT_MSG_GETTABLE, nil, func(m message) error { return m.table(&s) }},
+		{"chains", unix.NFT_MSG_GETCHAIN, nil, func(m message) error { return m.chain(&s) }},
+		{"rules", unix.NFT_MSG_GETRULE, ours(unix.NFTA_RULE_TABLE), func(m message) error { return m.rule(&s) }},
+		{"counters", unix.NFT_MSG_GETOBJ, ours(unix.NFTA_OBJ_TABLE), func(m message) error { return m.counter(&s) }},
+		{"sets", unix.NFT_MSG_GETSET, ours(unix.NFTA_SET_TABLE), func(m message) error { return m.set(&s) }},
 	} {
-		if err := c.dump(part.kind, nil, part.add); err != nil {
+		if err := c.dump(part.kind, part.request, part.add); err != nil {
 			return s, explained("read nftables' "+part.what, err)
 		}
 		if !s.Exists {
@@ -90,5 +91,9 @@ func handed(data []byte, add func(message) error) error {
 	}
 	return add(data[header:])
 }
+
+// ours asks for what is in our table alone: a firewall may have thousands of
+// rules. Chains cannot be asked for so (nf_tables_dump_chains).
+func ours(kind int) []*nl.RtAttr { return []*nl.RtAttr{text(kind, nft.Table)} }
 
 func text(kind int, s string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(s)) }
