@@ -11,6 +11,7 @@ import (
 var returns = []string{
 	"/etc/dhcp/dhclient-exit-hooks.d/*wg-multihome*",
 	"/etc/network/if-up.d/*wg-multihome*",
+	"/etc/NetworkManager/dispatcher.d/*wg-multihome*",
 	"/etc/systemd/system/*wg-multihome*",
 	"/lib/systemd/system/*wg-multihome*",
 }
