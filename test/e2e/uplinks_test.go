@@ -162,3 +162,30 @@ func TestPointToPoint(t *testing.T) {
 	l.WantSeen(lab.Far4, two4, 0, two4)
 	noSpoof(t, l)
 }
+
+// TestIPv6SwitchedOff: the guards hold under disable_ipv6, on all interfaces or
+// the uplink alone, and everything is back when it is on again.
+func TestIPv6SwitchedOff(t *testing.T) {
+	for _, where := range []string{"all", "up2"} {
+		t.Run(where, func(t *testing.T) {
+			l := newLab(t)
+			l.Static()
+			l.Interfaces(pinned)
+			l.Script("sysctl -qw net.ipv6.conf." + where + ".disable_ipv6=1")
+			l.MustMH("sync")
+			noDrift(t, l)
+			wantPart(t, "rules", l.Rules("-6"), "32754: from all fwmark 0x2005 unreachable proto 77")
+			wantNone(t, "rules", l.Rules("-6"), "fwmark 0x2005 lookup 3919028321")
+			l.WantSeen(lab.Far4, "", mark, two4)
+			if where == "up2" {
+				l.WantRefused(lab.Far6, "", mark)
+				l.WantSeen(lab.Far6, "", 0, one6)
+			}
+			l.Script("sysctl -qw net.ipv6.conf." + where + ".disable_ipv6=0; ip addr add 2001:db8:2::10/64 dev up2 nodad; ip route add default via 2001:db8:2::1 dev up2 metric 2")
+			l.MustMH("sync")
+			noDrift(t, l)
+			l.WantSeen(lab.Far6, "", mark, two6)
+			noSpoof(t, l)
+		})
+	}
+}
