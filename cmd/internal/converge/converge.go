@@ -47,7 +47,7 @@ func (h *Host) Locked(ctx context.Context, wait time.Duration, work func(context
 	h.waited = 0
 	unlock, err := h.State.Lock(ctx, wait)
 	switch {
-	case errors.Is(err, state.ErrBusy), ctx.Err() != nil:
+	case errors.Is(err, state.ErrBusy), err != nil && ctx.Err() != nil:
 		return Report{Errs: []error{err}}
 	case err != nil:
 		report := work(ctx)

@@ -125,7 +125,7 @@ func (r *refresh) begin(ctx context.Context, devices []string, wait time.Duratio
 	none := func() {}
 	unlock, err := r.host.State.Lock(ctx, wait)
 	switch {
-	case errors.Is(err, state.ErrBusy), ctx.Err() != nil:
+	case errors.Is(err, state.ErrBusy), err != nil && ctx.Err() != nil:
 		r.fail(fmt.Errorf("refresh tunnels: %w", err))
 		notes, _ = r.host.due()
 		maps.Copy(r.host.tried, notes)
