@@ -154,8 +154,9 @@ type Answer struct {
 // Moved returns what the device gets once names were looked up: the endpoint
 // of a peer whose name has moved, and another kick. An endpoint is left alone,
 // port included, when its address is any of the name's in a family that the
-// uplink has, and while that family's addresses could not be told. The errors
-// name peers whose endpoint was kept because their name led nowhere.
+// uplink has, and while that family's addresses could not be told; else it stays
+// in its family, if the name is there, too. The errors name peers whose endpoint
+// was kept because their name led nowhere.
 func (c Case) Moved(answers map[string]Answer) (changes []Change, errs []error) {
 	if c.Device.Mark != c.Mark {
 		return nil, nil
@@ -176,11 +177,22 @@ func (c Case) Moved(answers map[string]Answer) (changes []Change, errs []error) 
 		if err != nil {
 			errs = append(errs, fmt.Errorf("endpoint of %s peer %s stays as it is: %s: line %d: %q %w", c.Device.Name, p.Key, c.File.Path, e.Line, e.Host, err))
 		} else {
-			changes = append(changes, Change{Device: c.Device.Name, Kind: SetEndpoint, Peer: p.Key, Endpoint: netip.AddrPortFrom(addrs[0], e.Port)})
+			changes = append(changes, Change{Device: c.Device.Name, Kind: SetEndpoint, Peer: p.Key, Endpoint: netip.AddrPortFrom(preferred(addrs, p.Endpoint.Addr()), e.Port)})
 			changes = append(changes, c.kick(p)...)
 		}
 	}
 	return changes, errs
+}
+
+// preferred returns the first address of the family that an endpoint had, which
+// is known to work, or else the first one.
+func preferred(addrs []netip.Addr, now netip.Addr) netip.Addr {
+	for _, a := range addrs {
+		if now.IsValid() && fwmark.FamilyOf(a) == fwmark.FamilyOf(now) {
+			return a
+		}
+	}
+	return addrs[0]
 }
 
 // usable returns the addresses that an endpoint can have, at least one.
