@@ -176,7 +176,7 @@ func TestSysctls(t *testing.T) {
 	}
 }
 
-func TestStale(t *testing.T) {
+func TestTunnelStale(t *testing.T) {
 	noted := map[string]bool{"stands": true, "gone": true, "set back": true, "to be set": true}
 	filters := []Filter{{Device: "stands", ValidMark: 1, Ours: true}, {Device: "set back", Ours: true}, {Device: "to be set", Ours: true}, {Device: "another"}}
 	if diff := cmp.Diff([]string{"gone", "set back"}, Stale(noted, filters, []Sysctl{{"to be set", 1}})); diff != "" {

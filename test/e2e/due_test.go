@@ -8,9 +8,9 @@ import (
 	"wg-multihome/test/lab"
 )
 
-// TestHookKeepsOthersNotes: what is to be refreshed by another uplink stays so,
+// TestUserspaceHookKeepsOthersNotes: what is to be refreshed by another uplink stays so,
 // also where a call is refused.
-func TestHookKeepsOthersNotes(t *testing.T) {
+func TestUserspaceHookKeepsOthersNotes(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	l.Interfaces("iface up1 inet dhcp\n\tmultihomed-fwmark 0x2006\n\tmultihomed-wireguard wg1\niface up2 inet dhcp\n\tmultihomed-fwmark 0x2005\n\tmultihomed-wireguard wg0\n")
@@ -54,9 +54,9 @@ func TestSilentWhileTheAddressChanges(t *testing.T) {
 	}
 }
 
-// TestToldWhileLocked has another run hold the lock from the moment on when
+// TestUserspaceToldWhileLocked has another run hold the lock from the moment on when
 // a BOUND was converged: what could not be refreshed then is by the next run.
-func TestToldWhileLocked(t *testing.T) {
+func TestUserspaceToldWhileLocked(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	l.Interfaces(strings.Replace(tunnelled, "wg0", "wg0 wg1", 1))
@@ -92,9 +92,9 @@ func toldWhileLocked(t *testing.T, l *lab.Lab, d *userDevice) bool {
 	return strings.Contains(r.Stderr, "refresh tunnels: /run/wg-multihome/lock: another run of wg-multihome holds the lock")
 }
 
-// TestManyThatCannotBeMarked has devices that answer, but take no mark: they are
+// TestUserspaceManyThatCannotBeMarked has devices that answer, but take no mark: they are
 // waited for together.
-func TestManyThatCannotBeMarked(t *testing.T) {
+func TestUserspaceManyThatCannotBeMarked(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	names := []string{"wg0", "wg1", "wg2", "wg3", "wg4"}

@@ -30,7 +30,7 @@ func named(t *testing.T, endpoint string) (*lab.Lab, ends) {
 	return l, e
 }
 
-func TestNamesThatMove(t *testing.T) {
+func TestTunnelNamesThatMove(t *testing.T) {
 	for name, c := range map[string]struct{ hosts, want string }{
 		"moved":         {other + " vpn.example\n", other},
 		"stays":         {lab.Far4 + " vpn.example\n", lab.Far4},
@@ -63,9 +63,9 @@ func TestNamesThatMove(t *testing.T) {
 	}
 }
 
-// TestNameInTheUplinksFamily has both addresses, and an uplink that has lost
+// TestTunnelNameInTheUplinksFamily has both addresses, and an uplink that has lost
 // IPv6.
-func TestNameInTheUplinksFamily(t *testing.T) {
+func TestTunnelNameInTheUplinksFamily(t *testing.T) {
 	l, e := named(t, "vpn.example:51820")
 	l.Write("/run/hosts", lab.Far6+" vpn.example\n"+other+" vpn.example\n", 0o644)
 	e.host.Set("public_key="+e.host.Get("public_key"), "endpoint=["+lab.Far6+"]:51820")
@@ -76,9 +76,9 @@ func TestNameInTheUplinksFamily(t *testing.T) {
 	wantEqual(t, "endpoint", e.host.Get("endpoint"), other+":51820")
 }
 
-// TestDeadResolver has a resolver that never answers: the kick does not wait
+// TestTunnelDeadResolver has a resolver that never answers: the kick does not wait
 // for it, and all is over in time.
-func TestDeadResolver(t *testing.T) {
+func TestTunnelDeadResolver(t *testing.T) {
 	l, e := named(t, "vpn.example:51820")
 	l.Script("ip route add 192.0.2.250 dev up1; ip neigh add 192.0.2.250 lladdr 02:00:00:00:00:99 dev up1")
 	l.Write("/run/resolv.conf", "nameserver 192.0.2.250\n", 0o644)
@@ -101,7 +101,7 @@ func TestDeadResolver(t *testing.T) {
 	noneDue(t, l)
 }
 
-func TestFilesThatAreBad(t *testing.T) {
+func TestTunnelFilesThatAreBad(t *testing.T) {
 	for name, text := range map[string]string{
 		"no key":    "[Interface]\n[Peer]\nEndpoint = vpn.example:1\n",
 		"no value":  "[Interface]\nPrivateKey\n",
@@ -130,9 +130,9 @@ func TestFilesThatAreBad(t *testing.T) {
 	}
 }
 
-// TestFwMarkThatContradicts: ours is set, and it is said. 255 is the number of
+// TestTunnelFwMarkThatContradicts: ours is set, and it is said. 255 is the number of
 // the table that has the device's own address.
-func TestFwMarkThatContradicts(t *testing.T) {
+func TestTunnelFwMarkThatContradicts(t *testing.T) {
 	l := newLab(t)
 	e := session(t, l)
 	for _, mark := range []int{0x77, 255} {
@@ -147,9 +147,9 @@ func TestFwMarkThatContradicts(t *testing.T) {
 	}
 }
 
-// TestRoamedEndpoints: a literal endpoint that has roamed into the tunnel is
+// TestTunnelRoamedEndpoints: a literal endpoint that has roamed into the tunnel is
 // set back, and one that has roamed elsewhere is left alone.
-func TestRoamedEndpoints(t *testing.T) {
+func TestTunnelRoamedEndpoints(t *testing.T) {
 	for name, c := range map[string]struct{ at, want string }{
 		"into the tunnel": {"10.200.0.2:51820", lab.Far4 + ":51820"},
 		"elsewhere":       {other + ":51820", other + ":51820"},
@@ -175,7 +175,7 @@ func TestSilentDevice(t *testing.T) {
 	l.Script("ip link add wg0 type veth peer name wg0x; mkdir -p /run/wireguard")
 	listener, err := net.Listen("unix", l.Path("/run/wireguard/wg0.sock"))
 	if err != nil {
-		t.Skipf("no socket there: %v", err)
+		t.Fatalf("no socket there: %v", err)
 	}
 	defer listener.Close()
 	for _, args := range [][]string{{"sync"}, {"refresh"}, {"status"}} {
@@ -191,7 +191,7 @@ func TestSilentDevice(t *testing.T) {
 	l.WantSeen(lab.Far4, "", mark, two4)
 }
 
-func TestStatusOfTunnels(t *testing.T) {
+func TestTunnelStatusOfTunnels(t *testing.T) {
 	l := newLab(t)
 	e := session(t, l)
 	l.Interfaces(pinned + "\tmultihomed-wireguard wg0 absent0\n")

@@ -101,7 +101,7 @@ func (q *quickTunnel) received(t *testing.T) int {
 	return n
 }
 
-func TestWgQuick(t *testing.T) {
+func TestTunnelWgQuick(t *testing.T) {
 	const all, some = "0.0.0.0/0", "10.200.0.0/24"
 	for name, c := range map[string]struct {
 		allowed string
@@ -162,9 +162,9 @@ func TestWgQuick(t *testing.T) {
 	}
 }
 
-// TestWgQuickUnderStrictFilter asks through the tunnel and beside it, and moves
+// TestTunnelWgQuickUnderStrictFilter asks through the tunnel and beside it, and moves
 // the uplink, where every way back is checked.
-func TestWgQuickUnderStrictFilter(t *testing.T) {
+func TestTunnelWgQuickUnderStrictFilter(t *testing.T) {
 	for name, c := range map[string]struct{ allowed, line string }{
 		"full":         {"0.0.0.0/0", ""},
 		"full, FwMark": {"0.0.0.0/0", "FwMark = 0x2005"},
@@ -201,10 +201,10 @@ func TestWgQuickUnderStrictFilter(t *testing.T) {
 	}
 }
 
-// TestMarkedSenderThroughWgQuick floods marked packets while wg-quick takes a
+// TestTunnelMarkedSenderThroughWgQuick floods marked packets while wg-quick takes a
 // full tunnel up and down. None leaves by the other uplink; with FwMark none of
 // the tunnel's own does, either.
-func TestMarkedSenderThroughWgQuick(t *testing.T) {
+func TestTunnelMarkedSenderThroughWgQuick(t *testing.T) {
 	for _, line := range []string{"", "FwMark = 0x2005"} {
 		t.Run(line, func(t *testing.T) {
 			l := newLab(t)
@@ -247,7 +247,7 @@ iface up2 inet dhcp
 	multihomed-wireguard wg1
 `
 
-func TestTwoFullTunnels(t *testing.T) {
+func TestTunnelTwoFullTunnels(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	l.Interfaces(twoTunnels)
@@ -281,9 +281,9 @@ func TestTwoFullTunnels(t *testing.T) {
 	noSpoof(t, l)
 }
 
-// TestRulesOfOthersKind has the rules that NetworkManager and networkd make:
+// TestTunnelRulesOfOthersKind has the rules that NetworkManager and networkd make:
 // preferences and tables of their own, here with a mask.
-func TestRulesOfOthersKind(t *testing.T) {
+func TestTunnelRulesOfOthersKind(t *testing.T) {
 	for name, rule := range map[string]string{
 		"plain":   "not fwmark 0xcb87",
 		"masked":  "not fwmark 0xcb87/0xffff",
@@ -315,9 +315,9 @@ func TestRulesOfOthersKind(t *testing.T) {
 	}
 }
 
-// TestDeviceMoves has a device go from one uplink to the other, under traffic,
+// TestTunnelDeviceMoves has a device go from one uplink to the other, under traffic,
 // and out of the configuration.
-func TestDeviceMoves(t *testing.T) {
+func TestTunnelDeviceMoves(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	of := func(up1, up2 string) string {

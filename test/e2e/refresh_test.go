@@ -84,7 +84,7 @@ func noneDue(t *testing.T, l *lab.Lab) {
 	wantEqual(t, "due", l.Script("ls /run/wg-multihome/due 2>/dev/null || :"), "")
 }
 
-func TestFarLearnsTheNewAddress(t *testing.T) {
+func TestTunnelFarLearnsTheNewAddress(t *testing.T) {
 	const next = "198.51.100.77"
 	for name, c := range map[string]struct {
 		change string
@@ -125,8 +125,8 @@ func TestFarLearnsTheNewAddress(t *testing.T) {
 	}
 }
 
-// TestFarLearnsFromARealLease renumbers the uplink by a real DHCP server.
-func TestFarLearnsFromARealLease(t *testing.T) {
+// TestTunnelFarLearnsFromARealLease renumbers the uplink by a real DHCP server.
+func TestTunnelFarLearnsFromARealLease(t *testing.T) {
 	l := leased(t)
 	l.Interfaces(tunnelled)
 	stop := l.Serve(l.ISP2, two4, two4)
@@ -141,7 +141,7 @@ func TestFarLearnsFromARealLease(t *testing.T) {
 }
 
 // A refresh without a session: WireGuard tries again after 5 s at most.
-func TestRefreshWithoutASession(t *testing.T) {
+func TestTunnelRefreshWithoutASession(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	l.Interfaces(tunnelled)
@@ -161,9 +161,9 @@ func TestRefreshWithoutASession(t *testing.T) {
 	}
 }
 
-// TestOtherTriggers: a mark that was set, a look-up that came, a gateway that
+// TestTunnelOtherTriggers: a mark that was set, a look-up that came, a gateway that
 // is new.
-func TestOtherTriggers(t *testing.T) {
+func TestTunnelOtherTriggers(t *testing.T) {
 	l := newLab(t)
 	e := session(t, l)
 	kicked := "peer " // and eight characters of its key
@@ -197,9 +197,9 @@ func TestOtherTriggers(t *testing.T) {
 	}
 }
 
-// TestKilledRefreshIsDoneAgain kills runs anywhere: the next one that lives has
+// TestTunnelKilledRefreshIsDoneAgain kills runs anywhere: the next one that lives has
 // far know the address, whatever was told or set before.
-func TestKilledRefreshIsDoneAgain(t *testing.T) {
+func TestTunnelKilledRefreshIsDoneAgain(t *testing.T) {
 	l := newLab(t)
 	e := session(t, l)
 	addrs := []string{"198.51.100.77", two4}
@@ -222,8 +222,8 @@ func TestKilledRefreshIsDoneAgain(t *testing.T) {
 	}
 }
 
-// TestDeviceStartsAnew has the device go and come, as a restart does.
-func TestDeviceStartsAnew(t *testing.T) {
+// TestTunnelDeviceStartsAnew has the device go and come, as a restart does.
+func TestTunnelDeviceStartsAnew(t *testing.T) {
 	l := newLab(t)
 	e := session(t, l)
 	e.host.Stop()
@@ -240,9 +240,9 @@ func TestDeviceStartsAnew(t *testing.T) {
 	noneDue(t, l)
 }
 
-// TestHundredPeers has each of them kicked, and none lose its keepalive, also
+// TestTunnelHundredPeers has each of them kicked, and none lose its keepalive, also
 // where the run is killed.
-func TestHundredPeers(t *testing.T) {
+func TestTunnelHundredPeers(t *testing.T) {
 	l := newLab(t)
 	e := session(t, l)
 	var more []string
@@ -272,7 +272,7 @@ func keepalives(l *lab.Lab) int {
 	return strings.Count(l.Run("wg", "show", "wg0", "persistent-keepalive"), "\t25\n")
 }
 
-func TestRefreshCommand(t *testing.T) {
+func TestTunnelRefreshCommand(t *testing.T) {
 	l := newLab(t)
 	session(t, l)
 	r := l.MustMH("refresh", "wg0")
@@ -294,9 +294,9 @@ func TestRefreshCommand(t *testing.T) {
 	wantCode(t, l.MH("refresh"), 0)
 }
 
-// TestStale has a peer that far never answers: a timer's `refresh --stale`
+// TestTunnelStale has a peer that far never answers: a timer's `refresh --stale`
 // touches it alone.
-func TestStale(t *testing.T) {
+func TestTunnelStale(t *testing.T) {
 	l := newLab(t)
 	e := session(t, l)
 	k := newKey(t).PublicKey()
@@ -310,9 +310,9 @@ func TestStale(t *testing.T) {
 	}
 }
 
-// TestPortRotation has a NAT that keeps a dead mapping: what comes from the old
+// TestTunnelPortRotation has a NAT that keeps a dead mapping: what comes from the old
 // port does not come through.
-func TestPortRotation(t *testing.T) {
+func TestTunnelPortRotation(t *testing.T) {
 	for _, rotate := range []bool{false, true} {
 		t.Run(fmt.Sprint(rotate), func(t *testing.T) {
 			l := newLab(t)

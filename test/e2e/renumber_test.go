@@ -22,11 +22,11 @@ func strictFilter(l *lab.Lab) {
 	l.Script("sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1 net.ipv4.conf.up1.rp_filter=1 net.ipv4.conf.up2.rp_filter=1")
 }
 
-// TestTrafficWhileRenumbering has datagrams go through the tunnel in both
+// TestTunnelTrafficWhileRenumbering has datagrams go through the tunnel in both
 // directions, from far as from the host, while the uplink gets other addresses:
 // what far sends is lost until it knows the new one. None of the tunnel's
 // packets leaves by the other uplink, also with strict reverse path filters.
-func TestTrafficWhileRenumbering(t *testing.T) {
+func TestTunnelTrafficWhileRenumbering(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		t.Run(fmt.Sprintf("strict %v", strict), func(t *testing.T) {
 			l := newLab(t)

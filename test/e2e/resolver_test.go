@@ -38,9 +38,9 @@ func asked(t *testing.T, l *lab.Lab) {
 	})
 }
 
-// TestOneDeadName has one peer's name never answered: another peer's moves all
+// TestTunnelOneDeadName has one peer's name never answered: another peer's moves all
 // the same, at once.
-func TestOneDeadName(t *testing.T) {
+func TestTunnelOneDeadName(t *testing.T) {
 	l, e := named(t, "vpn.example:51820")
 	resolver(t, l, "--address=/vpn.example/"+other)
 	unheard(l, "@th,160,32 0x04646561") // the first label of "dead.example"
@@ -64,9 +64,9 @@ func TestOneDeadName(t *testing.T) {
 	noneDue(t, l)
 }
 
-// TestOneFamilyUnanswered has the answers of one family lost: what is known of
+// TestTunnelOneFamilyUnanswered has the answers of one family lost: what is known of
 // the other one is no reason to leave an endpoint of the first.
-func TestOneFamilyUnanswered(t *testing.T) {
+func TestTunnelOneFamilyUnanswered(t *testing.T) {
 	const aQuestion, aaaaQuestion = "0x0001", "0x001c"
 	for name, c := range map[string]struct{ at, lost, want string }{
 		"its own":   {lab.Far4 + ":51820", aQuestion, lab.Far4 + ":51820"},
@@ -87,9 +87,9 @@ func TestOneFamilyUnanswered(t *testing.T) {
 	}
 }
 
-// TestChangedWhileANameIsLookedUp has wg(8) at work on the peer meanwhile: one
+// TestTunnelChangedWhileANameIsLookedUp has wg(8) at work on the peer meanwhile: one
 // that was removed is not revived, and what was set is not set back.
-func TestChangedWhileANameIsLookedUp(t *testing.T) {
+func TestTunnelChangedWhileANameIsLookedUp(t *testing.T) {
 	for name, c := range map[string]struct{ do, want string }{
 		"removed":               {"remove", ""},
 		"no keepalive any more": {"persistent-keepalive 0", "off"},
@@ -119,10 +119,10 @@ func TestChangedWhileANameIsLookedUp(t *testing.T) {
 	}
 }
 
-// TestManyDevicesAndNothingAnswers has hundreds of devices and peers, names that
+// TestUserspaceManyDevicesAndNothingAnswers has hundreds of devices and peers, names that
 // nobody answers for, a device that is silent, and one that falls silent when it
 // is to be changed.
-func TestManyDevicesAndNothingAnswers(t *testing.T) {
+func TestUserspaceManyDevicesAndNothingAnswers(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	var names []string
@@ -171,9 +171,9 @@ func TestManyDevicesAndNothingAnswers(t *testing.T) {
 	}
 }
 
-// TestFirstResolverIsDead has the name server of an uplink that is gone stand
+// TestTunnelFirstResolverIsDead has the name server of an uplink that is gone stand
 // first in resolv.conf, with the C library's own time-out of 5 s.
-func TestFirstResolverIsDead(t *testing.T) {
+func TestTunnelFirstResolverIsDead(t *testing.T) {
 	l, e := named(t, "vpn.example:51820")
 	resolver(t, l, "--address=/vpn.example/"+other)
 	l.Script("ip route add 192.0.2.250 dev up1; ip neigh add 192.0.2.250 lladdr 02:00:00:00:00:99 dev up1")

@@ -72,7 +72,7 @@ func TestTunnelLeavesByItsUplink(t *testing.T) {
 	noSpoof(t, l)
 }
 
-func TestDownReleasesDevices(t *testing.T) {
+func TestTunnelDownReleasesDevices(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	hostConfig, _ := peers(t)
@@ -84,9 +84,9 @@ func TestDownReleasesDevices(t *testing.T) {
 	wantEqual(t, "mark after down", host.Get("fwmark"), "")
 }
 
-// TestHookOfTheShellScript is for hosts that keep the script: rules and routes
+// TestTunnelHookOfTheShellScript is for hosts that keep the script: rules and routes
 // are its own, and the device gets its mark once the guards stand.
-func TestHookOfTheShellScript(t *testing.T) {
+func TestTunnelHookOfTheShellScript(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	hostConfig, _ := peers(t)
@@ -120,9 +120,9 @@ func TestHookOfTheShellScript(t *testing.T) {
 	wantPart(t, "message", r.Stderr, "services cannot be pinned")
 }
 
-// TestWgQuickFullTunnel has the real wg-quick put its rules in front of ours,
+// TestTunnelWgQuickFullTunnel has the real wg-quick put its rules in front of ours,
 // and take them away: PostUp and PostDown call us.
-func TestWgQuickFullTunnel(t *testing.T) {
+func TestTunnelWgQuickFullTunnel(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	l.Interfaces(pinned)
