@@ -103,7 +103,7 @@ func (r *resolver) checkUnmarked() {
 		if names := slices.Concat(in.Devices, in.Cgroups); len(names) > 0 {
 			what = quoteAll(names)
 		}
-		r.refuse(nil, "%s: uplink %q pins %s without a fwmark", in.Origin, in.Uplink, what)
+		r.refuse(nil, "%s pins %s without a fwmark", in.Origin, what)
 		in.Devices, in.Cgroups = nil, nil
 	}
 }
