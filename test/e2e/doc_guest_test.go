@@ -2,7 +2,9 @@
 
 // The tests under the tag guest are for the virtual machine that test/vm/run
 // boots, with Debian's kernel: TestGuest… take its WireGuard and its VLANs,
-// TestSystemd… take systemd as PID 1. ./test/run runs all of them; one by hand:
+// TestSystemd… take systemd as PID 1. Other tests run there, too: TestTunnel…
+// take the kernel's WireGuard there, and wireguard-go elsewhere. ./test/run runs
+// all of them; one by hand:
 //
 //	CGO_ENABLED=0 go build -o /tmp/wg-multihome ./cmd/wg-multihome
 //	go test -c -tags guest -o /tmp/guest.test ./test/e2e

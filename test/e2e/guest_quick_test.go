@@ -4,13 +4,10 @@ package e2e
 
 import (
 	"fmt"
-	"regexp"
 	"testing"
 
 	"wg-multihome/test/lab"
 )
-
-var handshake = regexp.MustCompile(`\s(\d+)\n`)
 
 // TestGuestWgQuickFullTunnel has a marked sender at full rate while the real
 // wg-quick takes a full tunnel of the kernel up and down. While it goes up, its

@@ -216,7 +216,7 @@ func TestTunnelMarkedSenderThroughWgQuick(t *testing.T) {
 			sent(t, l.ISP1)
 			l.ISP1.Script("nft add counter inet flood tunnel; nft add rule inet flood in iifname home udp dport 51820 counter name tunnel")
 			stop := l.Flood(lab.Far4, mark)
-			for range 3 {
+			for range lab.Rounds(3) {
 				q.do(t, "up")
 				q.from(t, two4)
 				q.reload()

@@ -204,10 +204,11 @@ func TestTunnelKilledRefreshIsDoneAgain(t *testing.T) {
 	e := session(t, l)
 	addrs := []string{"198.51.100.77", two4}
 	killed := 0
-	for round := range 40 {
+	rounds := lab.Rounds(40)
+	for round := range rounds {
 		next, last := addrs[round%2], addrs[(round+1)%2]
 		l.Script(fmt.Sprintf("ip addr add %s/24 dev up2; ip addr del %s/24 dev up2; ip route replace default via 198.51.100.1 dev up2 metric 2", next, last))
-		if runKilled(t, l, time.Duration(round)*time.Millisecond, "sync") {
+		if runKilled(t, l, time.Duration(40*lab.Slowness*round/rounds)*time.Millisecond, "sync") {
 			killed++
 		}
 		since := time.Now()

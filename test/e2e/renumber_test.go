@@ -38,7 +38,7 @@ func TestTunnelTrafficWhileRenumbering(t *testing.T) {
 			l.Echo(l.Namespace, "", "10.200.0.1")
 			wrong := counting(t, l.ISP1, "prerouting priority -300", "iifname home udp dport 51820")
 			addrs := []string{two4, "198.51.100.77"}
-			const changes = 6
+			changes := lab.Rounds(6)
 			out, in := l.Pulse(l.Namespace, "10.200.0.2"), l.Pulse(l.Far, "10.200.0.1")
 			for i := range changes {
 				next := addrs[(i+1)%2]

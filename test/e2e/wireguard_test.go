@@ -159,3 +159,35 @@ Endpoint = %[4]s:51820
 	l.WantSeen(lab.Far4, "", mark, two4)
 	noSpoof(t, l)
 }
+
+// TestTunnelIsCutOffWithItsUplink: without its uplink nothing of the tunnel's
+// leaves, and it is back with it.
+func TestTunnelIsCutOffWithItsUplink(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Interfaces(tunnelled)
+	l.MustMH("sync")
+	hostConfig, farConfig := peers(t)
+	far := l.Tunnel(l.Far, "wg0", farConfig)
+	wrong := counting(t, l.ISP1, "prerouting priority -300", "iifname home udp dport 51820")
+	l.Tunnel(l.Namespace, "wg0", "fwmark=8197\n"+hostConfig)
+	l.Script("ip addr add 10.200.0.1/24 dev wg0; ip link set wg0 up")
+	l.Far.Script("ip addr add 10.200.0.2/24 dev wg0; ip link set wg0 up")
+	lab.Until(t, "far sees the second uplink", func() bool { return strings.HasPrefix(far.Get("endpoint"), two4+":") })
+	l.Echo(l.Far, "", "10.200.0.2")
+	answered := func() bool { return l.Ask(lab.Query{Network: "udp", Far: "10.200.0.2"}) == "10.200.0.1" }
+	if !answered() {
+		t.Error("far does not answer in the tunnel")
+	}
+	l.Run("ip", "link", "set", "up2", "down")
+	l.MustMH("sync")
+	if answered() {
+		t.Error("far answers without the uplink")
+	}
+	l.Script("ip link set up2 up; ip route replace default via 198.51.100.1 dev up2 metric 2")
+	l.MustMH("sync")
+	lab.Until(t, "far answers again", answered)
+	if n := wrong(); n != 0 {
+		t.Errorf("%d packets of the tunnel left by the other uplink", n)
+	}
+}
