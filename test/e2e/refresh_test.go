@@ -58,7 +58,7 @@ func addrOf(endpoint string) string {
 }
 
 // soon is what "at once" means: a round trip, and what a busy machine takes for
-// it. WireGuard itself would try again after 5 s.
+// it. Without a kick it would be the keepalive's time.
 const soon = time.Second + lab.Slack
 
 // learns waits until far believes the host to be at addr, and fails the test if

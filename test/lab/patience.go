@@ -8,7 +8,7 @@ import "time"
 const Patience = 15 * time.Second
 
 // Slack is what a busy machine may take on top of a time that is promised.
-const Slack = 2 * time.Second
+const Slack = 5 * time.Second
 
 // Slowness is how many times as long programs take as on a common machine.
 const Slowness = 1
