@@ -81,7 +81,7 @@ func TestTunnelNameInTheUplinksFamily(t *testing.T) {
 func TestTunnelDeadResolver(t *testing.T) {
 	l, e := named(t, "vpn.example:51820")
 	l.Script("ip route add 192.0.2.250 dev up1; ip neigh add 192.0.2.250 lladdr 02:00:00:00:00:99 dev up1")
-	l.Write("/run/resolv.conf", "nameserver 192.0.2.250\n", 0o644)
+	l.Write("/run/resolv.conf", "nameserver 192.0.2.250\noptions attempts:20\n", 0o644)
 	l.Script("ip addr add 198.51.100.77/24 dev up2; ip addr del 198.51.100.10/24 dev up2; ip route replace default via 198.51.100.1 dev up2 metric 2")
 	since := time.Now()
 	ended := make(chan lab.Result)
