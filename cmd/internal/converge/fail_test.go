@@ -33,12 +33,18 @@ type fault struct {
 	killed bool
 	after  int // killed: how many steps are made
 
-	seen []string // the steps that were tried
+	at   func(step string) // nil, or called before each step
+	seen []string          // the steps that were tried
 }
 
 // refuses notes that steps are tried, together or not at all.
 func (f *fault) refuses(steps ...string) bool {
 	f.seen = append(f.seen, steps...)
+	for _, step := range steps {
+		if f.at != nil {
+			f.at(step)
+		}
+	}
 	return slices.Contains(steps, f.refuse) || f.killed && len(f.seen) > f.after
 }
 
@@ -82,6 +88,8 @@ type testbed struct {
 	nft nftables
 	nl  *netlink.Handle
 	dir state.Dir
+
+	devices []string // pinned to up2
 }
 
 const testMark = 0x2005
@@ -157,10 +165,15 @@ func (b *testbed) runWith(priority uint32, f *fault) (Report, []string) {
 	h := &Host{State: b.dir, Log: logging.New(null, false), kernel: &failing{b.k, f}, nft: &failingTable{b.nft, f}, said: map[string]*state.Record{}, unwritten: map[string]bool{}, tried: map[string]string{}, config: config.Config{
 		Priority: priority, HookTimeout: time.Second,
 		Intents: []fwmark.Intent{{
-			Uplink: "up2", Mark: fwmark.Mark{Value: testMark, Mask: fwmark.FullMask},
+			Uplink: "up2", Mark: fwmark.Mark{Value: testMark, Mask: fwmark.FullMask}, Devices: b.devices,
 			Gateways: [2]netip.Addr{netip.MustParseAddr("198.51.100.1")},
 		}},
 	}}
+	defer func() {
+		if h.wg != nil {
+			_ = h.wg.Close()
+		}
+	}()
 	_, report := h.converge(context.Background())
 	return report, f.seen
 }
