@@ -72,11 +72,11 @@ func TestHookFileHarmsNoClient(t *testing.T) {
 	l := newLab(t)
 	l.Hook()
 	source := "reason=BOUND; interface=; exit_status=7; set >/run/before; . " + lab.HookFile + "; echo $? >/run/code; set >/run/after; diff /run/before /run/after"
-	for name, prepare := range map[string]string{"fails": ":", "is gone": "sed -i 's,^[^ ]*,/nowhere/wg-multihome,' " + lab.HookFile} {
-		l.Script(prepare)
+	for _, c := range []struct{ name, prepare string }{{"fails", ":"}, {"is gone", "sed -i 's,^[^ ]*,/nowhere/wg-multihome,' " + lab.HookFile}} {
+		l.Script(c.prepare)
 		r := l.Try([]string{"reason=BOUND", "interface="}, "dash", "-c", source)
 		if r.Code != 0 || l.Read("/run/code") != "0\n" {
-			t.Errorf("a program that %s: status %q, variables:\n%s%s", name, l.Read("/run/code"), r.Stdout, r.Stderr)
+			t.Errorf("a program that %s: status %q, variables:\n%s%s", c.name, l.Read("/run/code"), r.Stdout, r.Stderr)
 		}
 	}
 	wantPart(t, "what the hook said", l.Read("/run/hook.log"), "interface")
