@@ -34,7 +34,7 @@ func (l *Lab) Pulse(from *Namespace, to string) (stop func() Pulse) {
 	}
 }
 
-// late is how long answers are waited for at the end.
+// late is how long answers that are missing are waited for at the end.
 const late = time.Second
 
 // pulse is the role: DESTINATION. It goes on until standard input ends.
@@ -78,7 +78,9 @@ func pulse(args []string) error {
 		select {
 		case <-ended:
 			heard()
-			time.Sleep(late)
+			for until := time.Now().Add(late); int(answered.Load()) < sent && time.Now().Before(until); {
+				time.Sleep(every)
+			}
 			fmt.Println(sent, answered.Load(), silence.Load())
 			return c.Close()
 		case <-ticks.C:
