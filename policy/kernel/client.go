@@ -21,6 +21,7 @@ type Client struct {
 	dumps  sockets           // reads rules and routes
 	steps  *batch            // changes them
 	links  map[string]uint32 // index by name, as read last
+	names  map[uint32]string // the other way round
 }
 
 // sockets is a socket as nl's requests want it, by protocol.

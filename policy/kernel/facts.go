@@ -16,75 +16,48 @@ import (
 	"wg-multihome/policy"
 )
 
-// factTries bounds how often everything is read again because links came
-// while it was read.
-const factTries = 3
+// linkTries bounds how often routes are read again because links came while
+// they were read.
+const linkTries = 3
 
 // Facts reads everything of policy.Facts that the kernel knows: all but
 // Leases and Taken.
 func (c *Client) Facts() (policy.Facts, error) {
-	for try := 1; ; try++ {
-		f, strange, err := c.facts()
-		if err != nil || !strange || try == factTries {
+	var f policy.Facts
+	for _, read := range []func(*policy.Facts) error{c.ReadLinks, c.ReadAddrs, c.ReadRules, c.ReadRoutes} {
+		if err := read(&f); err != nil {
 			return f, err
 		}
 	}
+	return f, nil
 }
 
-// facts also reports whether a route leads through a link that was not there
-// when links were read.
-func (c *Client) facts() (f policy.Facts, strange bool, err error) {
-	names, err := c.readLinks(&f)
-	if err != nil {
-		return f, false, fmt.Errorf("read links: %w", err)
-	}
-	if f.Addrs, err = c.readAddresses(names); err != nil {
-		return f, false, fmt.Errorf("read addresses: %w", err)
-	}
-	for _, family := range fwmark.Families {
-		rules, err := c.readRules(family)
-		switch {
-		case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP):
-			continue // no such family, or no policy rules, in this kernel
-		case err != nil:
-			return f, false, fmt.Errorf("read IPv%s rules: %w", family, err)
-		}
-		f.Families[family] = true
-		f.Rules = append(f.Rules, rules...)
-		device := func(index uint32) string {
-			name, ok := names[index]
-			strange = strange || !ok && index != 0
-			return name
-		}
-		if err := c.readRoutes(&f, family, device); err != nil {
-			return f, false, fmt.Errorf("read IPv%s routes: %w", family, err)
-		}
-	}
-	return f, strange, nil
-}
-
-func (c *Client) readLinks(f *policy.Facts) (names map[uint32]string, err error) {
+// ReadLinks reads the links. Addresses and routes that are read later name the
+// devices that were there now.
+func (c *Client) ReadLinks(f *policy.Facts) error {
 	var links []netlink.Link
+	var err error
 	for range dumpTries {
 		if links, err = c.handle.LinkList(); !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break
 		}
 	}
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("read links: %w", err)
 	}
-	names = make(map[uint32]string, len(links))
+	f.Links = make([]policy.Link, 0, len(links))
+	c.names = make(map[uint32]string, len(links))
 	c.links = make(map[string]uint32, len(links))
 	for _, l := range links {
 		a := l.Attrs()
-		names[uint32(a.Index)] = a.Name
+		c.names[uint32(a.Index)] = a.Name
 		c.links[a.Name] = uint32(a.Index)
 		f.Links = append(f.Links, policy.Link{
 			Name: a.Name, Up: a.Flags&net.FlagUp != 0, PointToPoint: a.Flags&net.FlagPointToPoint != 0,
 			Loopback: a.Flags&net.FlagLoopback != 0, WireGuard: l.Type() == "wireguard", Kind: kind(l),
 		})
 	}
-	return names, nil
+	return nil
 }
 
 // kind returns the kernel's own word for a link's kind (rtnl_link_ops), which
@@ -96,7 +69,8 @@ func kind(l netlink.Link) string {
 	return "tun"
 }
 
-func (c *Client) readAddresses(names map[uint32]string) ([]policy.Address, error) {
+// ReadAddrs reads the addresses of the links that were read last.
+func (c *Client) ReadAddrs(f *policy.Facts) error {
 	var list []netlink.Addr
 	var err error
 	for range dumpTries {
@@ -105,11 +79,11 @@ func (c *Client) readAddresses(names map[uint32]string) ([]policy.Address, error
 		}
 	}
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("read addresses: %w", err)
 	}
-	addrs := make([]policy.Address, 0, len(list))
+	f.Addrs = make([]policy.Address, 0, len(list))
 	for _, a := range list {
-		name, known := names[uint32(a.LinkIndex)]
+		name, known := c.names[uint32(a.LinkIndex)]
 		if !known || a.IPNet == nil {
 			continue
 		}
@@ -122,14 +96,32 @@ func (c *Client) readAddresses(names map[uint32]string) ([]policy.Address, error
 			addr = addr.Unmap()
 		}
 		broadcast, _ := netip.AddrFromSlice(a.Broadcast) // IPv6 has none
-		addrs = append(addrs, policy.Address{
+		f.Addrs = append(f.Addrs, policy.Address{
 			Device: name, Broadcast: broadcast.Unmap(), Prefix: netip.PrefixFrom(addr, bits), Global: a.Scope == unix.RT_SCOPE_UNIVERSE,
 			Unready:    a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0,
 			Deprecated: a.Flags&unix.IFA_F_DEPRECATED != 0,
 			Temporary:  addr.Is6() && a.Flags&unix.IFA_F_TEMPORARY != 0,
 		})
 	}
-	return addrs, nil
+	return nil
+}
+
+// ReadRules reads the rules, and tells for which families there are any in this
+// kernel.
+func (c *Client) ReadRules(f *policy.Facts) error {
+	f.Rules, f.Families = nil, [2]bool{}
+	for _, family := range fwmark.Families {
+		rules, err := c.readRules(family)
+		switch {
+		case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP):
+			continue // no such family, or no policy rules, in this kernel
+		case err != nil:
+			return fmt.Errorf("read IPv%s rules: %w", family, err)
+		}
+		f.Families[family] = true
+		f.Rules = append(f.Rules, rules...)
+	}
+	return nil
 }
 
 // readRules dumps rules until two dumps agree: while others write, a dump
@@ -168,13 +160,47 @@ func (c *Client) dumpRules(family fwmark.Family) ([][]byte, error) {
 	return messages, err
 }
 
+// ReadRoutes reads the routes that decisions depend on; f's rules tell which
+// tables those are in. Where one leads through a link that has come since links
+// were read, links and addresses are read again as well.
+func (c *Client) ReadRoutes(f *policy.Facts) error {
+	for try := 1; ; try++ {
+		unknown, err := c.readRoutes(f)
+		if err != nil || !unknown || try == linkTries {
+			return err
+		}
+		if err := errors.Join(c.ReadLinks(f), c.ReadAddrs(f)); err != nil {
+			return err
+		}
+	}
+}
+
+// readRoutes reports whether a route leads through an unknown link.
+func (c *Client) readRoutes(f *policy.Facts) (unknown bool, err error) {
+	device := func(index uint32) string {
+		name, ok := c.names[index]
+		unknown = unknown || !ok && index != 0
+		return name
+	}
+	f.Routes = nil
+	for _, family := range fwmark.Families {
+		if !f.Families[family] {
+			continue
+		}
+		if err := c.readFamily(f, family, device); err != nil {
+			return false, fmt.Errorf("read IPv%s routes: %w", family, err)
+		}
+	}
+	return unknown, nil
+}
+
 // manyTables is from where on one dump of all routes is cheaper than one for
 // each table.
 const manyTables = 32
 
-// readRoutes reads what policy decides by: main, all of ours, and the tables
+// readFamily reads what policy decides by: main, all of ours, and the tables
 // that foreign rules look up, but for `local`: what it holds leads nowhere.
-func (c *Client) readRoutes(f *policy.Facts, family fwmark.Family, device func(uint32) string) error {
+func (c *Client) readFamily(f *policy.Facts, family fwmark.Family, device func(uint32) string) error {
 	tables := map[uint32]bool{policy.TableMain: true}
 	for _, r := range f.Rules {
 		if r.Family == family && !r.Ours() && r.Action == policy.Lookup && r.Table != policy.TableLocal && r.Table != 0 {
@@ -222,13 +248,9 @@ func (c *Client) dumpRoutes(f *policy.Facts, family fwmark.Family, table uint32,
 }
 
 // Tables reads the routes of further tables, in both families, but for ours.
-// Devices are those of the last Facts.
+// Devices are those of the links that were read last.
 func (c *Client) Tables(tables []uint32) ([]policy.Route, error) {
-	names := make(map[uint32]string, len(c.links))
-	for name, index := range c.links {
-		names[index] = name
-	}
-	device := func(index uint32) string { return names[index] }
+	device := func(index uint32) string { return c.names[index] }
 	var f policy.Facts
 	for _, family := range fwmark.Families {
 		for _, table := range tables {

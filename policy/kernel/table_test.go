@@ -130,12 +130,8 @@ func TestTable(t *testing.T) {
 func standing(t *testing.T, c *Client) []policy.Route {
 	t.Helper()
 	var f policy.Facts
-	names := map[uint32]string{}
-	for name, index := range c.links {
-		names[index] = name
-	}
 	for _, family := range fwmark.Families {
-		must(t, c.dumpRoutes(&f, family, 0, 0, func(i uint32) string { return names[i] }, func(r policy.Route) bool {
+		must(t, c.dumpRoutes(&f, family, 0, 0, func(i uint32) string { return c.names[i] }, func(r policy.Route) bool {
 			return r.Protocol != unix.RTPROT_KERNEL
 		}))
 	}
