@@ -72,6 +72,9 @@ func (m Mark) String() string {
 	return fmt.Sprintf("%#x/%#x", m.Value, m.Mask)
 }
 
+// Selects reports whether a packet whose mark has this value is selected.
+func (m Mark) Selects(value uint32) bool { return !m.IsZero() && value&m.Mask == m.Value }
+
 // Overlaps reports whether some packet's mark can be both m and n.
 func (m Mark) Overlaps(n Mark) bool {
 	return (m.Value^n.Value)&m.Mask&n.Mask == 0

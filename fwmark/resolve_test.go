@@ -57,20 +57,20 @@ func TestResolve(t *testing.T) {
 			want:    "0x2 up2 wg0 a.service\n0x100/0xff00 up1\n",
 		},
 		"what stands and is configured no longer goes": {
-			intents: []Intent{pinned("up1", full(1))}, standing: []Claim{{full(1), "up1"}, {full(2), "up2"}},
+			intents: []Intent{pinned("up1", full(1))}, standing: []Claim{{Mark: full(1), Uplink: "up1"}, {Mark: full(2), Uplink: "up2"}},
 			want: "0x1 up1\n",
 		},
 		"while there is an error it stays": {
 			intents: []Intent{pinned("up1", full(1), "wg0")}, problems: []Problem{refused},
-			standing: []Claim{{full(2), "up2"}, {full(3), ""}},
+			standing: []Claim{{Mark: full(2), Uplink: "up2"}, {Mark: full(3), Uplink: ""}},
 			want:     "0x1 up1 wg0\n0x2 up2 kept\n0x3  kept\n",
 		},
 		"a mark that moves in a valid stanza moves, error or not": {
-			intents: []Intent{pinned("up1", full(1))}, problems: []Problem{refused}, standing: []Claim{{full(1), "up2"}},
+			intents: []Intent{pinned("up1", full(1))}, problems: []Problem{refused}, standing: []Claim{{Mark: full(1), Uplink: "up2"}},
 			want: "0x1 up1\n",
 		},
 		"two uplinks claim one mark": {
-			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", full(1), "wg1"), pinned("up3", full(3))}, standing: []Claim{{full(1), "up2"}},
+			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", full(1), "wg1"), pinned("up3", full(3))}, standing: []Claim{{Mark: full(1), Uplink: "up2"}},
 			want: "0x1 up2 kept\n0x3 up3\n", say: []string{`"up1"`},
 		},
 		"at boot a contested mark has guards alone": {
@@ -110,7 +110,7 @@ func TestResolve(t *testing.T) {
 			want:    "0x1  kept\n", say: []string{"file: up1 and other"},
 		},
 		"a mark that is a table": {
-			intents: []Intent{pinned("up1", full(16909060)), pinned("up2", full(2))}, standing: []Claim{{full(16909060), "up1"}},
+			intents: []Intent{pinned("up1", full(16909060)), pinned("up2", full(2))}, standing: []Claim{{Mark: full(16909060), Uplink: "up1"}},
 			want: "0x2 up2\n0x1020304 up1 kept\n", say: []string{"the table of address 1.2.3.4"},
 		},
 		"a pinned full tunnel keeps its mark": {
@@ -153,21 +153,21 @@ func TestResolve(t *testing.T) {
 			want: "0x1 up1 wg0\n", say: []string{"the table of address 1.2.3.4, so it gets mark 0x1"},
 		},
 		"a full tunnel of a contested mark is as much in doubt": {
-			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", full(1))}, standing: []Claim{{full(0xca6c), "up1"}},
+			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", full(1))}, standing: []Claim{{Mark: full(0xca6c), Uplink: "up1"}},
 			tunnels: []Tunnel{{"wg0", full(0xca6c)}},
 			want:    "0x1  kept\n0xca6c up1 kept\n", say: []string{`"up2"`},
 		},
 		"a full tunnel that went is kept while there is an error": {
-			intents: []Intent{pinned("up1", full(1), "wg0")}, problems: []Problem{refused}, standing: []Claim{{full(0xca6c), "up1"}},
+			intents: []Intent{pinned("up1", full(1), "wg0")}, problems: []Problem{refused}, standing: []Claim{{Mark: full(0xca6c), Uplink: "up1"}},
 			want: "0x1 up1 wg0\n0xca6c up1 kept\n",
 		},
 		"a full tunnel is there while there is an error": {
-			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", Mark{0xca6c, 0xfffe})}, problems: []Problem{refused}, standing: []Claim{{full(0xca6c), "up1"}},
+			intents: []Intent{pinned("up1", full(1), "wg0"), pinned("up2", Mark{0xca6c, 0xfffe})}, problems: []Problem{refused}, standing: []Claim{{Mark: full(0xca6c), Uplink: "up1"}},
 			tunnels: []Tunnel{{"wg0", full(0xca6c)}},
 			want:    "0x1 up1 wg0\n0xca6c/0xfffe  kept\n0xca6c up1 kept\n", say: []string{"so it gets mark 0x1", "which stands and is kept"},
 		},
 		"a new mark over one that is kept": {
-			intents: []Intent{pinned("up1", Mark{0x2000, 0xff00})}, problems: []Problem{refused}, standing: []Claim{{full(0x2005), "up2"}},
+			intents: []Intent{pinned("up1", Mark{0x2000, 0xff00})}, problems: []Problem{refused}, standing: []Claim{{Mark: full(0x2005), Uplink: "up2"}},
 			want: "0x2000/0xff00  kept\n0x2005 up2 kept\n", say: []string{"which stands and is kept"},
 		},
 	} {

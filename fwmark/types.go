@@ -37,6 +37,7 @@ func (p Problem) Error() string { return p.Text }
 type Claim struct {
 	Mark   Mark
 	Uplink string // where the route of its look-up leads to, or the one that the lock lets it leave by; "" without one
+	Full   bool   // it is known not to be a configured mark, but that of a full tunnel
 }
 
 // Tunnel is a full tunnel: a WireGuard device with the mark F of the foreign

@@ -29,12 +29,12 @@ WireGuard devices that carry one of ours, src_valid_mark where sync has set it.
 Exits with 0 done, 1 a step failed or another run took longer than 30 s.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := p.open(cmd.Context())
+			s, err := p.begin(true)
 			if err != nil {
 				return err
 			}
-			defer h.Close()
-			report := h.Down(cmd.Context(), lockWait)
+			defer s.Close()
+			report := s.Down(cmd.Context(), lockWait)
 			var found []string
 			for _, pattern := range returns {
 				files, _ := filepath.Glob(pattern) // the patterns are well-formed

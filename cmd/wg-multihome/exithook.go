@@ -7,7 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/host"
+	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/policy/lease"
 )
@@ -34,7 +35,7 @@ an error in the configuration.`,
 		event, err := lease.Parse(client, os.LookupEnv)
 		if err != nil {
 			p.logger().Errorf("%s", err)
-			return exitError{converge.Usage}
+			return exitError{report.Usage}
 		}
 		if event.Kind == lease.Ignored {
 			p.logger().Debugf("nothing to do for reason %q", event.Reason)
@@ -47,24 +48,24 @@ an error in the configuration.`,
 
 // follow records the lease before it waits for anything, and converges.
 func (p *program) follow(ctx context.Context, event lease.Event) error {
-	if err := converge.Privileged(); err != nil {
-		return p.finish(converge.Report{Errs: []error{err}})
+	if err := host.Privileged(); err != nil {
+		return p.finish(report.Failed(err))
 	}
-	h, err := p.open(ctx)
+	s, err := p.beginHook(false)
 	if err != nil {
 		return err
 	}
-	defer h.Close()
+	defer s.Close()
 	var recordErr error
 	if event.Kind == lease.Bound {
 		record := state.Record{Address: event.Address, Gateway: event.Gateway, When: time.Now().UTC()}
-		recordErr = h.Bound(event.Interface, record, event.Fresh)
+		recordErr = s.Bound(event.Interface, record, event.Fresh)
 	} else {
-		recordErr = h.Dropped(event.Interface)
+		recordErr = s.Dropped(event.Interface)
 	}
-	report := h.Run(ctx, lockWait)
+	rep := s.Sync(ctx, lockWait)
 	if recordErr != nil {
-		report.Errs = append(report.Errs, recordErr)
+		rep.Errs = append(rep.Errs, recordErr)
 	}
-	return p.finish(report)
+	return p.finish(rep)
 }

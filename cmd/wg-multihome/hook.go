@@ -5,7 +5,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/report"
+	"wg-multihome/cmd/internal/tell"
 )
 
 func (p *program) hook() *cobra.Command {
@@ -23,20 +25,20 @@ Exits with 0 done, 1 a step failed or the mark has no guards, 2 a value is
 refused, or FWMARK is not the configured mark.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if converge.Told() {
+			if tell.CalledByHook() {
 				return nil
 			}
-			call, err := converge.ParseCall(os.LookupEnv)
+			call, err := decide.ParseCall(os.LookupEnv)
 			if err != nil {
 				p.logger().Errorf("%s", err)
-				return exitError{converge.Usage}
+				return exitError{report.Usage}
 			}
-			h, err := p.open(cmd.Context())
+			s, err := p.begin(false)
 			if err != nil {
 				return err
 			}
-			defer h.Close()
-			return p.finish(h.Hook(cmd.Context(), call, lockWait))
+			defer s.Close()
+			return p.finish(s.call(cmd.Context(), call, lockWait))
 		},
 	}
 }

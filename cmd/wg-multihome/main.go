@@ -16,8 +16,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/run"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark/config"
@@ -62,16 +63,16 @@ func start(args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	var exit exitError
-	status := converge.Done
+	status := report.Done
 	switch {
 	case errors.As(err, &exit):
 		status = exit.status
 	case err != nil: // cobra's own: an unknown command or flag
 		p.logger().Errorf("%s; see wg-multihome --help", firstLine(err.Error()))
-		status = converge.Usage
+		status = report.Usage
 	}
 	if breaks(args) {
-		return converge.Done
+		return report.Done
 	}
 	return status
 }
@@ -102,7 +103,7 @@ type exitError struct{ status int }
 func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
 
 func exit(status int) error {
-	if status == converge.Done {
+	if status == report.Done {
 		return nil
 	}
 	return exitError{status}
@@ -157,43 +158,42 @@ func (p *program) logger() *logging.Logger {
 
 func (p *program) dir() state.Dir { return state.Dir(p.state) }
 
-// host reads the configuration. The error is one of usage where a file that
-// was named is not there.
-func (p *program) host(ctx context.Context) (*converge.Host, error) {
+// begin opens a session; its error is said, and an exit status. person says that
+// a person asked for what follows, so that guards of marks that are configured
+// no longer go.
+func (p *program) begin(person bool) (*session, error) {
+	if err := p.checkConfig(); err != nil {
+		p.logger().Errorf("%s", err)
+		return nil, exitError{report.Usage}
+	}
+	return p.beginHook(person)
+}
+
+// checkConfig refuses a configuration file that was named and is not there.
+func (p *program) checkConfig() error {
+	if !p.named {
+		return nil
+	}
+	if _, err := os.Stat(p.config); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	return nil
+}
+
+// beginHook is begin for callers that nobody looks at: to them a named file that
+// is not there is an error in the configuration, and the rest is done.
+func (p *program) beginHook(person bool) (*session, error) {
 	files := config.Files{Interfaces: interfacesFile, TOML: p.config, TOMLNamed: p.named}
-	return converge.NewHost(ctx, files, p.dir(), p.logger())
-}
-
-// open is host, with the error said and made an exit status.
-func (p *program) open(ctx context.Context) (*converge.Host, error) {
-	h, err := p.host(ctx)
-	if err == nil {
-		return h, nil
-	}
-	p.logger().Errorf("%s", err)
-	if p.named && errors.Is(err, os.ErrNotExist) {
-		return nil, exitError{converge.Usage}
-	}
-	return nil, exitError{converge.Failed}
-}
-
-// look is one look at the host, for commands that change nothing; its error is
-// said, and an exit status.
-func (p *program) look(ctx context.Context) (converge.View, error) {
-	h, err := p.open(ctx)
+	h, err := host.Open(files, p.dir(), p.logger())
 	if err != nil {
-		return converge.View{}, err
+		p.logger().Errorf("%s", err)
+		return nil, exitError{report.Error}
 	}
-	defer h.Close()
-	v, err := h.Look(ctx)
-	if err != nil {
-		return converge.View{}, p.finish(converge.Report{Errs: []error{err}})
-	}
-	return v, nil
+	return newSession(h, person), nil
 }
 
 // finish says what went wrong in a run, and makes it an exit status.
-func (p *program) finish(r converge.Report) error {
+func (p *program) finish(r report.Report) error {
 	for _, problem := range r.Problems {
 		p.logger().Errorf("%s", problem.Error())
 	}

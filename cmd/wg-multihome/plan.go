@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/report"
 )
 
 func (p *program) plan() *cobra.Command {
@@ -24,27 +24,32 @@ configuration; with --exit-code 3 where there are steps.`,
 	}
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there are steps")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		v, err := p.look(cmd.Context())
+		s, err := p.begin(true)
 		if err != nil {
 			return err
 		}
-		for _, f := range v.Wanted.Fronts {
+		defer s.Close()
+		d, err := s.Look(cmd.Context())
+		if err != nil {
+			return p.finish(report.Failed(err))
+		}
+		for _, f := range d.Rules.Fronts {
 			p.logger().Infof("%s", f)
 		}
-		if v.Table.Lack != nil {
-			p.logger().Infof("steps of nftables are not known: %s", v.Table.Lack)
+		if d.Table.Missing != nil {
+			p.logger().Infof("steps of nftables are not known: %s", d.Table.Missing)
 		}
-		steps := v.Plan()
-		for _, s := range steps {
-			if _, err := fmt.Println(s); err != nil {
-				return p.finish(converge.Report{Errs: []error{err}})
+		steps := d.Plan()
+		for _, step := range steps {
+			if _, err := fmt.Println(step); err != nil {
+				return p.finish(report.Failed(err))
 			}
 		}
-		if err := p.finish(converge.Report{Problems: v.Problems, Errs: v.Errs}); err != nil {
+		if err := p.finish(report.Report{Problems: d.Problems, Errs: d.Errs}); err != nil {
 			return err
 		}
 		if exitCode && len(steps) > 0 {
-			return exitError{converge.Drift}
+			return exitError{report.Drift}
 		}
 		return nil
 	}

@@ -27,16 +27,16 @@ it, or an error in the configuration. A name that leads nowhere is said.`,
 	}
 	cmd.Flags().BoolVar(&stale, "stale", false, "only peers whose last handshake is older than 135 s")
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
-		h, err := p.open(cmd.Context())
+		s, err := p.begin(false)
 		if err != nil {
 			return err
 		}
-		defer h.Close()
+		defer s.Close()
 		var olderThan time.Duration
 		if stale {
 			olderThan = wg.Stale
 		}
-		return p.finish(h.Refresh(cmd.Context(), names, olderThan))
+		return p.finish(s.refresher.Named(cmd.Context(), names, olderThan))
 	}
 	return cmd
 }

@@ -42,12 +42,12 @@ such user; 2 bad usage; 126 it cannot be executed; 127 it was not found.`,
 			return errors.New("--user is empty")
 		}
 		p.logger().Hush()
-		h, err := p.open(cmd.Context())
+		s, err := p.begin(false)
 		if err != nil {
 			return err
 		}
-		defer h.Close()
-		r := run.Runner{Host: h, Log: p.logger(), Wait: lockWait}
+		defer s.Close()
+		r := run.Runner{Host: s, Log: p.logger(), Wait: lockWait}
 		status, err := r.Run(cmd.Context(), run.Request{Uplink: args[0], User: user, Command: args[2:]})
 		if err != nil {
 			p.logger().Errorf("%s", fmt.Errorf("run: %w", err))

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/status"
 )
 
@@ -34,26 +34,25 @@ configuration; with --exit-code 3 where there is drift.`,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON, for monitoring")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there is drift")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		h, err := p.open(cmd.Context())
+		s, err := p.begin(true)
 		if err != nil {
 			return err
 		}
-		defer h.Close()
-		v, in, err := h.LookClosely(cmd.Context())
+		defer s.Close()
+		d, err := s.Look(cmd.Context())
 		if err != nil {
-			return p.finish(converge.Report{Errs: []error{err}})
+			return p.finish(report.Failed(err))
 		}
-		s := status.Of(v)
-		s.AddTunnels(v, in, time.Now())
-		if err := show(s, asJSON); err != nil {
-			return p.finish(converge.Report{Errs: []error{err}})
+		st := status.Of(d, status.Inspect(cmd.Context(), s.host, d), time.Now())
+		if err := show(st, asJSON); err != nil {
+			return p.finish(report.Failed(err))
 		}
 		// The errors themselves are part of what was shown.
-		if report := (converge.Report{Problems: v.Problems, Errs: v.Errs}); report.Status() != converge.Done {
-			return exit(report.Status())
+		if status := st.Report().Status(); status != report.Done {
+			return exit(status)
 		}
-		if exitCode && len(s.Drift) > 0 {
-			return exitError{converge.Drift}
+		if exitCode && len(st.Drift) > 0 {
+			return exitError{report.Drift}
 		}
 		return nil
 	}

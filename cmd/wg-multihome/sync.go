@@ -24,16 +24,16 @@ taken away). With --hook always with 0.`,
 	}
 	cmd.Flags().BoolVar(&hook, "hook", false, "for callers that break on failure: wait 5 s for the lock, exit with 0 always")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		h, err := p.open(cmd.Context())
+		begin, wait := p.begin, lockWait
+		if hook {
+			begin, wait = p.beginHook, hookWait
+		}
+		s, err := begin(!hook)
 		if err != nil {
 			return err
 		}
-		defer h.Close()
-		wait := lockWait
-		if hook {
-			wait = hookWait
-		}
-		return p.finish(h.Run(cmd.Context(), wait))
+		defer s.Close()
+		return p.finish(s.Sync(cmd.Context(), wait))
 	}
 	return cmd
 }

@@ -56,14 +56,15 @@ const (
 // maxFile bounds what is read of one file, in bytes.
 const maxFile = 1 << 20
 
-// Load reads the configuration. Errors in it are Problems of the Config; the
-// error returned is that of a named TOML file which is not there.
-func Load(ctx context.Context, f Files) (Config, error) {
+// Load reads the configuration. Errors in it are Problems of the Config, and so
+// is a named TOML file which is not there.
+func Load(ctx context.Context, f Files) Config {
 	c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
 	text, err := readFile(f.TOML)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && f.TOMLNamed:
-		return c, fmt.Errorf("read configuration: %w", err)
+		c.Priority = 0
+		c.refuse("read configuration: %s", err)
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		c.Priority = 0
@@ -83,7 +84,7 @@ func Load(ctx context.Context, f Files) (Config, error) {
 	slices.SortStableFunc(c.Intents, func(a, b fwmark.Intent) int {
 		return cmp.Or(cmp.Compare(a.Uplink, b.Uplink), cmp.Compare(a.Origin, b.Origin))
 	})
-	return c, nil
+	return c
 }
 
 func (c *Config) refuse(format string, args ...any) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,6 +57,26 @@ func idOf(fd int) (uint64, error) {
 		return 0, err
 	}
 	return st.Ino, nil
+}
+
+// PathOf returns the path of the cgroup with an id. there is false where there is
+// none any more, and where the kernel cannot tell.
+func (m Mount) PathOf(id uint64) (path string, there bool) {
+	mount, err := unix.Open(m.Point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", false
+	}
+	defer unix.Close(mount)
+	fd, err := unix.OpenByHandleAt(mount, unix.NewFileHandle(fileidKernfs, binary.NativeEndian.AppendUint64(nil, id)), unix.O_PATH|unix.O_CLOEXEC)
+	if err != nil {
+		return "", false
+	}
+	defer unix.Close(fd)
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return "", false
+	}
+	return strings.CutPrefix(name, m.Point+"/")
 }
 
 // Populated reports whether a process lives in the cgroup or below it. In one

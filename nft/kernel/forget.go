@@ -17,13 +17,22 @@ const (
 	ctMark       = 8  // CTA_MARK
 	ctMarkMask   = 21 // CTA_MARK_MASK
 	ctStatusMask = 26 // CTA_STATUS_MASK
-	ipsSourceNAT = 1 << 4
 )
 
-// Forget has conntrack forget the masqueraded connections that have a mark, in
-// the network namespace of the thread that calls. Kernels before 5.18 do not
-// look at NAT there, and forget all that have the mark.
-func Forget(m fwmark.Mark) error {
+// Connections says which of a mark's connections are meant.
+type Connections uint32
+
+// Of the bits of linux/netfilter/nf_conntrack_common.h, those that a connection
+// has.
+const (
+	AllConnections Connections = 0
+	Masqueraded    Connections = 1 << 4 // IPS_SRC_NAT
+)
+
+// Forget has conntrack forget connections that have a mark, in the network
+// namespace of the thread that calls. Kernels before 5.18 do not look at NAT
+// there, and forget all that have the mark.
+func Forget(m fwmark.Mark, of Connections) error {
 	what := fmt.Sprintf("forget the connections of mark %s", m)
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -34,8 +43,10 @@ func Forget(m fwmark.Mark) error {
 	attrs.ByteOrder = binary.BigEndian
 	attrs.Uint32(ctMark, m.Value)
 	attrs.Uint32(ctMarkMask, m.Mask)
-	attrs.Uint32(ctStatus, ipsSourceNAT)
-	attrs.Uint32(ctStatusMask, ipsSourceNAT)
+	if of != AllConnections {
+		attrs.Uint32(ctStatus, uint32(of))
+		attrs.Uint32(ctStatusMask, uint32(of))
+	}
 	data, err := attrs.Encode()
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)

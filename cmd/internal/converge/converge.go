@@ -5,220 +5,222 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"sync"
 	"time"
 
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/host"
+	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
-	"wg-multihome/fwmark"
-	"wg-multihome/policy"
-	"wg-multihome/wg"
 )
 
-// rounds bounds how often a run reads again and mends: others may be at work
-// on the same rules.
-const rounds = 5
+// Host is the machine: *host.Host.
+type Host interface {
+	Observe(context.Context, *decide.Observation, decide.Parts) error
+	Apply(context.Context, []decide.Step) decide.Outcome
+}
 
-// Run converges the kernel to what the configuration, the leases and the
-// kernel itself ask for, and then tells the hooks what is new. It waits up to
-// wait for another run. What cannot be done leaves the rest to be done.
-func (h *Host) Run(ctx context.Context, wait time.Duration) Report {
-	var last View
-	report := h.Locked(ctx, wait, func(ctx context.Context) (report Report) {
-		last, report = h.converge(ctx)
-		return report
+// Run is one run: what it may do, and what it remembers, which ends with it.
+type Run struct {
+	Host  Host
+	State state.Dir
+	Log   *logging.Logger
+
+	// Person says that a person asked for this run: only then go guards of
+	// marks that are configured no longer.
+	Person bool
+
+	// MarkDue notes devices that are to be refreshed, before the step that
+	// makes them so.
+	MarkDue func(devices ...string)
+
+	memory decide.Memory
+	lost   leases        // what a DHCP client has said and could not be written
+	waited time.Duration // for WireGuard devices to answer
+}
+
+// decider is decide.Decide or the like.
+type decider func(decide.Observation, decide.Memory) decide.Decision
+
+// Converge brings the host to what the configuration, the leases and the kernel
+// itself ask for. It waits up to wait for another run. What cannot be done
+// leaves the rest to be done. It returns what was decided last.
+func (r *Run) Converge(ctx context.Context, wait time.Duration) (last decide.Decision, rep report.Report) {
+	rep = r.locked(ctx, wait, func(ctx context.Context) (rep report.Report) {
+		last, rep = r.loop(ctx, decide.Decide)
+		return rep
 	})
-	if err := errors.Join(report.Errs...); errors.Is(err, state.ErrBusy) || errors.Is(err, ErrPrivilege) {
-		return report
-	}
-	for _, say := range last.contradictions() {
-		h.Log.Infof("%s", say)
-	}
-	report.Errs = append(report.Errs, h.tell(ctx, last)...)
-	return report
+	return last, rep
 }
 
-// Locked does work while no other run does. Where the lock cannot be made, the
-// work is done all the same: a full STATE-DIR is no reason to leave packets
-// unguarded.
-func (h *Host) Locked(ctx context.Context, wait time.Duration, work func(context.Context) Report) Report {
-	if err := Privileged(); err != nil {
-		return Report{Errs: []error{err}}
-	}
-	h.waited = 0
-	unlock, err := h.State.Lock(ctx, wait)
-	switch {
-	case errors.Is(err, state.ErrBusy), err != nil && ctx.Err() != nil:
-		return Report{Errs: []error{err}}
-	case err != nil:
-		report := work(ctx)
-		report.Errs = append(report.Errs, err)
-		return report
-	}
-	defer unlock()
-	return work(ctx)
+// Call does what the original shell script's run-parts asks for: it keeps rules
+// and routes.
+func (r *Run) Call(ctx context.Context, c decide.Call, wait time.Duration) (last decide.Decision, rep report.Report) {
+	rep = r.locked(ctx, wait, func(ctx context.Context) (rep report.Report) {
+		last, rep = r.loop(ctx, func(o decide.Observation, m decide.Memory) decide.Decision { return decide.ForCall(o, m, c) })
+		return rep
+	})
+	return last, rep
 }
 
-// converge is the pipeline but for its last word: gather, want, open, the
-// nftables table, mark, close, and read again until nothing is left to do. It
-// returns what was read last.
-func (h *Host) converge(ctx context.Context) (View, Report) {
-	var failed failures
-	for range rounds {
-		now, err := h.Look(ctx)
-		if err != nil {
-			return View{}, Report{Errs: []error{err}}
-		}
-		h.forget(&now)
-		failed = failures{}
-		if steps := policy.Open(now.Wanted.Have, now.Wanted.State); len(steps) > 0 {
-			h.note(now.dueBy(steps)...)
-			h.apply(steps, &failed)
-			if now, err = h.Look(ctx); err != nil {
-				return View{}, Report{Errs: []error{err}}
-			}
-		}
-		if now.settled() {
-			return now, Report{Problems: now.Problems, Errs: now.Errs}
-		}
-		h.applyTable(ctx, now, now.unguarded(now.guarded), &failed)
-		h.mark(ctx, now, &failed)
-		held := h.release(ctx, now, &failed)
-		h.close(now, held, &failed)
-	}
-	return h.leftOver(ctx, failed)
+// Down removes all that is ours: marks of devices, rules, routes, the table.
+// Records of leases stay, they are observations. An error in the configuration
+// keeps nothing.
+func (r *Run) Down(ctx context.Context, wait time.Duration) report.Report {
+	return r.locked(ctx, wait, func(ctx context.Context) report.Report {
+		_, rep := r.loop(ctx, decide.Nothing)
+		rep.Problems = nil
+		return rep
+	})
 }
 
-// leftOver reports what still differs after the last round: each step with the
-// error that it met, where it met one. A step that failed and is not wanted
-// any more is no failure.
-func (h *Host) leftOver(ctx context.Context, failed failures) (View, Report) {
-	now, err := h.Look(ctx)
+// Look observes the host and decides, and changes nothing. An error means that
+// the kernel could not be read.
+func (r *Run) Look(ctx context.Context) (decide.Decision, error) {
+	o, err := r.observe(ctx)
 	if err != nil {
-		return View{}, Report{Errs: []error{err}}
+		return decide.Decision{}, err
 	}
-	report := Report{Problems: now.Problems, Errs: now.Errs}
-	for _, step := range now.Plan() {
-		err, met := failed[step]
-		switch {
-		case errors.Is(err, fs.ErrPermission):
-			report.Errs = append(report.Errs, fmt.Errorf("%w (%w)", err, ErrPrivilege))
-			return now, report
-		case met:
-			report.add(err)
-		default:
-			report.Errs = append(report.Errs, fmt.Errorf("still to be done after %d rounds: %s", rounds, step))
-		}
-	}
-	return now, report
+	return decide.Decide(o, r.remembered()), nil
 }
 
-// failures are the errors of steps, by the step's text.
-type failures map[string]error
+// Waited is how long this run was kept by WireGuard devices: what one that is
+// silent takes is not there for a refresh.
+func (r *Run) Waited() time.Duration { return r.waited }
 
-// close takes away what is obsolete: pairs first, and the rest only when those
-// are gone. One that is left may stand in front of a mark's new unreachable,
-// and then the old one still holds.
-func (h *Host) close(v View, held []fwmark.Mark, failed *failures) {
-	steps := policy.Close(v.Wanted.Have, v.Wanted.State, held)
-	pairs := 0
-	for pairs < len(steps) && steps[pairs].Pair() {
-		pairs++
-	}
-	if h.apply(steps[:pairs], failed) {
-		h.apply(steps[pairs:], failed)
-	}
+// remembered is what the run remembers, and what it may do.
+func (r *Run) remembered() decide.Memory {
+	r.memory.Person = r.Person
+	return r.memory
 }
 
-// quiet is from how many steps on a run does not name each without -v.
-const quiet = 64
+func (r *Run) observe(ctx context.Context) (decide.Observation, error) {
+	var o decide.Observation
+	err := r.again(ctx, &o, decide.Everything)
+	return o, err
+}
 
-// apply makes steps, and reports whether all of them succeeded.
-func (h *Host) apply(steps []policy.Step, failed *failures) (all bool) {
-	all = true
-	each := h.Log.Infof
-	if len(steps) > quiet {
-		h.Log.Infof("%d steps", len(steps))
-		each = h.Log.Debugf
+// again observes parts of the host anew.
+func (r *Run) again(ctx context.Context, o *decide.Observation, parts decide.Parts) error {
+	if err := r.Host.Observe(ctx, o, parts); err != nil {
+		return err
 	}
-	for i, err := range h.kernel.Apply(steps) {
+	if parts.Has(decide.Leases) {
+		o.Records = r.lost.over(o.Records)
+	}
+	if parts.Has(decide.WireGuard) {
+		r.waited += o.Devices.Took
+	}
+	return nil
+}
+
+// loop goes through the phases until nothing is left to do.
+func (r *Run) loop(ctx context.Context, decideOn decider) (decide.Decision, report.Report) {
+	o, err := r.observe(ctx)
+	if err != nil {
+		return decide.Decision{}, report.Failed(err)
+	}
+	d := decideOn(o, r.remembered())
+	failed := map[string]error{}
+	for range decide.Rounds {
+		made, err := r.round(ctx, &o, &d, decideOn, failed)
 		if err != nil {
-			(*failed)[steps[i].String()] = err
-			all = false
+			return decide.Decision{}, report.Failed(err)
+		}
+		if !made {
+			break
+		}
+	}
+	return d, ended(d, failed)
+}
+
+// round goes through the phases once, and reports whether anything was tried.
+func (r *Run) round(ctx context.Context, o *decide.Observation, d *decide.Decision, decideOn decider, failed map[string]error) (made bool, err error) {
+	var done []decide.Step // since the last decision
+	var stale decide.Parts
+	catchUp := func(observe bool) error {
+		if stale != 0 && observe {
+			if err := r.again(ctx, o, stale); err != nil {
+				return err
+			}
+			stale = 0
+		} else if len(done) > 0 {
+			*o = o.After(done)
 		} else {
-			each("%s", &steps[i])
+			return nil
 		}
-	}
-	return all
-}
-
-// mark puts marks on the listed devices, where the guards stand in the kernel.
-func (h *Host) mark(ctx context.Context, v View, failed *failures) {
-	var guarded []fwmark.Pin
-	for _, p := range v.Pins {
-		if v.guarded(p.Mark) {
-			guarded = append(guarded, p)
-		}
-	}
-	h.change(ctx, wg.Want(v.Devices, guarded), failed)
-}
-
-// release takes marks that go off the devices that carry them, and returns
-// those marks that could not be taken off: their guards are held.
-func (h *Host) release(ctx context.Context, v View, failed *failures) (held []fwmark.Mark) {
-	going := v.going()
-	if len(going) == 0 {
+		done = nil
+		*d = decideOn(*o, r.remembered())
 		return nil
 	}
-	// Read after the devices got their marks; and what cannot be read may
-	// carry any of them.
-	before := len(v.Errs)
-	h.readDevices(ctx, &v)
-	if len(v.Errs) > before {
-		return going
-	}
-	changes := wg.Release(v.Devices, going, v.tunnelMarks())
-	h.change(ctx, changes, failed)
-	for _, c := range changes {
-		if (*failed)[c.String()] == nil {
+	for _, phase := range decide.Phases {
+		if err := catchUp(phase.Observed()); err != nil {
+			return made, err
+		}
+		steps := d.Steps(phase)
+		if len(steps) == 0 {
 			continue
 		}
-		for _, d := range v.Devices {
-			for _, m := range going {
-				if d.Name == c.Device && d.Mark&m.Mask == m.Value {
-					held = append(held, m)
-				}
-			}
-		}
+		made = true
+		r.memory = r.memory.Recognised(*d)
+		r.MarkDue(d.DueBy(steps)...)
+		well, changed := r.make(ctx, steps, failed)
+		r.memory = r.memory.After(well)
+		done, stale = append(done, well...), stale|changed
 	}
-	return held
+	return made, catchUp(true)
 }
 
-// change makes changes of devices, one of each, side by side: one that does not
-// answer is waited for by no other.
-func (h *Host) change(ctx context.Context, changes []wg.Change, failed *failures) {
-	errs := make([]error, len(changes))
-	var all sync.WaitGroup
-	for i, c := range changes {
-		client, err := h.devices()
-		if err != nil {
-			errs[i] = err
-			continue
-		}
-		if c.Mark != 0 {
-			h.note(c.Device)
-		}
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			errs[i] = client.Apply(ctx, c)
-		}()
+// quiet is from how many lines on a phase does not name each without -v.
+const quiet = 64
+
+// make makes steps and says so. It returns those of them that did not fail, and
+// the parts of an observation that are to be read again: all of them where a
+// step failed, as the host is not what it seemed to be.
+func (r *Run) make(ctx context.Context, steps []decide.Step, failed map[string]error) (done []decide.Step, stale decide.Parts) {
+	out := r.Host.Apply(ctx, steps)
+	for _, line := range out.Made {
+		delete(failed, line)
 	}
-	all.Wait()
-	for i, c := range changes {
-		if errs[i] != nil {
-			(*failed)[c.String()] = errs[i]
-		} else {
-			h.Log.Infof("%s", c)
+	for line, err := range out.Failed {
+		failed[line] = err
+	}
+	each := r.Log.Infof
+	if len(out.Made) > quiet {
+		r.Log.Infof("%d steps", len(out.Made))
+		each = r.Log.Debugf
+	}
+	for _, line := range out.Made {
+		each("%s", line)
+	}
+	for _, s := range steps {
+		stale |= s.Changes()
+		if !out.Failing(s) {
+			done = append(done, s)
 		}
 	}
+	if len(out.Failed) > 0 {
+		stale = decide.Everything &^ decide.Configuration
+	}
+	return done, stale
+}
+
+// ended reports what still differs after the last round: each step with the
+// error that it met, where it met one. A step that failed and is not wanted any
+// more is no failure.
+func ended(d decide.Decision, failed map[string]error) report.Report {
+	rep := report.Report{Problems: d.Problems, Errs: d.Errs}
+	for _, line := range d.Plan() {
+		err, met := failed[line]
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			rep.Add(fmt.Errorf("%w (%w)", err, host.ErrPrivilege))
+			return rep
+		case met:
+			rep.Add(err)
+		default:
+			rep.Add(fmt.Errorf("still to be done after %d rounds: %s", decide.Rounds, line))
+		}
+	}
+	return rep
 }

@@ -1,6 +1,5 @@
-// Package converge is the program around the core: one pipeline that gathers
-// facts, wants, opens, closes, reads again and tells.
+// Package converge is the loop that brings a host to what is decided: observe,
+// decide, make the steps of each phase in its order, observe again.
 //
-// It decides nothing about rules, routes and marks (policy, fwmark and wg do),
-// only in which order these are asked and their steps made.
+// It knows nothing of that order and of what the steps are; decide does.
 package converge

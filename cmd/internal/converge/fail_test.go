@@ -16,7 +16,11 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/refresh"
+	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
 	"wg-multihome/fwmark/config"
@@ -50,7 +54,7 @@ func (f *fault) refuses(steps ...string) bool {
 
 // failing is a kernel with a fault.
 type failing struct {
-	rtnetlink
+	host.Rtnetlink
 	*fault
 }
 
@@ -62,7 +66,7 @@ func (f *failing) Apply(steps []policy.Step) []error {
 		if f.refuses(s.String()) {
 			errs[i] = fmt.Errorf("%s: %w", s, errRefused)
 		} else {
-			errs[i] = f.rtnetlink.Apply(steps[i : i+1])[0]
+			errs[i] = f.Rtnetlink.Apply(steps[i : i+1])[0]
 		}
 	}
 	return errs
@@ -70,7 +74,7 @@ func (f *failing) Apply(steps []policy.Step) []error {
 
 // failingTable is an nf_tables with a fault.
 type failingTable struct {
-	nftables
+	host.Nftables
 	*fault
 }
 
@@ -78,14 +82,14 @@ func (f *failingTable) Apply(p nft.Plan) error {
 	if f.refuses(p.Steps...) {
 		return errRefused
 	}
-	return f.nftables.Apply(p)
+	return f.Nftables.Apply(p)
 }
 
 // testbed is a network namespace with two uplinks.
 type testbed struct {
 	t   *testing.T
-	k   rtnetlink
-	nft nftables
+	k   host.Rtnetlink
+	nft host.Nftables
 	nl  *netlink.Handle
 	dir state.Dir
 
@@ -150,32 +154,50 @@ func (b *testbed) address(device, prefix string, add bool) {
 }
 
 // run is a run of its own, over a kernel that may refuse a step.
-func (b *testbed) run(priority uint32, refuse string) (Report, []string) {
+func (b *testbed) run(priority uint32, refuse string) (report.Report, []string) {
 	b.t.Helper()
 	return b.runWith(priority, &fault{refuse: refuse})
 }
 
 // runWith is a run over a kernel with a fault. It returns the steps that were
 // tried.
-func (b *testbed) runWith(priority uint32, f *fault) (Report, []string) {
+func (b *testbed) runWith(priority uint32, f *fault) (report.Report, []string) {
 	b.t.Helper()
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	must(b.t, err)
-	defer null.Close()
-	h := &Host{State: b.dir, Log: logging.New(null, false), kernel: &failing{b.k, f}, nft: &failingTable{b.nft, f}, said: map[string]*state.Record{}, unwritten: map[string]bool{}, tried: map[string]string{}, config: config.Config{
+	r, end := b.newRun(config.Config{
 		Priority: priority, HookTimeout: time.Second,
 		Intents: []fwmark.Intent{{
 			Uplink: "up2", Mark: fwmark.Mark{Value: testMark, Mask: fwmark.FullMask}, Devices: b.devices,
 			Gateways: [2]netip.Addr{netip.MustParseAddr("198.51.100.1")},
 		}},
-	}}
-	defer func() {
-		if h.wg != nil {
-			_ = h.wg.Close()
-		}
-	}()
-	_, report := h.converge(context.Background())
-	return report, f.seen
+	}, &failing{b.k, f}, &failingTable{b.nft, f})
+	defer end()
+	_, rep := r.Converge(context.Background(), 0)
+	return rep, f.seen
+}
+
+// configured is a host whose configuration is a value of the test.
+type configured struct {
+	*host.Host
+	config config.Config
+}
+
+func (c configured) Observe(ctx context.Context, o *decide.Observation, parts decide.Parts) error {
+	if parts.Has(decide.Configuration) {
+		o.Config = c.config
+	}
+	return c.Host.Observe(ctx, o, parts&^decide.Configuration)
+}
+
+// newRun returns a person's run with a configuration, and what ends it.
+func (b *testbed) newRun(c config.Config, k host.Rtnetlink, table host.Nftables) (r *Run, end func()) {
+	b.t.Helper()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	must(b.t, err)
+	log := logging.New(null, false)
+	h := &host.Host{State: b.dir, Log: log, Kernel: k, Nft: table}
+	due := refresh.Due{State: b.dir, Log: log}
+	r = &Run{Host: configured{h, c}, State: b.dir, Log: log, Person: true, MarkDue: due.Mark}
+	return r, func() { _ = null.Close() }
 }
 
 // leaves returns where a packet goes, "" where it is refused.
@@ -226,11 +248,11 @@ func TestKilledBetweenSteps(t *testing.T) {
 				b.runWith(c.priority, &fault{killed: true, after: after})
 				b.check(fmt.Sprintf("%s, killed after %d steps", c.name, after), c.keeps)
 			}
-			if report, _ := b.run(c.priority, ""); report.Status() != Done {
-				t.Errorf("%s, after %d: %v", c.name, after, report.Errs)
+			if rep, _ := b.run(c.priority, ""); rep.Status() != report.Done {
+				t.Errorf("%s, after %d: %v", c.name, after, rep.Errs)
 			}
 			b.check(c.name, c.keeps)
-			if report, seen := b.run(c.priority, ""); report.Status() != Done || len(seen) != 0 {
+			if rep, seen := b.run(c.priority, ""); rep.Status() != report.Done || len(seen) != 0 {
 				t.Errorf("%s, after %d: a second run does %v", c.name, after, seen)
 			}
 		}
@@ -252,20 +274,20 @@ func TestEachStepFailsOnce(t *testing.T) {
 			steps := b.planned(c.priority)
 			if failAt < len(steps) {
 				failed++
-				report, _ := b.run(c.priority, steps[failAt])
-				if err := errors.Join(report.Errs...); !errors.Is(err, errRefused) || !strings.Contains(err.Error(), steps[failAt]) {
+				rep, _ := b.run(c.priority, steps[failAt])
+				if err := errors.Join(rep.Errs...); !errors.Is(err, errRefused) || !strings.Contains(err.Error(), steps[failAt]) {
 					t.Errorf("%s, %s refused: %v", c.name, steps[failAt], err)
 				}
 				b.check(c.name+", refused "+steps[failAt], c.keeps)
 			}
-			if report, _ := b.run(c.priority, ""); report.Status() != Done {
-				t.Errorf("%s, after %d: %v", c.name, failAt, report.Errs)
+			if rep, _ := b.run(c.priority, ""); rep.Status() != report.Done {
+				t.Errorf("%s, after %d: %v", c.name, failAt, rep.Errs)
 			}
 			b.check(c.name, c.keeps)
 			if got := b.leaves(testMark, "198.51.100.66"); failAt == 0 && c.name == "far away" && got != "up2" {
 				t.Errorf("in the end marked packets leave by %q", got)
 			}
-			if report, seen := b.run(c.priority, ""); report.Status() != Done || len(seen) != 0 {
+			if rep, seen := b.run(c.priority, ""); rep.Status() != report.Done || len(seen) != 0 {
 				t.Errorf("%s, after %d: a second run does %v", c.name, failAt, seen)
 			}
 		}
@@ -278,12 +300,13 @@ func TestEachStepFailsOnce(t *testing.T) {
 // planned returns the text of the steps to come.
 func (b *testbed) planned(priority uint32) []string {
 	b.t.Helper()
-	h := &Host{State: b.dir, kernel: b.k, nft: b.nft, Log: logging.New(os.Stderr, false), config: config.Config{Priority: priority, Intents: []fwmark.Intent{{
+	r, end := b.newRun(config.Config{Priority: priority, Intents: []fwmark.Intent{{
 		Uplink: "up2", Mark: fwmark.Mark{Value: testMark, Mask: fwmark.FullMask}, Gateways: [2]netip.Addr{netip.MustParseAddr("198.51.100.1")},
-	}}}}
-	v, err := h.Look(context.Background())
+	}}}, b.k, b.nft)
+	defer end()
+	d, err := r.Look(context.Background())
 	must(b.t, err)
-	return v.Plan()
+	return d.Plan()
 }
 
 // check fails the test where a marked packet leaves by another uplink than its

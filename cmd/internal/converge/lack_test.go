@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wg-multihome/cmd/internal/logging"
-	"wg-multihome/cmd/internal/state"
+	"wg-multihome/cmd/internal/host"
+	"wg-multihome/cmd/internal/report"
 	"wg-multihome/fwmark"
 	"wg-multihome/fwmark/config"
 	"wg-multihome/nft"
@@ -23,7 +22,7 @@ import (
 
 // lacking is an nf_tables in which one kind of expression is not built.
 type lacking struct {
-	nftables
+	host.Nftables
 	kind nft.Kind
 }
 
@@ -35,7 +34,7 @@ func (l lacking) Apply(p nft.Plan) error {
 			}
 		}
 	}
-	return l.nftables.Apply(p)
+	return l.Nftables.Apply(p)
 }
 
 // none is a kernel without nf_tables.
@@ -48,20 +47,18 @@ func (none) Apply(nft.Plan) error { return nftkernel.ErrNone }
 func (none) Close()               {}
 
 // converge runs once over an nf_tables, with up2 pinned and these cgroups.
-func (b *testbed) converge(table nftables, cgroups []string) Report {
+func (b *testbed) converge(table host.Nftables, cgroups []string) report.Report {
 	b.t.Helper()
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	must(b.t, err)
-	defer null.Close()
-	h := &Host{State: b.dir, Log: logging.New(null, false), kernel: b.k, nft: table, said: map[string]*state.Record{}, config: config.Config{
+	r, end := b.newRun(config.Config{
 		Priority: 32752, HookTimeout: time.Second,
 		Intents: []fwmark.Intent{{
 			Uplink: "up2", Mark: fwmark.Mark{Value: testMark, Mask: fwmark.FullMask}, Cgroups: cgroups,
 			Gateways: [2]netip.Addr{netip.MustParseAddr("198.51.100.1")},
 		}},
-	}}
-	_, report := h.converge(context.Background())
-	return report
+	}, b.k, table)
+	defer end()
+	_, rep := r.Converge(context.Background(), 0)
+	return rep
 }
 
 // TestKernelLacksAnExpression: what can be loaded is, and the rest is named.
@@ -72,17 +69,17 @@ func TestKernelLacksAnExpression(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			b := newTestbed(t)
 			without := b.converge(b.nft, nil)
-			if without.Status() != Done {
+			if without.Status() != report.Done {
 				t.Fatal(without.Errs)
 			}
 			want, err := b.nft.Read()
 			must(t, err)
 			must(t, b.nft.Apply(nft.Diff(want, nft.Ruleset{}, nil)))
-			report := b.converge(lacking{b.nft, kind}, []string{})
-			if err := errors.Join(report.Errs...); report.Status() != Failed || !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "nft chain services") {
-				t.Errorf("status %d: %v", report.Status(), err)
+			rep := b.converge(lacking{b.nft, kind}, []string{})
+			if err := errors.Join(rep.Errs...); rep.Status() != report.Error || !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "nft chain services") {
+				t.Errorf("status %d: %v", rep.Status(), err)
 			}
-			for _, err := range report.Errs {
+			for _, err := range rep.Errs {
 				if strings.Contains(err.Error(), "lock") {
 					t.Errorf("the lock is reported: %v", err)
 				}
@@ -96,8 +93,8 @@ func TestKernelLacksAnExpression(t *testing.T) {
 			}
 			b.check("without "+what, false)
 			// And with a kernel that has it, all is there.
-			if report := b.converge(b.nft, []string{}); report.Status() != Done {
-				t.Errorf("later: %v", report.Errs)
+			if rep := b.converge(b.nft, []string{}); rep.Status() != report.Done {
+				t.Errorf("later: %v", rep.Errs)
 			}
 		})
 	}
@@ -107,14 +104,14 @@ func TestKernelLacksAnExpression(t *testing.T) {
 // kernel refuses to change is not taken away.
 func TestServicesStayWhereTheyCannotBeChanged(t *testing.T) {
 	b := newTestbed(t)
-	if report := b.converge(b.nft, []string{}); report.Status() != Done {
-		t.Fatal(report.Errs)
+	if rep := b.converge(b.nft, []string{}); rep.Status() != report.Done {
+		t.Fatal(rep.Errs)
 	}
 	want, err := b.nft.Read()
 	must(t, err)
 	b.address("up2", "198.51.100.10/24", false) // no table: chain pin_0x2005 changes
-	if report := b.converge(lacking{b.nft, nft.Reset}, []string{}); report.Status() != Failed {
-		t.Errorf("status %d", report.Status())
+	if rep := b.converge(lacking{b.nft, nft.Reset}, []string{}); rep.Status() != report.Error {
+		t.Errorf("status %d", rep.Status())
 	}
 	have, err := b.nft.Read()
 	must(t, err)
@@ -127,14 +124,14 @@ func TestServicesStayWhereTheyCannotBeChanged(t *testing.T) {
 
 func TestKernelWithoutNftables(t *testing.T) {
 	b := newTestbed(t)
-	if report := b.converge(none{}, nil); report.Status() != Done {
-		t.Errorf("nothing needs nf_tables: %v", report.Errs)
+	if rep := b.converge(none{}, nil); rep.Status() != report.Done {
+		t.Errorf("nothing needs nf_tables: %v", rep.Errs)
 	}
 	if by := b.leaves(testMark, ""); by != "up2" {
 		t.Errorf("marked packets leave by %q", by)
 	}
-	report := b.converge(none{}, []string{"a.service"})
-	if err := errors.Join(report.Errs...); report.Status() != Failed || !errors.Is(err, nftkernel.ErrNone) || !strings.Contains(err.Error(), "services cannot be pinned") {
-		t.Errorf("status %d: %v", report.Status(), err)
+	rep := b.converge(none{}, []string{"a.service"})
+	if err := errors.Join(rep.Errs...); rep.Status() != report.Error || !errors.Is(err, nftkernel.ErrNone) || !strings.Contains(err.Error(), "services cannot be pinned") {
+		t.Errorf("status %d: %v", rep.Status(), err)
 	}
 }

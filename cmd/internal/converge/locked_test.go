@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
 )
 
@@ -25,16 +26,16 @@ func (e *ending) Err() error {
 // TestEndedAsItGetsTheLock: the lock is there, so the work is done, and the lock
 // is let go.
 func TestEndedAsItGetsTheLock(t *testing.T) {
-	h := Host{State: state.Dir(t.TempDir())}
+	r := Run{State: state.Dir(t.TempDir())}
 	worked := false
-	report := h.Locked(&ending{Context: context.Background()}, 0, func(context.Context) Report {
+	rep := r.locked(&ending{Context: context.Background()}, 0, func(context.Context) report.Report {
 		worked = true
-		return Report{}
+		return report.Report{}
 	})
-	if len(report.Errs) > 0 || !worked {
-		t.Errorf("worked %t, errors %v", worked, report.Errs)
+	if len(rep.Errs) > 0 || !worked {
+		t.Errorf("worked %t, errors %v", worked, rep.Errs)
 	}
-	unlock, err := h.State.Lock(context.Background(), time.Second)
+	unlock, err := r.State.Lock(context.Background(), time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,8 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/ipc"
 	"golang.zx2c4.com/wireguard/tun/tuntest"
+
+	"wg-multihome/cmd/internal/report"
 )
 
 var tunnels atomic.Int64
@@ -64,15 +66,15 @@ func TestNoMarkWithoutItsGuards(t *testing.T) {
 	for _, guard := range []string{"+ rule 4 20002 fwmark 0x2005 unreachable", "+ rule 6 20002 fwmark 0x2005 unreachable"} {
 		b := newTestbed(t)
 		mark := b.tunnel()
-		report, _ := b.run(20000, guard)
-		if err := errors.Join(report.Errs...); !errors.Is(err, errRefused) {
+		rep, _ := b.run(20000, guard)
+		if err := errors.Join(rep.Errs...); !errors.Is(err, errRefused) {
 			t.Fatalf("%s refused: %v", guard, err)
 		}
 		if got := mark(); got != "" {
 			t.Errorf("%s refused, and the device has mark %s", guard, got)
 		}
-		if report, _ := b.run(20000, ""); report.Status() != Done || mark() != "8197" {
-			t.Errorf("%v; the device has mark %q", report.Errs, mark())
+		if rep, _ := b.run(20000, ""); rep.Status() != report.Done || mark() != "8197" {
+			t.Errorf("%v; the device has mark %q", rep.Errs, mark())
 		}
 	}
 }
@@ -87,7 +89,7 @@ func TestNotedBeforeTheStep(t *testing.T) {
 		if round == 1 {
 			changes[1].do(b) // another address
 		}
-		report, _ := b.runWith(20000, &fault{at: func(step string) {
+		rep, _ := b.runWith(20000, &fault{at: func(step string) {
 			if !strings.Contains(step, "rule 4 20001 fwmark 0x2005 lookup") {
 				return
 			}
@@ -97,8 +99,8 @@ func TestNotedBeforeTheStep(t *testing.T) {
 				t.Errorf("%s is made, and the device is not noted: %v", step, err)
 			}
 		}})
-		if report.Status() != Done {
-			t.Fatal(report.Errs)
+		if rep.Status() != report.Done {
+			t.Fatal(rep.Errs)
 		}
 		for device, note := range dueOf(t, b) {
 			must(t, b.dir.DoneDue(device, note))

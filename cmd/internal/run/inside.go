@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"syscall"
 
-	"wg-multihome/cmd/internal/converge"
 	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/report"
 )
 
 // insideArg is the only argument but a socket's number of the process that
@@ -27,7 +27,7 @@ func Inside(args []string) (status int, inside bool) {
 	fd, err := strconv.Atoi(args[2])
 	if err != nil || fd <= 2 {
 		log.Errorf("%s is for this program alone", insideArg)
-		return converge.Usage, true
+		return report.Usage, true
 	}
 	syscall.CloseOnExec(fd)
 	status, err = become(os.NewFile(uintptr(fd), "order"))
@@ -47,14 +47,14 @@ func become(orders *os.File) (int, error) {
 		os.Exit(signalled + int(syscall.SIGQUIT))
 	}()
 	if _, err := orders.Write([]byte{ready}); err != nil {
-		return converge.Failed, err
+		return report.Error, err
 	}
 	o, err := readOrder(orders)
 	if errors.Is(err, io.EOF) {
-		return converge.Failed, nil
+		return report.Error, nil
 	}
 	if err != nil {
-		return converge.Failed, err
+		return report.Error, err
 	}
 	return o.execute()
 }

@@ -10,7 +10,7 @@ import (
 	"os/exec"
 	"syscall"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/report"
 )
 
 // order says what the waiting process is to become. It goes by gob, which
@@ -36,12 +36,12 @@ func newOrder(q Request) (order, int, error) {
 	if q.User != "" {
 		u, err := lookUp(q.User)
 		if err != nil {
-			return order{}, converge.Failed, err
+			return order{}, report.Error, err
 		}
 		o.Privileges = &u.privileges
 		o.Environment = u.environment(o.Environment)
 	}
-	return o, converge.Done, nil
+	return o, report.Done, nil
 }
 
 func (o order) write(w io.Writer) error { return gob.NewEncoder(w).Encode(o) }
@@ -58,7 +58,7 @@ func readOrder(r io.Reader) (order, error) {
 func (o order) execute() (int, error) {
 	if o.Privileges != nil {
 		if err := o.Privileges.take(); err != nil {
-			return converge.Failed, err
+			return report.Error, err
 		}
 	}
 	err := syscall.Exec(o.Path, o.Args, o.Environment)

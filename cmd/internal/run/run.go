@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"time"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/report"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft/cgroup"
 )
@@ -18,10 +20,10 @@ type Request struct {
 	Command []string // and its arguments; not empty
 }
 
-// Host is the machine as the pipeline sees it: *converge.Host.
+// Host is the machine as the pipeline sees it: the session of a command.
 type Host interface {
-	Look(context.Context) (converge.View, error)
-	Run(ctx context.Context, wait time.Duration) converge.Report
+	Look(context.Context) (decide.Decision, error)
+	Sync(ctx context.Context, wait time.Duration) report.Report
 }
 
 // Runner runs commands.
@@ -40,8 +42,8 @@ const (
 // Run runs a command to its end and returns its exit status, 128 and the
 // signal's number where one ended it. An error says that it was not started.
 func (r Runner) Run(ctx context.Context, q Request) (status int, err error) {
-	if err := converge.Privileged(); err != nil {
-		return converge.Failed, err
+	if err := host.Privileged(); err != nil {
+		return report.Error, err
 	}
 	o, status, err := newOrder(q)
 	if err != nil {
@@ -49,23 +51,23 @@ func (r Runner) Run(ctx context.Context, q Request) (status int, err error) {
 	}
 	mark, err := r.markOf(ctx, q.Uplink)
 	if err != nil {
-		return converge.Failed, err
+		return report.Error, err
 	}
 	mount, err := cgroup.Find()
 	if err != nil {
-		return converge.Failed, err
+		return report.Error, err
 	}
 	p, err := newProcess(ctx, r.Log, mount, mark)
 	if err != nil {
-		return converge.Failed, err
+		return report.Error, err
 	}
 	defer r.cleanUp(ctx, p)
 	defer p.forwardSignals()()
 	if err := r.pin(ctx, q.Uplink, mark, p); err != nil {
-		return converge.Failed, err
+		return report.Error, err
 	}
 	if err := p.send(o); err != nil {
-		return converge.Failed, fmt.Errorf("start %s: %w", q.Command[0], err)
+		return report.Error, fmt.Errorf("start %s: %w", q.Command[0], err)
 	}
 	return p.wait(), nil
 }
@@ -76,7 +78,7 @@ func (r Runner) cleanUp(ctx context.Context, p *process) {
 	p.cleanUp()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpLimit)
 	defer cancel()
-	report := r.Host.Run(ctx, cleanUpLimit)
+	report := r.Host.Sync(ctx, cleanUpLimit)
 	for _, err := range report.Errs {
 		r.Log.Debugf("after the command: %s", err)
 	}
@@ -103,7 +105,7 @@ func (r Runner) markOf(ctx context.Context, uplink string) (fwmark.Mark, error) 
 // pin converges everything, with the process in its place, and makes sure of
 // what came of it: a step that failed may have been another uplink's.
 func (r Runner) pin(ctx context.Context, uplink string, mark fwmark.Mark, p *process) error {
-	report := r.Host.Run(ctx, r.Wait)
+	report := r.Host.Sync(ctx, r.Wait)
 	for _, problem := range report.Problems {
 		r.Log.Errorf("%s", problem.Error())
 	}

@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/report"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 	"wg-multihome/nft/cgroup"
@@ -41,8 +42,8 @@ func mark() fwmark.Mark {
 }
 
 // view is one where a command can be run on up2, once rules stand.
-func view(rules ...policy.Rule) converge.View {
-	v := converge.View{
+func view(rules ...policy.Rule) decide.Decision {
+	v := decide.Decision{
 		Uplinks: []fwmark.Uplink{{
 			Name: "up2", Present: true, Up: true,
 			Address:  [2]netip.Addr{netip.MustParseAddr("198.51.100.10")},
@@ -64,20 +65,20 @@ func block(t *testing.T) []policy.Rule {
 }
 
 // host answers with one view before the pipeline ran, and with another then.
-type host struct {
-	before, after converge.View
-	report        converge.Report
+type fakeHost struct {
+	before, after decide.Decision
+	report        report.Report
 	ran           func()
 	unpinned      bool // the set does not get the slice
 	runs          int
 }
 
-func (h *host) Look(context.Context) (converge.View, error) { return h.before, nil }
+func (h *fakeHost) Look(context.Context) (decide.Decision, error) { return h.before, nil }
 
-func (h *host) Run(context.Context, time.Duration) converge.Report {
+func (h *fakeHost) Sync(context.Context, time.Duration) report.Report {
 	h.before = h.after
 	if h.runs++; h.runs > 1 { // after the command
-		return converge.Report{}
+		return report.Report{}
 	}
 	if m, err := cgroup.Find(); err == nil && !h.unpinned {
 		if slice, ok, _ := m.Resolve(cgroup.RunSlice(mark())); ok {
@@ -91,7 +92,7 @@ func (h *host) Run(context.Context, time.Duration) converge.Report {
 }
 
 // run runs `touch FILE`, and reports whether it was started, and what was said.
-func run(t *testing.T, h *host) (status int, started bool, said string) {
+func run(t *testing.T, h *fakeHost) (status int, started bool, said string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "started")
 	r, w, err := os.Pipe()
@@ -124,10 +125,10 @@ func TestWhatComesOfThePipelineCounts(t *testing.T) {
 	moved.Pins = []fwmark.Pin{{Mark: fwmark.Mark{Value: 5, Mask: fwmark.FullMask}, Uplink: "up2"}}
 	gone.Uplinks[0].Gateways = [2]netip.Addr{}
 	damaged, unknown := view(rules...), view(rules...)
-	damaged.Table.Plan.Fill = []nft.Chain{{Name: "services"}}
-	unknown.Table.Lack = errors.New("no nf_tables")
+	damaged.Locks.Pins = damaged.Pins // whose chains do not stand
+	unknown.Table.Missing = errors.New("no nf_tables")
 	for name, c := range map[string]struct {
-		after converge.View
+		after decide.Decision
 		errs  []error
 		say   string // "": the command starts
 	}{
@@ -146,9 +147,9 @@ func TestWhatComesOfThePipelineCounts(t *testing.T) {
 		"a chain is not whole":  {damaged, nil, "is not pinned"},
 		"no nftables":           {unknown, nil, "no nf_tables"},
 	} {
-		h := &host{before: view(), after: c.after, report: converge.Report{Errs: c.errs}}
+		h := &fakeHost{before: view(), after: c.after, report: report.Report{Errs: c.errs}}
 		status, started, said := run(t, h)
-		if started != (c.say == "") || !strings.Contains(said, c.say) || (status == converge.Done) != started {
+		if started != (c.say == "") || !strings.Contains(said, c.say) || (status == report.Done) != started {
 			t.Errorf("%s: status %d, started %v, said %q", name, status, started, said)
 		}
 		for _, err := range c.errs {
@@ -161,7 +162,7 @@ func TestWhatComesOfThePipelineCounts(t *testing.T) {
 
 // TestSetWithoutTheSlice: everything else may stand.
 func TestSetWithoutTheSlice(t *testing.T) {
-	h := &host{before: view(), after: view(block(t)...), unpinned: true}
+	h := &fakeHost{before: view(), after: view(block(t)...), unpinned: true}
 	if _, started, said := run(t, h); started || !strings.Contains(said, "is not pinned") {
 		t.Errorf("started %v, said %q", started, said)
 	}
@@ -173,7 +174,7 @@ func TestSliceIsHeld(t *testing.T) {
 	m, err := cgroup.Find()
 	must(t, err)
 	var before cgroup.Node
-	h := &host{before: view(), after: view(block(t)...), ran: func() {
+	h := &fakeHost{before: view(), after: view(block(t)...), ran: func() {
 		var ok bool
 		before, ok, err = m.Resolve(cgroup.RunSlice(mark()))
 		if !ok || err != nil {

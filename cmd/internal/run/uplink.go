@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 	"wg-multihome/nft/cgroup"
@@ -14,7 +14,7 @@ import (
 
 // pinOf returns the pin of an uplink that a command can be run on now. The
 // error says what it lacks.
-func pinOf(v converge.View, name string) (fwmark.Pin, error) {
+func pinOf(v decide.Decision, name string) (fwmark.Pin, error) {
 	u := slices.IndexFunc(v.Uplinks, func(u fwmark.Uplink) bool { return u.Name == name })
 	p := slices.IndexFunc(v.Pins, func(p fwmark.Pin) bool { return p.Uplink == name && !p.Full })
 	switch {
@@ -61,7 +61,7 @@ func addressed(u fwmark.Uplink) error {
 }
 
 // holds refuses a pin that lets its packets through, or none at all.
-func holds(v converge.View, p fwmark.Pin) error {
+func holds(v decide.Decision, p fwmark.Pin) error {
 	if !policy.Guarded(v.Facts, p.Mark) {
 		return fmt.Errorf("mark %s of uplink %q has no guards: its unreachable rules do not stand", p.Mark, p.Uplink)
 	}
@@ -73,11 +73,11 @@ func holds(v converge.View, p fwmark.Pin) error {
 
 // inSet refuses a slice whose id the mark's set does not hold in the kernel, or
 // whose marking chain is not whole: a command in it would not be pinned.
-func inSet(v converge.View, mark fwmark.Mark, slice cgroup.Node) error {
-	if v.Table.Lack != nil {
-		return fmt.Errorf("nothing can be pinned: %w", v.Table.Lack)
+func inSet(v decide.Decision, mark fwmark.Mark, slice cgroup.Node) error {
+	if v.Table.Missing != nil {
+		return fmt.Errorf("nothing can be pinned: %w", v.Table.Missing)
 	}
-	if len(v.Table.Plan.Fill) > 0 || !slices.Contains(v.Table.Have.Sets[nft.PathsSet(mark)].Cgroups, slice.ID) {
+	if v.Refills() || !slices.Contains(v.Table.Have.Sets[nft.PathsSet(mark)].Cgroups, slice.ID) {
 		return fmt.Errorf("cgroup %s is not pinned: table inet %s is not as it is to be", slice.Path, nft.Table)
 	}
 	return nil

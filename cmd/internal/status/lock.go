@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
@@ -19,7 +19,7 @@ type Lock struct {
 }
 
 // locks tells what the second lock dropped, of the marks whose counter stands.
-func locks(v converge.View, held []string) []Lock {
+func locks(v decide.Decision, held []string) []Lock {
 	list := []Lock{}
 	for _, p := range v.Pins {
 		dropped, stands := v.Table.Have.Counters[nft.LockCounter(p.Mark)]
@@ -41,14 +41,14 @@ var copiers = [...]string{"vxlan", "geneve", "gre", "gretap", "ip6gre", "ip6gret
 
 // cause is what most probably led marked packets to another device. What shows
 // now goes before what can only have been.
-func cause(v converge.View, p fwmark.Pin, held []string) string {
+func cause(v decide.Decision, p fwmark.Pin, held []string) string {
 	if !policy.Guarded(v.Facts, p.Mark) {
 		return "its rules are missing: others delete them"
 	}
 	if len(held) > 0 {
 		return "routes that the lock does not know (below)"
 	}
-	if len(v.Wanted.Fronts) > 0 {
+	if len(v.Rules.Fronts) > 0 {
 		return "a foreign rule that stood in front of ours (below)"
 	}
 	for _, l := range v.Facts.Links {
@@ -61,9 +61,9 @@ func cause(v converge.View, p fwmark.Pin, held []string) string {
 
 // held are the routes behind devices where pinned packets are dropped, as the
 // lock as it stands does not know them.
-func held(v converge.View) []string {
+func held(v decide.Decision) []string {
 	list := []string{}
-	for _, d := range v.Table.Facts.Devices {
+	for _, d := range v.Locks.Devices {
 		if !slices.ContainsFunc(v.Pins, func(p fwmark.Pin) bool { return p.Uplink != d.Name }) {
 			continue
 		}
@@ -77,7 +77,7 @@ func held(v converge.View) []string {
 
 // routeTo names the route that leads to a prefix; there may be none, but a rule
 // or an address.
-func routeTo(v converge.View, device string, prefix netip.Prefix) string {
+func routeTo(v decide.Decision, device string, prefix netip.Prefix) string {
 	for _, r := range v.Facts.Routes {
 		if r.Device == device && r.Dst == prefix && r.Type == policy.Unicast {
 			return r.String()
@@ -87,9 +87,9 @@ func routeTo(v converge.View, device string, prefix netip.Prefix) string {
 }
 
 // outside are the devices that the second lock leaves out.
-func outside(v converge.View) []string {
+func outside(v decide.Decision) []string {
 	list := []string{}
-	for _, d := range v.Table.Facts.Devices {
+	for _, d := range v.Locks.Devices {
 		if d.Full() {
 			list = append(list, d.Name)
 		}
@@ -99,11 +99,11 @@ func outside(v converge.View) []string {
 
 // emptySets are the public sets that hold nothing while nothing else is pinned
 // by their mark.
-func emptySets(v converge.View) []string {
+func emptySets(v decide.Decision) []string {
 	list := []string{}
 	for _, p := range v.Pins {
 		set, stands := v.Table.Have.Sets[nft.MarkSet(p.Mark)]
-		if stands && len(set.Cgroups)+len(p.Cgroups)+len(v.Table.Facts.Runs[p.Mark]) == 0 && !slices.Contains(list, set.Name) {
+		if stands && len(set.Cgroups)+len(p.Cgroups)+len(v.Locks.Runs[p.Mark]) == 0 && !slices.Contains(list, set.Name) {
 			list = append(list, set.Name)
 		}
 	}

@@ -2,10 +2,13 @@
 package status
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
+	"time"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/report"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
@@ -67,8 +70,9 @@ type Service struct {
 	Pinned bool   `json:"pinned"` // and what stands pins it, and not one of its name that is gone
 }
 
-// Of tells the status from a look at the host.
-func Of(v converge.View) Status {
+// Of tells the status from a decision about the host, and what was inspected of
+// its devices.
+func Of(v decide.Decision, in Inspection, now time.Time) Status {
 	held := held(v)
 	s := Status{
 		Locks: locks(v, held), Held: held, Outside: outside(v), EmptySets: emptySets(v), OtherMarks: v.Table.Have.Counters[nft.OtherMarks],
@@ -82,7 +86,7 @@ func Of(v converge.View) Status {
 			}
 		}
 	}
-	for _, f := range v.Wanted.Fronts {
+	for _, f := range v.Rules.Fronts {
 		s.Fronts = append(s.Fronts, f.String())
 	}
 	for _, f := range fwmark.Families {
@@ -90,8 +94,8 @@ func Of(v converge.View) Status {
 			s.Lacks = append(s.Lacks, "policy rules for IPv"+f.String())
 		}
 	}
-	if v.Table.Lack != nil {
-		s.Lacks = append(s.Lacks, "nftables: "+v.Table.Lack.Error())
+	if v.Table.Missing != nil {
+		s.Lacks = append(s.Lacks, "nftables: "+v.Table.Missing.Error())
 	}
 	if slices.ContainsFunc(s.Tunnels, func(t Tunnel) bool { return t.Wanted != "" && !t.Present }) && !wg.InKernel() {
 		s.Lacks = append(s.Lacks, "WireGuard (userspace devices get their marks all the same)")
@@ -99,15 +103,28 @@ func Of(v converge.View) Status {
 	for _, p := range v.Problems {
 		s.Problems = append(s.Problems, p.Error())
 	}
-	for _, err := range v.Errs {
+	for _, err := range slices.Concat(v.Errs, in.errs) {
 		s.Errors = append(s.Errors, err.Error())
 	}
+	s.addTunnels(in, now)
 	return s
+}
+
+// Report is how looking at the host ended.
+func (s Status) Report() report.Report {
+	var rep report.Report
+	for _, text := range s.Problems {
+		rep.Problems = append(rep.Problems, fwmark.Problem{Text: text})
+	}
+	for _, text := range s.Errors {
+		rep.Errs = append(rep.Errs, errors.New(text))
+	}
+	return rep
 }
 
 // uplink makes a row; a family without address and gateway is worth one only
 // where it is IPv4, so that every uplink has a row.
-func uplink(v converge.View, u fwmark.Uplink, f fwmark.Family) (Uplink, bool) {
+func uplink(v decide.Decision, u fwmark.Uplink, f fwmark.Family) (Uplink, bool) {
 	row := Uplink{Name: u.Name, Family: 4, State: "up"}
 	if f == fwmark.IPv6 {
 		row.Family = 6
@@ -144,7 +161,7 @@ func gateway(a netip.Addr) string {
 	return a.String()
 }
 
-func marks(v converge.View) []Mark {
+func marks(v decide.Decision) []Mark {
 	list := make([]Mark, 0, len(v.Pins))
 	for _, p := range v.Pins {
 		routed := policy.Routed(v.Facts, p.Mark)
@@ -163,12 +180,12 @@ func number(mark uint32) string {
 	return fwmark.Mark{Value: mark, Mask: fwmark.FullMask}.String()
 }
 
-func services(v converge.View) []Service {
+func services(v decide.Decision) []Service {
 	list := []Service{}
 	for _, p := range v.Pins {
 		pinned := v.Table.Have.Sets[nft.PathsSet(p.Mark)].Cgroups
 		for _, path := range p.Cgroups {
-			c, exists := v.Table.Facts.Cgroups[path]
+			c, exists := v.Locks.Cgroups[path]
 			list = append(list, Service{Cgroup: path, Uplink: p.Uplink, Mark: p.Mark.String(), Exists: exists,
 				Pinned: exists && slices.Contains(pinned, c.ID)})
 		}
@@ -179,7 +196,7 @@ func services(v converge.View) []Service {
 // detours are main's longer routes that lead through an uplink while a mark of
 // another one is pinned: they hold for pinned packets too. What stays on its
 // link in any case is left out.
-func detours(v converge.View) []string {
+func detours(v decide.Decision) []string {
 	uplinks := map[string]bool{}
 	for _, u := range v.Uplinks {
 		uplinks[u.Name] = true

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/wg"
 )
 
@@ -32,14 +32,14 @@ type Peer struct {
 	Sent      int64      `json:"sent"`
 }
 
-func tunnels(v converge.View) []Tunnel {
+func tunnels(v decide.Decision) []Tunnel {
 	list := []Tunnel{}
 	listed := map[string]bool{}
 	for _, p := range v.Pins {
 		for _, name := range p.Devices {
 			listed[name] = true
-			t := Tunnel{Device: name, Uplink: p.Uplink, Wanted: number(p.Mark.Value), Full: p.Full, Peers: []Peer{}, Unread: slices.Contains(v.Unread, name)}
-			for _, d := range v.Devices {
+			t := Tunnel{Device: name, Uplink: p.Uplink, Wanted: number(p.Mark.Value), Full: p.Full, Peers: []Peer{}, Unread: slices.Contains(v.Devices.Unread, name)}
+			for _, d := range v.Devices.Found {
 				if d.Name == name {
 					t.Present, t.Mark = true, number(d.Mark)
 				}
@@ -47,7 +47,7 @@ func tunnels(v converge.View) []Tunnel {
 			list = append(list, t)
 		}
 	}
-	for _, d := range v.Devices {
+	for _, d := range v.Devices.Found {
 		if !listed[d.Name] {
 			list = append(list, Tunnel{Device: d.Name, Present: true, Mark: number(d.Mark), Peers: []Peer{}})
 		}
@@ -56,10 +56,10 @@ func tunnels(v converge.View) []Tunnel {
 	return list
 }
 
-// AddTunnels adds to a status what only a close look shows.
-func (s *Status) AddTunnels(v converge.View, in converge.Inspection, now time.Time) {
-	s.Notes = append(s.Notes, in.Notes...)
-	for _, d := range in.Details {
+// addTunnels adds what was inspected of devices.
+func (s *Status) addTunnels(in Inspection, now time.Time) {
+	s.Notes = append(s.Notes, in.notes...)
+	for _, d := range in.details {
 		for i := range s.Tunnels {
 			if t := &s.Tunnels[i]; t.Device == d.Name {
 				for _, p := range d.Peers {

@@ -1,4 +1,4 @@
-package converge
+package tell
 
 import (
 	"bufio"
@@ -7,16 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
+
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/logging"
 )
 
-// HooksDir holds the hooks, as it does for the original shell script.
-const HooksDir = "/etc/dhcp/multihomed.d"
+// hooksDir holds the hooks, as it does for the original shell script.
+const hooksDir = "/etc/dhcp/multihomed.d"
 
 // runPartsPaths are where run-parts(8) is: Debian's, then busybox's.
 var runPartsPaths = []string{"/usr/bin/run-parts", "/bin/run-parts"}
@@ -27,24 +32,31 @@ const hookPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 // maxHookOutput bounds what is kept of the hooks' output, in bytes.
 const maxHookOutput = 16 << 10
 
-// runHooks runs all hooks for one piece of news, within the configured time.
-// ran is false where they were not run at all, and it is to be told again. A
-// missing directory is no error: there are no hooks.
-func (h *Host) runHooks(ctx context.Context, n News) (ran bool, err error) {
-	if _, err := os.Stat(HooksDir); errors.Is(err, fs.ErrNotExist) {
+// killAfter is how long hooks have to end by themselves once their time is
+// over.
+const killAfter = 2 * time.Second
+
+// runHooks runs all hooks for one piece of news, within what is left of the
+// time for all of them. ran is false where they were not run at all, and it is
+// to be told again. A missing directory is no error: there are no hooks.
+func runHooks(ctx context.Context, log *logging.Logger, n decide.News, left time.Duration) (ran bool, err error) {
+	if _, err := os.Stat(hooksDir); errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	} else if err != nil {
 		return false, err
 	}
 	runParts := slices.IndexFunc(runPartsPaths, func(p string) bool { _, err := os.Stat(p); return err == nil })
 	if runParts < 0 {
-		return false, fmt.Errorf("run-parts is neither %s, so hooks were not run", joinPaths(runPartsPaths))
+		return false, fmt.Errorf("run-parts is neither %s, so hooks were not run", strings.Join(runPartsPaths, " nor "))
 	}
-	limit, cancel := context.WithTimeout(ctx, h.HookTime())
+	if left <= 0 {
+		return false, errors.New("hook-timeout, which is for all hooks of a run, is over: they are left to the next run")
+	}
+	limit, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
 	var out capped
-	cmd := exec.CommandContext(limit, runPartsPaths[runParts], HooksDir) // run-parts, by absolute path
-	cmd.Env = append([]string{hookPath}, n.environment()...)
+	cmd := exec.CommandContext(limit, runPartsPaths[runParts], hooksDir) // run-parts, by absolute path
+	cmd.Env = append([]string{hookPath}, environment(n)...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = &out, &out
 	// A group of its own, so that what hooks start can be ended with them.
@@ -52,25 +64,25 @@ func (h *Host) runHooks(ctx context.Context, n News) (ran bool, err error) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = killAfter
 	begun := time.Now()
-	err = h.wait(limit, cmd)
+	err = wait(limit, cmd)
 	for line := range out.lines() {
-		h.Log.Infof("hook: %s", line)
+		log.Infof("hook: %s", line)
 	}
 	if errors.Is(err, exec.ErrWaitDelay) && limit.Err() == nil {
 		err = fmt.Errorf("a hook left a process that held on to its output for %s; the hooks' process group was ended", killAfter)
 	}
 	if limit.Err() != nil {
-		return ctx.Err() == nil, fmt.Errorf("run-parts %s was ended after %s", HooksDir, time.Since(begun).Round(time.Millisecond))
+		return ctx.Err() == nil, fmt.Errorf("run-parts %s was ended after %s", hooksDir, time.Since(begun).Round(time.Millisecond))
 	}
 	if err != nil {
-		return true, fmt.Errorf("run-parts %s: %w", HooksDir, err)
+		return true, fmt.Errorf("run-parts %s: %w", hooksDir, err)
 	}
 	return true, nil
 }
 
 // wait runs the hooks to their end, or to that of their time; then nothing of
 // their process group is left, neither a child that holds on to our pipe.
-func (h *Host) wait(limit context.Context, cmd *exec.Cmd) error {
+func wait(limit context.Context, cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -106,15 +118,31 @@ func (c *capped) lines() func(yield func(string) bool) {
 	}
 }
 
-func joinPaths(paths []string) string {
-	text := ""
-	for i, p := range paths {
-		if i > 0 {
-			text += " nor "
+// environment is what hooks get beside a PATH: the original script's three
+// variables, and ours.
+func environment(n decide.News) []string {
+	value := func(a netip.Addr) string {
+		if !a.IsValid() || a.IsUnspecified() {
+			return ""
 		}
-		text += p
+		return a.String()
 	}
-	return text
+	mark, table := "", ""
+	if !n.Mark.IsZero() {
+		mark = n.Mark.String()
+	}
+	if n.Table != 0 {
+		table = strconv.FormatUint(uint64(n.Table), 10)
+	}
+	return []string{
+		"IFACE=" + n.Uplink,
+		"FWMARK=" + mark,
+		"TABLE_ID=" + table,
+		eventVariable + "=" + n.Event,
+		"MULTIHOMED_FAMILY=" + n.Family.String(),
+		"MULTIHOMED_OLD_ADDRESS=" + value(n.Old),
+		"MULTIHOMED_NEW_ADDRESS=" + value(n.Now.Address),
+		"MULTIHOMED_GATEWAY=" + value(n.Now.Gateway),
+		"MULTIHOMED_WIREGUARD=" + strings.Join(n.Devices, " "),
+	}
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

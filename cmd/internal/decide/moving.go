@@ -1,0 +1,132 @@
+package decide
+
+import (
+	"slices"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+)
+
+// A mark moves when the configuration gives its number to another uplink.
+// Whatever still carries it from before belongs to the other one: a device that
+// has not got its own mark yet, a connection whose mark conntrack keeps. Until
+// nothing does, the mark has its guards alone, in the rules and in the second
+// lock, and all that carries it is refused. So it goes through three states,
+// each of which the kernel tells after a kill: it leads to the old uplink, to
+// none, to the new one.
+
+// findMoving finds the marks that nothing may leave by as yet.
+func (d *Decision) findMoving() {
+	d.moving = map[fwmark.Mark]bool{}
+	claims := map[fwmark.Mark]string{}
+	for _, c := range d.Table.Have.Claims() {
+		claims[c.Mark] = c.Uplink
+	}
+	leads := policy.Leads(d.Facts)
+	for _, p := range d.Pins {
+		locked, stands := claims[p.Mark]
+		m := move{pin: p, locked: locked, stands: stands, leads: leads[p.Mark]}
+		if p.Uplink == "" || m.arrived() {
+			continue
+		}
+		wasOthers := m.elsewhere() || d.othersStood(p, claims, leads)
+		d.moving[p.Mark] = d.carriedByOthers(p, wasOthers) || wasOthers && d.connected() && !d.memory.Forgotten[p.Mark]
+	}
+}
+
+// move is where a pin's mark stands now.
+type move struct {
+	pin    fwmark.Pin
+	locked string // the uplink that the second lock lets it leave by; "": none
+	stands bool   // the second lock knows it
+	leads  []string
+}
+
+// arrived reports whether the mark is its uplink's already. The lock gets its
+// place last of all, and where there is no lock the rules tell.
+func (m move) arrived() bool {
+	if m.stands && m.locked != "" {
+		return m.locked == m.pin.Uplink
+	}
+	return len(m.leads) > 0 && !slices.ContainsFunc(m.leads, m.other)
+}
+
+// elsewhere reports whether the mark stands, and for another uplink or none.
+func (m move) elsewhere() bool {
+	return m.stands && m.locked != m.pin.Uplink || slices.ContainsFunc(m.leads, m.other)
+}
+
+func (m move) other(uplink string) bool { return uplink != m.pin.Uplink }
+
+// othersStood reports whether a mark that stands, and whose packets a pin's mark
+// selects, is another uplink's or none's.
+func (d *Decision) othersStood(p fwmark.Pin, claims map[fwmark.Mark]string, leads map[fwmark.Mark][]string) bool {
+	for m, uplink := range claims {
+		if m != p.Mark && m.Overlaps(p.Mark) && uplink != p.Uplink {
+			return true
+		}
+	}
+	for m, uplinks := range leads {
+		if m != p.Mark && m.Overlaps(p.Mark) && slices.ContainsFunc(uplinks, func(u string) bool { return u != p.Uplink }) {
+			return true
+		}
+	}
+	return false
+}
+
+// carriedByOthers reports whether a device that is pinned by another mark
+// carries this one. One that could not be read may, if the mark was another
+// uplink's.
+func (d *Decision) carriedByOthers(p fwmark.Pin, wasOthers bool) bool {
+	for _, o := range d.Pins {
+		if o.Uplink == p.Uplink {
+			continue
+		}
+		for _, device := range d.Devices.Found {
+			if slices.Contains(o.Devices, device.Name) && p.Mark.Selects(device.Mark) {
+				return true
+			}
+		}
+		if wasOthers && slices.ContainsFunc(o.Devices, func(name string) bool { return slices.Contains(d.Devices.Unread, name) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// connected reports whether connections may have marks of ours: the part of the
+// table that gives them some stands, or is to stand.
+func (d *Decision) connected() bool {
+	if d.Table.Missing != nil {
+		return false
+	}
+	return d.Table.Have.MarksConnections() || slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool {
+		return p.Cgroups != nil || len(d.Cgroups.Runs[p.Mark.Value]) > 0
+	})
+}
+
+// placed returns the pins with those that move as guards alone.
+func (d *Decision) placed() []fwmark.Pin {
+	placed := slices.Clone(d.Pins)
+	for i := range placed {
+		if d.moving[placed[i].Mark] {
+			placed[i].Uplink = ""
+		}
+	}
+	return placed
+}
+
+// forget returns the steps that have conntrack forget the connections of marks
+// that move: once the second lock lets nothing with the mark leave, so that no
+// connection of another uplink gets it any more.
+func (d Decision) forget() []Step {
+	claims := d.Table.Have.Claims()
+	var steps []Step
+	for _, p := range d.Pins {
+		held := slices.ContainsFunc(claims, func(c fwmark.Claim) bool { return c.Mark == p.Mark && c.Uplink == "" })
+		if d.moving[p.Mark] && held && d.connected() && !d.memory.Forgotten[p.Mark] {
+			steps = append(steps, ForgetStep{p.Mark})
+		}
+	}
+	return steps
+}

@@ -1,0 +1,131 @@
+package decide
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"wg-multihome/cmd/internal/state"
+	"wg-multihome/fwmark/config"
+	"wg-multihome/nft"
+	"wg-multihome/policy"
+	"wg-multihome/wg"
+)
+
+// Observation is what the host shows: its configuration, what DHCP clients
+// said, and what the kernel has.
+type Observation struct {
+	Config  config.Config
+	Records map[string]state.Record // leases, by interface
+	Facts   policy.Facts            // all that the kernel shows; Decide adds the leases, and what the run remembers
+	Devices Devices
+	Table   Table
+	Cgroups Cgroups
+	Sysctls Sysctls
+
+	errs [parts][]error // what could not be read, by part
+}
+
+// Devices are the WireGuard devices.
+type Devices struct {
+	Found  []wg.Device   // those that are there, listed or not
+	Unread []string      // those that may be there, but could not be read
+	Took   time.Duration // the time that they took to answer
+}
+
+// Table is our nftables table.
+type Table struct {
+	Have nft.State
+
+	// Missing is why nothing is known of the table, and nothing can be done
+	// about it: no nf_tables in this kernel, or no leave to read. nil: it was
+	// read.
+	Missing error
+}
+
+// Cgroups are the cgroups that services are pinned by.
+type Cgroups struct {
+	ByPath map[string]nft.Cgroup   // of the configured paths, those that exist
+	Runs   map[uint32][]nft.Cgroup // slices of `run` that hold a cgroup, by the value of their mark
+	Names  map[uint64]string       // paths by id, for the text of steps
+	Unread bool                    // some could not be read: no cgroup that is pinned goes
+
+	// Unlisted are cgroups that a set of ours holds, that exist, and that are
+	// neither configured nor of `run`: paths by id.
+	Unlisted map[uint64]string
+}
+
+// Sysctls are the settings that answers to masqueraded connections take.
+type Sysctls struct {
+	Filters []nft.Filter    // nil: this kernel has no IPv4
+	Ours    map[string]bool // the devices whose src_valid_mark is noted as set by us
+}
+
+// Parts are parts of an Observation, each of which can be read by itself.
+type Parts uint
+
+// The parts, in the order in which they are read: what one shows tells what is
+// to be read of a later one.
+const (
+	Configuration Parts = 1 << iota
+	Leases
+	Interfaces // links and addresses
+	WireGuard  // devices
+	Routing    // rules and routes
+	Nftables   // our table
+	Services   // cgroups
+	Kernel     // sysctls
+
+	parts = iota
+
+	// Everything is all that can be observed.
+	Everything Parts = 1<<parts - 1
+)
+
+// Has reports whether p and o have a part in common.
+func (p Parts) Has(o Parts) bool { return p&o != 0 }
+
+// Failed notes what could not be read of one part, in place of what was noted
+// before.
+func (o *Observation) Failed(part Parts, errs ...error) {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	for i := range parts {
+		if part == 1<<i {
+			o.errs[i] = errs
+		}
+	}
+}
+
+// Errors returns what could not be read.
+func (o Observation) Errors() []error { return slices.Concat(o.errs[:]...) }
+
+// leases returns the records as policy has them, in order of interface.
+func (o Observation) leases() []policy.Lease {
+	leases := make([]policy.Lease, 0, len(o.Records))
+	for iface, r := range o.Records {
+		leases = append(leases, policy.Lease{Device: iface, Address: r.Address.Addr(), Gateway: r.Gateway})
+	}
+	slices.SortFunc(leases, func(a, b policy.Lease) int { return strings.Compare(a.Device, b.Device) })
+	return leases
+}
+
+// boundLeases are the IPv4 leases whose address is on its interface.
+func (o Observation) boundLeases() []nft.Lease {
+	var leases []nft.Lease
+	for _, l := range o.Facts.Leases {
+		on := func(a policy.Address) bool { return a.Device == l.Device && a.Prefix.Addr() == l.Address }
+		if l.Address.Is4() && slices.ContainsFunc(o.Facts.Addrs, on) {
+			leases = append(leases, nft.Lease{Uplink: l.Device, Address: l.Address})
+		}
+	}
+	return leases
+}
+
+// deviceMarks returns the marks of the WireGuard devices by name; 0: off.
+func (o Observation) deviceMarks() map[string]uint32 {
+	marks := make(map[string]uint32, len(o.Devices.Found))
+	for _, d := range o.Devices.Found {
+		marks[d.Name] = d.Mark
+	}
+	return marks
+}

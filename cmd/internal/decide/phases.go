@@ -1,0 +1,158 @@
+package decide
+
+import (
+	"slices"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+	"wg-multihome/wg"
+)
+
+// Phase is a stage of a run. Its steps are those that may be made once all
+// phases before it were gone through, whatever became of their steps: what
+// takes others to have been made goes by what is observed then.
+type Phase uint8
+
+// The phases.
+const (
+	// Open adds guards, takes away what lets too much through, and adds the
+	// rest of rules and routes.
+	Open Phase = iota
+	// Lock brings the nftables table to what is wanted, but for the marks that
+	// devices are still to be released from.
+	Lock
+	// Mark gives devices their marks, where the guards stand.
+	Mark
+	// Release takes marks that go off the devices that carry them.
+	Release
+	// Forget has connections of marks that move forgotten.
+	Forget
+	// Unlock takes from the table what nothing carries any more.
+	Unlock
+	// ClosePairs deletes obsolete pairs. One that is left may stand in front of
+	// a mark's new unreachable, and then the old one still holds.
+	ClosePairs
+	// Close deletes obsolete rules and routes.
+	Close
+)
+
+// Observed reports whether the steps of a phase go by what is observed anew,
+// and not by what became of the phase's before it.
+func (p Phase) Observed() bool { return p != Close }
+
+// Phases are all phases, in their order.
+var Phases = [...]Phase{Open, Lock, Mark, Release, Forget, Unlock, ClosePairs, Close}
+
+// Steps returns the steps of a phase that may be made now.
+func (d Decision) Steps(p Phase) []Step {
+	if d.scope == refused || d.scope == called && p != Lock && p != Mark {
+		return nil
+	}
+	switch p {
+	case Open:
+		return ruleSteps(policy.Open(d.Rules.Have, d.Rules.State))
+	case Lock:
+		return d.table()
+	case Mark:
+		return deviceSteps(wg.Want(d.Devices.Found, d.markable()))
+	case Release:
+		return deviceSteps(d.releases())
+	case Forget:
+		return d.forget()
+	case Unlock:
+		return d.table()
+	}
+	return ruleSteps(d.closing(p))
+}
+
+// closing returns the deletions of rules and routes: those of pairs, and, once
+// no such pair is left, the others.
+func (d Decision) closing(p Phase) []policy.Step {
+	steps := policy.Close(d.Rules.Have, d.Rules.State, d.held())
+	pairs := 0
+	for pairs < len(steps) && steps[pairs].Pair() {
+		pairs++
+	}
+	switch {
+	case p == ClosePairs:
+		return steps[:pairs]
+	case pairs > 0:
+		return nil
+	}
+	return steps
+}
+
+// markable returns the pins whose marks devices may get: their guards stand, and
+// the second lock does not let them leave by another uplink.
+func (d Decision) markable() []fwmark.Pin {
+	pins, claims := d.Pins, d.Table.Have.Claims()
+	if d.scope == called {
+		pins = d.calledPins()
+	}
+	return slices.DeleteFunc(slices.Clone(pins), func(p fwmark.Pin) bool {
+		others := slices.ContainsFunc(claims, func(c fwmark.Claim) bool {
+			return c.Mark == p.Mark && c.Uplink != "" && c.Uplink != p.Uplink
+		})
+		return others || !d.mayCarry(p.Mark)
+	})
+}
+
+// mayCarry reports whether anything may get a mark: its guards stand.
+func (d Decision) mayCarry(m fwmark.Mark) bool {
+	if d.scope == called {
+		return d.scriptGuards(m)
+	}
+	return d.Guarded(m)
+}
+
+// releases returns the changes that take marks that go off their devices. Marks
+// of full tunnels stay: wg-quick finds their rules by them.
+func (d Decision) releases() []wg.Change {
+	return wg.Release(d.Devices.Found, d.going(), d.tunnelMarks())
+}
+
+// held returns the marks that go and may still be carried by a device: their
+// guards stay.
+func (d Decision) held() []fwmark.Mark {
+	if len(d.Devices.Unread) > 0 {
+		return d.going()
+	}
+	var held []fwmark.Mark
+	releases := d.releases()
+	for _, m := range d.going() {
+		carries := func(device wg.Device) bool {
+			return m.Selects(device.Mark) && slices.ContainsFunc(releases, func(c wg.Change) bool { return c.Device == device.Name })
+		}
+		if slices.ContainsFunc(d.Devices.Found, carries) {
+			held = append(held, m)
+		}
+	}
+	return held
+}
+
+// tunnelMarks returns the marks that are never taken off a device: full tunnels
+// have their rules found by them.
+func (d Decision) tunnelMarks() []uint32 {
+	marks := policy.NotMarks(d.Facts)
+	for _, t := range d.Tunnels {
+		marks = append(marks, t.Mark.Value)
+	}
+	slices.Sort(marks)
+	return slices.Compact(marks)
+}
+
+func ruleSteps(steps []policy.Step) []Step {
+	list := make([]Step, len(steps))
+	for i, s := range steps {
+		list[i] = RuleStep{s}
+	}
+	return list
+}
+
+func deviceSteps(changes []wg.Change) []Step {
+	list := make([]Step, len(changes))
+	for i, c := range changes {
+		list[i] = DeviceStep{c}
+	}
+	return list
+}

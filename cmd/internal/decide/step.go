@@ -1,0 +1,98 @@
+package decide
+
+import (
+	"slices"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/nft"
+	"wg-multihome/policy"
+	"wg-multihome/wg"
+)
+
+// Step is one change of the host.
+type Step interface {
+	// Lines is the step's text, a line for each change that it makes: the same
+	// in plan, in logs and in errors.
+	Lines() []string
+
+	// Changes tells which parts of an Observation are to be read again once it
+	// is made.
+	Changes() Parts
+}
+
+// The kinds of step.
+type (
+	// RuleStep changes a rule or a route.
+	RuleStep struct{ policy.Step }
+
+	// DeviceStep gives a WireGuard device a mark, or takes it off.
+	DeviceStep struct{ wg.Change }
+
+	// SysctlStep sets an uplink's src_valid_mark.
+	SysctlStep struct{ nft.Sysctl }
+
+	// SysctlGone drops the note that a device's src_valid_mark was set by us:
+	// it is not any more.
+	SysctlGone struct{ Device string }
+
+	// TableStep changes our nftables table from Have to Want, in one
+	// transaction where the kernel takes it.
+	TableStep struct {
+		Have   nft.State
+		Want   nft.Ruleset
+		Names  map[uint64]string // paths of cgroups by id
+		Forget []fwmark.Mark     // marks that no service is pinned by any more
+	}
+
+	// ForgetStep has conntrack forget all connections with a mark.
+	ForgetStep struct{ Mark fwmark.Mark }
+)
+
+// Lines is a step's text.
+func (s RuleStep) Lines() []string   { return []string{s.String()} }
+func (s DeviceStep) Lines() []string { return []string{s.String()} }
+func (s SysctlStep) Lines() []string { return []string{s.String()} }
+func (s SysctlGone) Lines() []string { return nil }
+func (s TableStep) Lines() []string  { return s.Plan().Steps }
+func (s ForgetStep) Lines() []string { return []string{"- conntrack mark " + s.Mark.String()} }
+
+// Changes tells what is to be read again.
+func (s RuleStep) Changes() Parts   { return Routing }
+func (s DeviceStep) Changes() Parts { return WireGuard }
+func (s SysctlStep) Changes() Parts { return Kernel }
+func (s SysctlGone) Changes() Parts { return Kernel }
+func (s TableStep) Changes() Parts  { return Nftables }
+func (s ForgetStep) Changes() Parts { return 0 }
+
+// Plan returns the transaction.
+func (s TableStep) Plan() nft.Plan { return nft.Diff(s.Have, s.Want, s.Names) }
+
+// Outcome is what became of steps, by their lines.
+type Outcome struct {
+	Made   []string
+	Failed map[string]error
+}
+
+// Add adds what became of one step.
+func (o *Outcome) Add(s Step, err error) {
+	if err != nil {
+		o.Fail(s.Lines(), err)
+		return
+	}
+	o.Made = append(o.Made, s.Lines()...)
+}
+
+// Fail notes that lines failed together, for one reason.
+func (o *Outcome) Fail(lines []string, err error) {
+	if o.Failed == nil {
+		o.Failed = map[string]error{}
+	}
+	for _, line := range lines {
+		o.Failed[line] = err
+	}
+}
+
+// Failing reports whether some line of a step failed.
+func (o Outcome) Failing(s Step) bool {
+	return slices.ContainsFunc(s.Lines(), func(line string) bool { return o.Failed[line] != nil })
+}

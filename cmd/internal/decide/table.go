@@ -1,0 +1,144 @@
+package decide
+
+import (
+	"slices"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/nft"
+	"wg-multihome/policy"
+)
+
+// lockFacts gathers what the nftables table is made from.
+func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
+	f := nft.Facts{
+		Uplinks: d.Uplinks, Pins: pins, Devices: d.lockDevices(), Leases: d.boundLeases(), Reach: policy.Reach(d.Facts),
+		Cgroups: d.Cgroups.ByPath, Runs: map[fwmark.Mark][]nft.Cgroup{}, Unseen: d.Cgroups.Unread,
+		Broken: len(d.Problems) > 0, Have: d.Table.Have,
+	}
+	for _, p := range pins {
+		if runs := d.Cgroups.Runs[p.Mark.Value]; len(runs) > 0 {
+			f.Runs[p.Mark] = runs
+		}
+	}
+	return f
+}
+
+// lockDevices are the uplinks and the tunnels that are there, each with what
+// lies behind it. While the configuration has an error, what the lock holds as
+// it stands may be an uplink.
+func (d *Decision) lockDevices() []nft.Device {
+	uplinks := map[string]bool{}
+	for _, u := range d.Uplinks {
+		uplinks[u.Name] = true
+	}
+	if len(d.Problems) > 0 {
+		for _, name := range d.Table.Have.Locked() {
+			uplinks[name] = true
+		}
+	}
+	behind := policy.Behind(d.Facts)
+	var devices []nft.Device
+	for _, l := range d.Facts.Links {
+		if uplinks[l.Name] || nft.IsTunnel(l.Kind) {
+			devices = append(devices, nft.Device{Name: l.Name, Prefixes: behind[l.Name]})
+		}
+	}
+	return devices
+}
+
+// table returns the steps at sysctls and at the nftables table. Until devices
+// were released, the second lock holds the marks that go and that they carry.
+func (d Decision) table() []Step {
+	if d.Table.Missing != nil {
+		return nil
+	}
+	carried := d.carried()
+	if d.scope == nothing {
+		if len(carried) > 0 {
+			return nil
+		}
+		return append(d.sysctls(nft.Ruleset{}), d.tableStep(nft.Ruleset{})...)
+	}
+	facts := d.Locks
+	facts.Unguarded = d.unguarded()
+	if len(carried) > 0 {
+		facts.Pins = append(slices.Clone(facts.Pins), carried...)
+	}
+	want := nft.Want(facts)
+	return append(d.sysctls(want), d.tableStep(want)...)
+}
+
+func (d Decision) tableStep(want nft.Ruleset) []Step {
+	step := TableStep{Have: d.Table.Have, Want: want, Names: d.Cgroups.Names, Forget: d.unpinned(want)}
+	if step.Plan().Empty() {
+		return nil
+	}
+	return []Step{step}
+}
+
+// Refills reports whether some chain of the table is not as it is to be.
+func (d Decision) Refills() bool {
+	return slices.ContainsFunc(d.table(), func(s Step) bool {
+		table, is := s.(TableStep)
+		return is && len(table.Plan().Fill) > 0
+	})
+}
+
+// carried returns, as pins with guards alone, the marks that go and that devices
+// still carry. Each lets through what the lock lets through now.
+func (d Decision) carried() []fwmark.Pin {
+	var pins []fwmark.Pin
+	for _, m := range d.held() {
+		p := fwmark.Pin{Mark: m, Kept: true}
+		for _, c := range d.stands {
+			if c.Mark == m {
+				p.Uplink = c.Uplink
+			}
+		}
+		pins = append(pins, p)
+	}
+	return pins
+}
+
+// unguarded returns the marks whose guards do not stand.
+func (d Decision) unguarded() map[fwmark.Mark]bool {
+	marks := map[fwmark.Mark]bool{}
+	for _, p := range d.Pins {
+		if !d.mayCarry(p.Mark) {
+			marks[p.Mark] = true
+		}
+	}
+	return marks
+}
+
+// unpinned returns the marks that no service is pinned by any more. Where
+// others keep conntrack, and not NAT, in use it would take their connections
+// for masqueraded still, and drop the answers.
+func (d Decision) unpinned(want nft.Ruleset) []fwmark.Mark {
+	marks := d.going()
+	for _, p := range d.Pins {
+		marks = append(marks, p.Mark)
+	}
+	return slices.DeleteFunc(marks, func(m fwmark.Mark) bool {
+		name := nft.MarkSet(m)
+		_, stood := d.Table.Have.Sets[name]
+		return !stood || slices.ContainsFunc(want.Sets, func(s nft.Set) bool { return s.Name == name })
+	})
+}
+
+// sysctls returns the steps at src_valid_mark of uplinks that services are
+// pinned to.
+func (d Decision) sysctls(want nft.Ruleset) []Step {
+	if d.Sysctls.Filters == nil {
+		return nil
+	}
+	var steps []Step
+	sysctls := nft.Sysctls(want, d.Sysctls.Filters)
+	for _, device := range nft.Stale(d.Sysctls.Ours, d.Sysctls.Filters, sysctls) {
+		steps = append(steps, SysctlGone{device})
+	}
+	for _, s := range sysctls {
+		steps = append(steps, SysctlStep{s})
+	}
+	return steps
+}

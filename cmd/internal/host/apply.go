@@ -1,0 +1,194 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/nft"
+	"wg-multihome/nft/flows"
+	nftkernel "wg-multihome/nft/kernel"
+	"wg-multihome/policy"
+)
+
+// Apply makes steps, in their order, each whatever became of the others.
+func (h *Host) Apply(ctx context.Context, steps []decide.Step) (out decide.Outcome) {
+	for len(steps) > 0 {
+		n := alike(steps)
+		switch step := steps[0].(type) {
+		case decide.RuleStep:
+			h.applyRules(steps[:n], &out)
+		case decide.DeviceStep:
+			h.applyDevices(ctx, steps[:n], &out)
+		case decide.SysctlStep:
+			out.Add(step, h.setSysctl(step.Sysctl))
+		case decide.SysctlGone:
+			out.Add(step, h.State.DropSysctl(step.Device))
+		case decide.TableStep:
+			h.applyTable(ctx, step, &out)
+		case decide.ForgetStep:
+			out.Add(step, nftkernel.Forget(step.Mark, nftkernel.AllConnections))
+		default:
+			out.Add(step, fmt.Errorf("a step of unknown kind %T", step))
+		}
+		steps = steps[n:]
+	}
+	return out
+}
+
+// alike returns how many of the first steps can be made in one go.
+func alike(steps []decide.Step) int {
+	n := 1
+	switch steps[0].(type) {
+	case decide.RuleStep:
+		for ; n < len(steps); n++ {
+			if _, is := steps[n].(decide.RuleStep); !is {
+				break
+			}
+		}
+	case decide.DeviceStep:
+		for ; n < len(steps); n++ {
+			if _, is := steps[n].(decide.DeviceStep); !is {
+				break
+			}
+		}
+	}
+	return n
+}
+
+func (h *Host) applyRules(steps []decide.Step, out *decide.Outcome) {
+	list := make([]policy.Step, len(steps))
+	for i, s := range steps {
+		list[i] = s.(decide.RuleStep).Step
+	}
+	for i, err := range h.Kernel.Apply(list) {
+		out.Add(steps[i], err)
+	}
+}
+
+// applyDevices makes changes of devices, one of each, side by side: one that
+// does not answer is waited for by no other.
+func (h *Host) applyDevices(ctx context.Context, steps []decide.Step, out *decide.Outcome) {
+	errs := make([]error, len(steps))
+	client, err := h.devices()
+	var all sync.WaitGroup
+	for i, s := range steps {
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			errs[i] = client.Apply(ctx, s.(decide.DeviceStep).Change)
+		}()
+	}
+	all.Wait()
+	for i, s := range steps {
+		out.Add(s, errs[i])
+	}
+}
+
+// setSysctl notes that the setting is ours before it is made, and drops the note
+// after it was put back: a kill must not lose it.
+func (h *Host) setSysctl(s nft.Sysctl) error {
+	if s.Value != 0 {
+		if err := h.State.WriteSysctl(s.Device); err != nil {
+			return err
+		}
+	}
+	if err := nftkernel.Set(s); err != nil {
+		return err
+	}
+	if s.Value == 0 {
+		return h.State.DropSysctl(s.Device)
+	}
+	return nil
+}
+
+// applyTable brings the table to what is wanted: in one transaction, but for
+// connections that run when the marking chain comes. Where the kernel refuses
+// that, each part is changed by itself: it may lack what one of them takes, and
+// packets are locked in all the same.
+func (h *Host) applyTable(ctx context.Context, s decide.TableStep, out *decide.Outcome) {
+	plan := s.Plan()
+	err := h.transact(ctx, s, nft.Diff)
+	switch {
+	case err == nil:
+		out.Made = append(out.Made, plan.Steps...)
+		for _, m := range s.Forget {
+			if err := nftkernel.Forget(m, nftkernel.Masqueraded); err != nil {
+				h.Log.Infof("%s", err)
+			}
+		}
+	case plan.DropTable || !h.applyParts(ctx, s, out):
+		out.Fail(plan.Steps, together(plan.Steps, err))
+	}
+}
+
+// together names what failed in one transaction, and first of all why: the list
+// may be cut off.
+func together(lines []string, err error) error {
+	return fmt.Errorf("%w: %s", err, strings.Join(lines, "; "))
+}
+
+// applyParts changes the parts of the table one by one. It is false where
+// nothing could be tried.
+func (h *Host) applyParts(ctx context.Context, s decide.TableStep, out *decide.Outcome) bool {
+	client, err := h.table()
+	if err != nil {
+		return false
+	}
+	for _, part := range nft.Parts {
+		if s.Have, err = client.Read(); err != nil {
+			return false
+		}
+		lines := part.Diff(s.Have, s.Want, s.Names).Steps
+		if err := h.transact(ctx, s, part.Diff); err != nil {
+			out.Fail(lines, together(lines, err))
+		} else {
+			out.Made = append(out.Made, lines...)
+		}
+	}
+	return true
+}
+
+// transact makes the changes that diff tells, in one transaction. Where
+// conntrack may not know connections that run, the marking chain would take
+// them for new: so conntrack is turned on first, and told of them. It is told
+// before as well: a late packet of one that it does not know would be entered
+// half, and a stateful firewall could drop what follows.
+func (h *Host) transact(ctx context.Context, s decide.TableStep, diff func(nft.State, nft.Ruleset, map[uint64]string) nft.Plan) error {
+	client, err := h.table()
+	if err != nil {
+		return err
+	}
+	plan := diff(s.Have, s.Want, nil)
+	if plan.First {
+		h.enterFlows(ctx)
+		if err := client.Apply(diff(s.Have, s.Want.Warm(), nil)); err != nil {
+			return err
+		}
+		h.enterFlows(ctx)
+		have, err := client.Read()
+		if err != nil {
+			return err
+		}
+		plan = diff(have, s.Want, nil)
+	}
+	return client.Apply(plan)
+}
+
+// enterFlows tells conntrack of the connections that run. One that it misses
+// is cut off, not misled, so that is no reason to leave services unpinned.
+func (h *Host) enterFlows(ctx context.Context) {
+	n, err := flows.Enter(ctx)
+	if err != nil {
+		h.Log.Errorf("TCP connections that run may be cut off, as services get pinned: %s", err)
+	}
+	if n > 0 {
+		h.Log.Debugf("conntrack was told of %d TCP connections", n)
+	}
+}

@@ -1,0 +1,198 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/fwmark/config"
+	nftkernel "wg-multihome/nft/kernel"
+	"wg-multihome/policy"
+	"wg-multihome/wg"
+)
+
+// Observe reads the given parts of an observation anew, and leaves the others
+// as they are. An error means that the kernel's rules and routes could not be
+// read; what else could not be is noted in the observation.
+func (h *Host) Observe(ctx context.Context, o *decide.Observation, parts decide.Parts) error {
+	for _, part := range []struct {
+		part decide.Parts
+		read func(context.Context, *decide.Observation) error
+	}{
+		{decide.Configuration, h.readConfiguration}, {decide.Leases, h.readLeases}, {decide.Interfaces, h.readInterfaces},
+		{decide.WireGuard, h.readDevices}, {decide.Routing, h.readRouting}, {decide.Nftables, h.readTable},
+		{decide.Services, h.readCgroups}, {decide.Kernel, h.readSysctls},
+	} {
+		if !parts.Has(part.part) {
+			continue
+		}
+		if err := part.read(ctx, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Host) readConfiguration(ctx context.Context, o *decide.Observation) error {
+	o.Config = config.Load(ctx, h.Files)
+	return nil
+}
+
+func (h *Host) readLeases(_ context.Context, o *decide.Observation) error {
+	records, errs := h.State.ReadLeases()
+	o.Records = records
+	o.Failed(decide.Leases, errs...)
+	return nil
+}
+
+func (h *Host) readInterfaces(_ context.Context, o *decide.Observation) error {
+	if err := h.Kernel.ReadLinks(&o.Facts); err != nil {
+		return err
+	}
+	findUserspace(o)
+	return h.Kernel.ReadAddrs(&o.Facts)
+}
+
+// findUserspace finds the links that are WireGuard devices of a process: the
+// kernel does not say so.
+func findUserspace(o *decide.Observation) {
+	for i := range o.Facts.Links {
+		l := &o.Facts.Links[i]
+		l.WireGuard = l.WireGuard || wg.Userspace(l.Name)
+	}
+}
+
+// readRouting reads rules and routes; and, as wg-quick takes a device's mark for
+// the number of its table, those tables too: nothing else says that they
+// matter.
+func (h *Host) readRouting(_ context.Context, o *decide.Observation) error {
+	if err := h.Kernel.ReadRules(&o.Facts); err != nil {
+		return err
+	}
+	if err := h.Kernel.ReadRoutes(&o.Facts); err != nil {
+		return err
+	}
+	findUserspace(o) // it may have read links again
+	known := map[uint32]bool{0: true, policy.TableMain: true}
+	for _, r := range o.Facts.Routes {
+		known[r.Table] = true
+	}
+	var tables []uint32
+	for _, d := range o.Devices.Found {
+		if !known[d.Mark] {
+			known[d.Mark] = true
+			tables = append(tables, d.Mark)
+		}
+	}
+	if len(tables) == 0 {
+		return nil
+	}
+	routes, err := h.Kernel.Tables(tables)
+	if err != nil {
+		return fmt.Errorf("read the tables of WireGuard's marks: %w", err)
+	}
+	o.Facts.Routes = append(o.Facts.Routes, routes...)
+	return nil
+}
+
+// readDevices reads the WireGuard devices that are there, listed ones of any
+// kind among them. Only those are asked that have a link in this network
+// namespace: sockets of userspace devices are shared by all.
+func (h *Host) readDevices(ctx context.Context, o *decide.Observation) error {
+	o.Devices = decide.Devices{}
+	o.Failed(decide.WireGuard)
+	listed := map[string]bool{}
+	for _, in := range o.Config.Intents {
+		for _, d := range in.Devices {
+			listed[d] = true
+		}
+	}
+	var names []string
+	for _, l := range o.Facts.Links {
+		if l.WireGuard || listed[l.Name] {
+			names = append(names, l.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	client, err := h.devices()
+	if err != nil {
+		o.Devices.Unread = names
+		o.Failed(decide.WireGuard, err)
+		return nil
+	}
+	begun := time.Now()
+	devices, errs := client.Read(ctx, names)
+	o.Devices = decide.Devices{Found: devices, Took: time.Since(begun)}
+	for _, err := range errs {
+		var unread *wg.ReadError
+		if errors.As(err, &unread) {
+			o.Devices.Unread = append(o.Devices.Unread, unread.Device)
+		}
+	}
+	o.Failed(decide.WireGuard, PermissionOnce(errs)...)
+	return nil
+}
+
+// PermissionOnce leaves one of many errors of permission: where the caller may
+// not ask, the kernel says so for each name.
+func PermissionOnce(errs []error) []error {
+	var kept []error
+	denied := false
+	for _, err := range errs {
+		if errors.Is(err, fs.ErrPermission) {
+			if denied {
+				continue
+			}
+			denied = true
+		}
+		kept = append(kept, err)
+	}
+	return kept
+}
+
+func (h *Host) readTable(_ context.Context, o *decide.Observation) error {
+	o.Table = decide.Table{}
+	o.Failed(decide.Nftables)
+	client, err := h.table()
+	if err == nil {
+		o.Table.Have, err = client.Read()
+	}
+	o.Table.Missing = err
+	if err != nil && !errors.Is(err, nftkernel.ErrNone) && !errors.Is(err, fs.ErrPermission) {
+		o.Failed(decide.Nftables, err)
+	}
+	return nil
+}
+
+// readSysctls reads what answers to masqueraded connections depend on, of the
+// uplinks in the configuration and of those that we have changed. Without a
+// service nothing is masqueraded.
+func (h *Host) readSysctls(_ context.Context, o *decide.Observation) error {
+	ours, err := h.State.ReadSysctls()
+	o.Sysctls = decide.Sysctls{Ours: ours}
+	names := make([]string, 0, len(ours))
+	for name := range ours {
+		names = append(names, name)
+	}
+	for _, in := range o.Config.Intents {
+		if in.Uplink != "" && !ours[in.Uplink] && (in.Cgroups != nil || len(o.Cgroups.Runs[in.Mark.Value]) > 0) {
+			names = append(names, in.Uplink)
+		}
+	}
+	if len(names) == 0 {
+		o.Failed(decide.Kernel, err)
+		return nil
+	}
+	filters, readErr := nftkernel.ReadFilters(names)
+	for i := range filters {
+		filters[i].Ours = ours[filters[i].Device]
+	}
+	o.Sysctls.Filters = filters
+	o.Failed(decide.Kernel, err, readErr)
+	return nil
+}

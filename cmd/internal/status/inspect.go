@@ -1,0 +1,108 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/fwmark"
+	"wg-multihome/wg"
+)
+
+// Host is the machine: *host.Host.
+type Host interface {
+	Inspect(ctx context.Context, devices []string) ([]wg.Detail, []error)
+	ReadFile(o decide.Observation, device string) (wg.File, error)
+	IntoTunnels(o decide.Observation, addrs []netip.Addr, mark uint32) map[netip.Addr]string
+}
+
+// Inspection is what is shown of WireGuard devices beyond what a run needs.
+type Inspection struct {
+	details []wg.Detail // of those that are there
+	notes   []string    // what is amiss, each naming its device
+	errs    []error
+}
+
+// Inspect reads the devices' peers and files, and where their packets go.
+func Inspect(ctx context.Context, h Host, d decide.Decision) Inspection {
+	in := Inspection{notes: absent(d)}
+	var names []string
+	for _, device := range d.Devices.Found {
+		names = append(names, device.Name)
+	}
+	if len(names) == 0 {
+		return in
+	}
+	in.details, in.errs = h.Inspect(ctx, names)
+	files, errs := map[string]wg.File{}, map[string]error{}
+	for _, name := range d.Present(d.PinnedDevices()) {
+		f, err := h.ReadFile(d.Observation, name)
+		if err != nil {
+			errs[name] = err
+			continue
+		}
+		files[name] = f
+	}
+	in.notes = append(in.notes, d.Contradictions(files)...)
+	for _, device := range in.details {
+		for _, p := range d.Pins {
+			if slices.Contains(p.Devices, device.Name) {
+				if err := errs[device.Name]; err != nil {
+					in.notes = append(in.notes, err.Error())
+				}
+				in.notes = append(in.notes, amiss(d, device, p, files[device.Name])...)
+			}
+		}
+		in.notes = append(in.notes, nested(h, d, device)...)
+	}
+	return in
+}
+
+// absent names pinned devices that are not there.
+func absent(d decide.Decision) []string {
+	var notes []string
+	for _, name := range d.PinnedDevices() {
+		if len(d.Reachable([]string{name})) == 0 {
+			notes = append(notes, fmt.Sprintf("%s: is not there (one in another network namespace is not seen from here)", name))
+		}
+	}
+	return notes
+}
+
+// amiss says what is amiss with a pinned device's file and its endpoints.
+func amiss(d decide.Decision, device wg.Detail, p fwmark.Pin, f wg.File) []string {
+	var notes []string
+	if f.Save {
+		notes = append(notes, fmt.Sprintf("%s: SaveConfig = true: wg-quick writes addresses over the names of endpoints in %s", device.Name, f.Path))
+	}
+	families := d.Families(p.Uplink)
+	for _, peer := range device.Peers {
+		if !peer.Endpoint.IsValid() {
+			continue
+		}
+		if family := fwmark.FamilyOf(peer.Endpoint.Addr()); !families[family] {
+			notes = append(notes, fmt.Sprintf("%s: endpoint %s of peer %s is of IPv%s, which uplink %q lacks", device.Name, peer.Endpoint, peer.Key, family, p.Uplink))
+		}
+	}
+	return notes
+}
+
+// nested names endpoints that lie inside a tunnel.
+func nested(h Host, d decide.Decision, device wg.Detail) []string {
+	var addrs []netip.Addr
+	for _, peer := range device.Peers {
+		if peer.Endpoint.IsValid() {
+			addrs = append(addrs, peer.Endpoint.Addr())
+		}
+	}
+	into := h.IntoTunnels(d.Observation, addrs, device.Mark)
+	var notes []string
+	for _, peer := range device.Peers {
+		if by := into[peer.Endpoint.Addr()]; by != "" {
+			notes = append(notes, fmt.Sprintf("%s: endpoint %s of peer %s lies inside tunnel %q", device.Name, peer.Endpoint, peer.Key, by))
+		}
+	}
+	return notes
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"wg-multihome/cmd/internal/converge"
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/host"
+	"wg-multihome/cmd/internal/refresh"
+	"wg-multihome/cmd/internal/report"
+	"wg-multihome/cmd/internal/state"
+	"wg-multihome/cmd/internal/tell"
+)
+
+// session is one command's way to the host: the rooms of the program, put
+// together for one run. Close ends it.
+type session struct {
+	*converge.Run
+
+	host      *host.Host
+	due       *refresh.Due
+	refresher *refresh.Refresher
+	teller    *tell.Teller
+}
+
+// newSession puts the rooms together around a host. person says that guards of
+// marks that are configured no longer go.
+func newSession(h *host.Host, person bool) *session {
+	s := &session{host: h, due: &refresh.Due{State: h.State, Log: h.Log}}
+	s.Run = &converge.Run{Host: h, State: h.State, Log: h.Log, Person: person, MarkDue: s.due.Mark}
+	s.refresher = &refresh.Refresher{Host: h, State: h.State, Log: h.Log, Due: s.due, Look: s.Look}
+	s.teller = &tell.Teller{State: h.State, Log: h.Log, Refresher: s.refresher}
+	return s
+}
+
+// Close frees what the session holds.
+func (s *session) Close() { s.host.Close() }
+
+// Sync brings the host to what is wanted, and then tells what is new.
+func (s *session) Sync(ctx context.Context, wait time.Duration) report.Report {
+	last, rep := s.Converge(ctx, wait)
+	if rep.Is(state.ErrBusy) || rep.Is(host.ErrPrivilege) {
+		return rep
+	}
+	for _, say := range last.Contradictions(s.host.ReadFiles(last.Observation, last.Present(last.PinnedDevices()))) {
+		s.host.Log.Infof("%s", say)
+	}
+	rep.Errs = append(rep.Errs, s.teller.Tell(ctx, last, s.Waited())...)
+	return rep
+}
+
+// call does the original shell script's part of that: devices and the nftables
+// table, and the refresh of the devices.
+func (s *session) call(ctx context.Context, c decide.Call, wait time.Duration) report.Report {
+	last, rep := s.Call(ctx, c, wait)
+	devices, errs, without := last.Called()
+	rep.Errs = append(rep.Errs, errs...)
+	for _, m := range without {
+		s.host.Log.Infof("mark %s of %s has no unreachable rule for IPv6: an endpoint there is not held", m, c.Uplink)
+	}
+	if len(devices) > 0 {
+		s.due.Mark(devices...) // should it be cut short
+		rep.Errs = append(rep.Errs, s.refresher.Begin(ctx, s.Waited()).Run(ctx, devices, false)...)
+	}
+	return rep
+}

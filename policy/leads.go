@@ -1,0 +1,26 @@
+package policy
+
+import (
+	"slices"
+
+	"wg-multihome/fwmark"
+)
+
+// Leads returns, of each mark that has a look-up of ours, the devices that the
+// default routes of its tables lead through, in whichever family. A mark whose
+// tables are empty is there without a device.
+func Leads(f Facts) map[fwmark.Mark][]string {
+	device := ownDefaults(f)
+	leads := map[fwmark.Mark][]string{}
+	for _, r := range f.Rules {
+		if !r.Ours() || !r.marked() || !r.isLookup() {
+			continue
+		}
+		devices := leads[r.Mark]
+		if d := device[r.Table].Device; d != "" && !slices.Contains(devices, d) {
+			devices = append(devices, d)
+		}
+		leads[r.Mark] = devices
+	}
+	return leads
+}
