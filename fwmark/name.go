@@ -11,8 +11,10 @@ import (
 const maxName = 15
 
 // ValidName refuses what cannot be the name of a network interface: what the
-// kernel's dev_valid_name() refuses, and control characters. A name that passes
-// is safe as the stem of a file name and as one word in a line.
+// kernel's dev_valid_name() refuses, control characters, and the two names that
+// IPv4 refuses (sysctl_dev_name_is_allowed() in devinet.c): settings written for
+// them would be those of other interfaces. A name that passes is safe as the
+// stem of a file name and as one word in a line.
 func ValidName(name string) error {
 	switch {
 	case name == "":
@@ -21,6 +23,10 @@ func ValidName(name string) error {
 		return fmt.Errorf("is no interface name: longer than %d bytes", maxName)
 	case name == "." || name == "..":
 		return errors.New("is no interface name")
+	case name == "all":
+		return errors.New("is no interface name: to the kernel it is all interfaces (net.ipv4.conf.all)")
+	case name == "default":
+		return errors.New("is no interface name: to the kernel it is interfaces to come (net.ipv4.conf.default)")
 	}
 	for i := range len(name) {
 		switch c := name[i]; {

@@ -39,6 +39,7 @@ func Resolve(intents []Intent, problems []Problem, standing []Claim, tables map[
 	r.checkTables(tables)
 	r.checkClaims("WireGuard device", func(i *Intent) *[]string { return &i.Devices })
 	r.checkClaims("cgroup", func(i *Intent) *[]string { return &i.Cgroups })
+	r.checkCircles()
 	r.findFull(tunnels, tables)
 	for _, p := range r.problems {
 		for _, m := range p.Marks {

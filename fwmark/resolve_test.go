@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func full(value uint32) Mark { return Mark{value, FullMask} }
@@ -109,6 +111,35 @@ func TestResolve(t *testing.T) {
 			intents: []Intent{{Uplink: "up1", Origin: "file: up1", Mark: full(1)}, {Uplink: "up1", Origin: "other", Cgroups: []string{}}},
 			want:    "0x1  kept\n", say: []string{"file: up1 and other"},
 		},
+		"a device that lists itself": {
+			intents: []Intent{pinned("wg0", full(1), "wg0", "wg1", "a.service"), pinned("up2", full(2), "wg2")},
+			want:    "0x1 wg0 wg1 a.service\n0x2 up2 wg2\n", say: []string{`file: wg0 pins WireGuard device "wg0" to itself`},
+		},
+		"two devices that list each other": {
+			intents: []Intent{pinned("wg1", full(1), "wg0", "wg9"), pinned("wg0", full(2), "wg1")},
+			want:    "0x1 wg1 wg9\n0x2 wg0\n",
+			say:     []string{`WireGuard devices are pinned in a circle: "wg0" to "wg1" (file: wg1), "wg1" to "wg0" (file: wg0)`},
+		},
+		"a circle of three, one that leads into it, and another circle": {
+			intents: []Intent{
+				pinned("wg1", full(1), "wg2"), pinned("wg2", full(2), "wg3"), pinned("wg3", full(3), "wg1", "wg4"), pinned("wg4", full(4), "wg5"),
+				pinned("wg8", full(8), "wg8"),
+			},
+			want: "0x1 wg1\n0x2 wg2\n0x3 wg3 wg4\n0x4 wg4 wg5\n0x8 wg8\n",
+			say: []string{
+				`"wg1" to "wg3" (file: wg3), "wg3" to "wg2" (file: wg2), "wg2" to "wg1" (file: wg1)`,
+				`file: wg8 pins WireGuard device "wg8" to itself`,
+			},
+		},
+		"a service by the VPN, the VPN by one uplink": {
+			intents: []Intent{pinned("wg0", full(7), "a.service"), pinned("wg1", full(8), "wg0"), pinned("up2", full(2), "wg1")},
+			want:    "0x2 up2 wg1\n0x7 wg0 a.service\n0x8 wg1 wg0\n",
+		},
+		"what stands stays while a device lists itself": {
+			intents: []Intent{pinned("wg0", full(1), "wg0")}, standing: []Claim{{full(2), "up2"}, {full(1), "up1"}},
+			tunnels: []Tunnel{{"wg0", full(0xca6c)}},
+			want:    "0x1 wg0\n0x2 up2 kept\n", say: []string{"to itself"},
+		},
 		"a mark that is a table": {
 			intents: []Intent{pinned("up1", full(16909060)), pinned("up2", full(2))}, standing: []Claim{{Mark: full(16909060), Uplink: "up1"}},
 			want: "0x2 up2\n0x1020304 up1 kept\n", say: []string{"the table of address 1.2.3.4"},
@@ -191,6 +222,47 @@ func TestResolve(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCircles: none is left, whatever the intents; and but for them nothing goes.
+func TestCircles(t *testing.T) {
+	names := []string{"wg0", "wg1", "wg2", "wg3", "wg4", "up1"}
+	rapid.Check(t, func(t *rapid.T) {
+		intents := make([]Intent, len(names))
+		by := map[string]string{} // a device's uplink
+		for i, name := range names {
+			intents[i] = pinned(name, full(uint32(1+i)))
+		}
+		for _, device := range names[:5] {
+			if i := rapid.IntRange(0, len(names)).Draw(t, "who lists "+device); i < len(names) {
+				intents[i].Devices = append(intents[i].Devices, device)
+				by[device] = names[i]
+			}
+		}
+		pins, problems := Resolve(intents, nil, nil, nil, nil)
+		left := map[string]string{}
+		for _, p := range pins {
+			for _, device := range p.Devices {
+				left[device] = p.Uplink
+			}
+		}
+		circle := false
+		for device, uplink := range by {
+			at := uplink
+			for range names {
+				if at != device {
+					at = by[at]
+				}
+			}
+			circle = circle || at == device
+			if want := map[bool]string{true: "", false: uplink}[at == device]; left[device] != want {
+				t.Errorf("%v: %q is pinned to %q, want %q", by, device, left[device], want)
+			}
+		}
+		if circle != (len(problems) > 0) {
+			t.Errorf("%v: problems %v", by, problems)
+		}
+	})
 }
 
 // TestEmptyListOfCgroups: it switches services on, as no list does not.

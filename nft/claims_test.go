@@ -1,7 +1,9 @@
 package nft
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,6 +80,85 @@ func TestStandingLock(t *testing.T) {
 	}
 	if claims := (State{}).Claims(); len(claims) != 0 {
 		t.Errorf("claims of nothing: %v", claims)
+	}
+}
+
+// TestOlderLock reads a lock whose marks' chains each list all devices that are
+// held, as it was made until the chain of exemptions did that for all marks: its
+// claims and devices are known, and one plan leads from it to today's.
+func TestOlderLock(t *testing.T) {
+	one, two := fwmark.Mark{Value: 0x1001, Mask: fwmark.FullMask}, fwmark.Mark{Value: 0x2000, Mask: 0xff00}
+	facts := Facts{
+		Uplinks: []fwmark.Uplink{{Name: "up1"}, {Name: "up2"}, {Name: "wwan0"}},
+		Pins:    []fwmark.Pin{{Mark: one, Uplink: "up1"}, {Mark: two}},
+		Devices: []Device{{Name: "up1", Prefixes: prefixes("192.0.2.0/24")}, {Name: "tun9", Prefixes: prefixes("10.0.0.0/8")}},
+	}
+	want := Want(facts)
+	older := want
+	older.Chains = slices.Clone(want.Chains)
+	for i := range older.Chains {
+		c := &older.Chains[i]
+		switch {
+		case c.Name == "lock_exempt":
+			c.Rules = slices.DeleteFunc(slices.Clone(c.Rules), func(r Rule) bool {
+				return r[len(r)-1].Kind == Return || len(r) == 1 && r[0].Kind == Accept
+			})
+		case c.Base == Base{}:
+			m, err := fwmark.Parse(strings.TrimPrefix(c.Name, "lock_"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Rules = slices.Clone(c.Rules[:len(c.Rules)-1])
+			for _, out := range []Expr{
+				{Kind: OutDevice, Name: "up1"}, {Kind: OutDevice, Name: "up2"}, {Kind: OutDevice, Name: "wwan0"},
+				{Kind: OutKind, Name: "tun"}, {Kind: OutKind, Name: "wireguard"},
+			} {
+				if m != one || out.Name != "up1" {
+					c.Rules = append(c.Rules, Rule{out, {Kind: Count, Name: LockCounter(m)}, {Kind: Drop}})
+				}
+			}
+		}
+	}
+	have := standing(older)
+	if diff := cmp.Diff([]fwmark.Claim{{Mark: one, Uplink: "up1"}, {Mark: two}}, have.Claims()); diff != "" {
+		t.Errorf("claims: wanted (-), got (+):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"up1", "up2", "wwan0"}, have.Locked()); diff != "" {
+		t.Errorf("devices: wanted (-), got (+):\n%s", diff)
+	}
+	facts.Have = have
+	wantSteps := "= nft chain lock_exempt (12 rules)\n= nft chain lock_0x1001 (3 rules)\n= nft chain lock_0x2000/0xff00 (2 rules)"
+	if diff := cmp.Diff(wantSteps, strings.Join(Diff(have, Want(facts), nil).Steps, "\n")); diff != "" {
+		t.Errorf("steps: wanted (-), got (+):\n%s", diff)
+	}
+	facts.Uplinks, facts.Broken = nil, true
+	if diff := cmp.Diff(want.String(), Want(facts).String()); diff != "" {
+		t.Errorf("while the configuration has an error: wanted (-), got (+):\n%s", diff)
+	}
+}
+
+// TestLockGrows with marks and uplinks, and not with their product.
+func TestLockGrows(t *testing.T) {
+	rules := func(marks, uplinks int) (n int) {
+		var f Facts
+		for i := range uplinks {
+			f.Uplinks = append(f.Uplinks, fwmark.Uplink{Name: fmt.Sprintf("up%d", i)})
+			f.Devices = append(f.Devices, Device{Name: fmt.Sprintf("up%d", i), Prefixes: prefixes("192.0.2.0/24", "2001:db8::/64")})
+		}
+		for i := range marks {
+			f.Pins = append(f.Pins, fwmark.Pin{Mark: fwmark.Mark{Value: uint32(1 + i), Mask: fwmark.FullMask}, Uplink: fmt.Sprintf("up%d", i)})
+		}
+		for _, c := range Want(f).Chains {
+			n += len(c.Rules)
+		}
+		return n
+	}
+	one := rules(1, 1)
+	mark, uplink := rules(2, 1)-one, rules(1, 2)-one
+	for _, n := range []int{10, 300} {
+		if got, want := rules(n, n), one+(n-1)*(mark+uplink); got != want {
+			t.Errorf("%d marks and uplinks take %d rules, want %d", n, got, want)
+		}
 	}
 }
 

@@ -36,6 +36,7 @@ const (
 	Reset                       // reject with a TCP reset
 	Masquerade                  //
 	Accept                      // ends this base chain's work, not that of others
+	Return                      // to the rule behind the jump
 	Drop                        //
 	Goto                        // Name of a chain
 	Jump                        // Name of a chain
@@ -100,6 +101,7 @@ var words = [...]string{
 	Reset:      "reject with tcp reset",
 	Masquerade: "masquerade",
 	Accept:     "accept",
+	Return:     "return",
 	Drop:       "drop",
 	Jump:       "",
 }

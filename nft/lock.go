@@ -57,23 +57,18 @@ func (w *wanter) lock() {
 // configuration has an error, one that stands is kept beside its successor.
 func lockChain(m fwmark.Mark) string { return "lock_" + m.String() }
 
+// exemptChain tells for all marks what they may leave by another uplink or a
+// tunnel for: what comes back from it is dropped.
+const exemptChain = "lock_exempt"
+
+// lockOf makes the chain of a mark. What all marks have alike is not in it: the
+// lock of many marks and uplinks would be as large as their product.
 func (w *wanter) lockOf(p fwmark.Pin) {
 	var rules []Rule
 	if p.Uplink != "" {
 		rules = append(rules, own(p.Uplink))
 	}
-	rules = append(rules, Rule{{Kind: Jump, Name: "lock_exempt"}})
-	drop := func(e Expr) {
-		rules = append(rules, Rule{e, {Kind: Count, Name: LockCounter(p.Mark)}, {Kind: Drop}})
-	}
-	for _, name := range w.held() {
-		if name != p.Uplink {
-			drop(Expr{Kind: OutDevice, Name: name})
-		}
-	}
-	for _, kind := range tunnelKinds {
-		drop(Expr{Kind: OutKind, Name: kind})
-	}
+	rules = append(rules, Rule{{Kind: Jump, Name: exemptChain}}, Rule{{Kind: Count, Name: LockCounter(p.Mark)}, {Kind: Drop}})
 	w.chain(lockChain(p.Mark), Base{}, rules...)
 }
 
@@ -92,13 +87,20 @@ func (w *wanter) held() []string {
 	return slices.Compact(names)
 }
 
-// Locked returns the devices that the lock holds by name as it stands, for some
-// mark, or lets through as that mark's own.
+// Locked returns the devices that the lock holds by name as it stands, or lets
+// through as some mark's own. A lock of earlier versions names them in each
+// mark's chain.
 func (s State) Locked() []string {
 	var names []string
 	for name, c := range s.Chains {
 		if strings.HasPrefix(name, "lock_0x") {
 			names = append(names, c.Devices...)
+		}
+	}
+	exempt := s.Chains[exemptChain]
+	for _, device := range exempt.Devices {
+		if slices.Contains(exempt.Fingerprints, hold(device).Fingerprint()) {
+			names = append(names, device)
 		}
 	}
 	slices.Sort(names)
@@ -127,8 +129,11 @@ func (s State) Claims() []fwmark.Claim {
 // own lets through what leaves by the mark's own uplink.
 func own(uplink string) Rule { return Rule{{Kind: OutDevice, Name: uplink}, {Kind: Accept}} }
 
-// exempt lets through what stays on its link, and what lies behind the device
-// that it leaves by.
+// hold gives what leaves by the device back to the chain of its mark.
+func hold(device string) Rule { return Rule{{Kind: OutDevice, Name: device}, {Kind: Return}} }
+
+// exempt lets through what stays on its link, what lies behind the device that
+// it leaves by, and what leaves by a device that is not held.
 func (w *wanter) exempt() {
 	var rules []Rule
 	for _, p := range onLink {
@@ -151,7 +156,14 @@ func (w *wanter) exempt() {
 			rules = append(rules, Rule{out, {Kind: ToSet, Family: f, Name: set.Name}, {Kind: Accept}})
 		}
 	}
-	w.chain("lock_exempt", Base{}, rules...)
+	for _, name := range w.held() {
+		rules = append(rules, hold(name))
+	}
+	for _, kind := range tunnelKinds {
+		rules = append(rules, Rule{{Kind: OutKind, Name: kind}, {Kind: Return}})
+	}
+	rules = append(rules, Rule{{Kind: Accept}})
+	w.chain(exemptChain, Base{}, rules...)
 }
 
 // viaSet names the set of what lies behind a device.
@@ -160,7 +172,7 @@ func viaSet(f fwmark.Family, device string) string { return setName("via"+f.Stri
 // Unknown returns what lies behind a device and is not let through by the lock
 // as it stands.
 func Unknown(have State, d Device) []netip.Prefix {
-	if _, stands := have.Chains["lock_exempt"]; !stands || d.Full() {
+	if _, stands := have.Chains[exemptChain]; !stands || d.Full() {
 		return nil
 	}
 	return slices.DeleteFunc(beyond(d.Prefixes), func(p netip.Prefix) bool {

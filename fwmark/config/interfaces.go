@@ -128,6 +128,11 @@ func (c *Config) place(in fwmark.Intent, up map[string]string) {
 	case !placed && !in.Mark.IsZero():
 		c.Intents = append(c.Intents, fwmark.Intent{Origin: in.Origin, Mark: in.Mark})
 	}
+	// Any other name that no interface has is a logical one. Who writes these
+	// two means all interfaces, and would wait for that in vain.
+	if !placed && (name == "all" || name == "default") && in.Options() {
+		c.refuse("%s: %s %s", in.Origin, quote(name), fwmark.ValidName(name))
+	}
 }
 
 // stanza reads the options of one stanza.

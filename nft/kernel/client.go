@@ -13,9 +13,11 @@ import (
 	"wg-multihome/nft"
 )
 
-// bufferSize is that of a socket's buffers, bytes. With the system's own, some
-// 208 KiB, a transaction of thousands of elements is refused.
-const bufferSize = 8 << 20
+// bufferSize bounds a socket's buffers, bytes; nothing of that is set aside. With
+// the system's own, some 208 KiB, a transaction of thousands of elements is
+// refused, and in 8 MiB the answers to one of 20,000 messages are lost: the
+// kernel counts near 1 KiB for each.
+const bufferSize = 64 << 20
 
 // answerTime bounds the wait for the kernel: a transaction of 50,000 elements
 // takes a tenth of a second, but others may hold nf_tables' lock.

@@ -125,7 +125,7 @@ func encodeAddress(e nft.Expr) ([]expr.Any, error) {
 		return []expr.Any{&expr.Masq{}}, nil
 	}
 	verdict, known := map[nft.Kind]expr.VerdictKind{
-		nft.Accept: expr.VerdictAccept, nft.Drop: expr.VerdictDrop, nft.Goto: expr.VerdictGoto, nft.Jump: expr.VerdictJump,
+		nft.Accept: expr.VerdictAccept, nft.Return: expr.VerdictReturn, nft.Drop: expr.VerdictDrop, nft.Goto: expr.VerdictGoto, nft.Jump: expr.VerdictJump,
 	}[e.Kind]
 	if !known {
 		return nil, fmt.Errorf("expression %d is not known", e.Kind)

@@ -321,6 +321,22 @@ func TestOthersElementsStay(t *testing.T) {
 	}
 }
 
+// TestManyMarks: as many as no host has, each of an uplink and a service of its
+// own, go into one transaction.
+func TestManyMarks(t *testing.T) {
+	c := namespace(t)
+	f := nft.Facts{Cgroups: map[string]nft.Cgroup{}}
+	for i := range 300 {
+		name := fmt.Sprintf("up%d", i)
+		f.Uplinks = append(f.Uplinks, fwmark.Uplink{Name: name})
+		f.Devices = append(f.Devices, nft.Device{Name: name, Prefixes: prefixes("192.0.2.0/24", "2001:db8::/64")})
+		f.Pins = append(f.Pins, fwmark.Pin{Mark: fwmark.Mark{Value: uint32(0x1000 + i), Mask: fwmark.FullMask}, Uplink: name, Cgroups: []string{name}})
+		f.Cgroups[name] = nft.Cgroup{ID: uint64(100 + i), Level: 2}
+	}
+	sync(t, c, f)
+	settled(t, c, f)
+}
+
 // TestManyElements are more than fit a message, a batch, or a socket's buffer.
 func TestManyElements(t *testing.T) {
 	c := namespace(t)

@@ -126,6 +126,8 @@ func TestParseRefuses(t *testing.T) {
 		{with("reason=STOP", "interface=a/b"), `interface="a/b" is no interface name: it holds '/'`},
 		{with("interface=eth0:0"), `interface="eth0:0" is no interface name: it holds ':'`},
 		{with("interface=.."), `interface=".." is no interface name`},
+		{with("interface=all"), `interface="all" is no interface name: to the kernel it is all interfaces (net.ipv4.conf.all)`},
+		{with("reason=EXPIRE", "interface=default"), `interface="default" is no interface name: to the kernel it is interfaces to come (net.ipv4.conf.default)`},
 		{with("interface=a b"), `interface="a b" is no interface name: it holds a blank`},
 		{with("interface=a\nb"), `interface="a\nb" is no interface name: it holds a blank`},
 		{with("interface=a\x1bb"), `interface="a\x1bb" is no interface name: it holds a control character`},
