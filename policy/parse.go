@@ -9,10 +9,6 @@ import (
 	"wg-multihome/fwmark"
 )
 
-// takenOver ends the text of a step that takes away what the original shell
-// script left.
-const takenOver = " (taken over)"
-
 // ParseStep reads what Step.String writes, and nothing else: what it returns
 // prints as the same text. Protocols are not part of the text: rules and
 // routes get ours, a rule "(taken over)" gets 0, as iproute2 gives it.

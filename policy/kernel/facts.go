@@ -21,7 +21,7 @@ import (
 const factTries = 3
 
 // Facts reads everything of policy.Facts that the kernel knows: all but
-// Leases and Taken.
+// Leases and ScriptRules.
 func (c *Client) Facts() (policy.Facts, error) {
 	for try := 1; ; try++ {
 		f, strange, err := c.facts()

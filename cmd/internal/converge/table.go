@@ -121,7 +121,7 @@ func (v *View) lockDevices() []nft.Device {
 			uplinks[name] = true
 		}
 	}
-	behind := policy.Behind(v.Facts)
+	behind := policy.DestinationsByDevice(v.Facts)
 	var devices []nft.Device
 	for _, l := range v.Facts.Links {
 		if uplinks[l.Name] || nft.IsTunnel(l.Kind) {

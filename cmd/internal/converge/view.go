@@ -68,7 +68,7 @@ func (h *Host) gather() (View, error) {
 		v.Facts.Leases = append(v.Facts.Leases, policy.Lease{Device: iface, Address: r.Address.Addr(), Gateway: r.Gateway})
 	}
 	slices.SortFunc(v.Facts.Leases, func(a, b policy.Lease) int { return strings.Compare(a.Device, b.Device) })
-	v.Facts.Taken = h.taken
+	v.Facts.ScriptRules = h.taken
 	for _, family := range fwmark.Families {
 		if !v.Facts.Families[family] {
 			h.Log.Debugf("this kernel has no policy rules for IPv%s", family)

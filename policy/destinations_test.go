@@ -30,7 +30,7 @@ func foreign(t *testing.T, lines string) (f Facts) {
 	return f
 }
 
-func TestBehind(t *testing.T) {
+func TestDestinationsByDevice(t *testing.T) {
 	f := foreign(t, `
 route 4 main default via 192.0.2.1 dev up1
 route 4 main 0.0.0.0/1 dev tun0
@@ -59,7 +59,7 @@ rule 4 106 to 192.168.7.0/24 unreachable
 		{Device: "up1", Prefix: netip.MustParsePrefix("192.0.2.11/31")}, {Device: "up1", Prefix: netip.MustParsePrefix("2001:db8:1::1/64")},
 	}
 	got := map[string]string{}
-	for device, list := range Behind(f) {
+	for device, list := range DestinationsByDevice(f) {
 		got[device] = texts(list)
 	}
 	want := map[string]string{
