@@ -15,7 +15,7 @@ type Packet struct {
 	Dst  netip.Addr
 }
 
-// Walk asks the rules one by one, as fib_rules_lookup does, and returns the
+// Walk gets the rules one by one, as fib_rules_lookup does, and returns the
 // route that the packet takes, or the error that its sender gets. Selectors
 // that policy.Rule does not have are taken as matching.
 func (k *Kernel) Walk(p Packet) (policy.Route, syscall.Errno) {

@@ -7,9 +7,9 @@ import (
 	"wg-multihome/policy"
 )
 
-// Case is a sequence of operations, each with what the kernel answers, and
+// Scenario is a sequence of operations, each with what the kernel answers, and
 // what then stands.
-type Case struct {
+type Scenario struct {
 	Name string
 	Ops  []Op
 
@@ -19,7 +19,7 @@ type Case struct {
 	Rules  []policy.Rule
 	Routes []policy.Route
 
-	Asks []Ask
+	RouteGets []RouteGet
 }
 
 // Op is one operation. Of the step's rule or route every field counts as it
@@ -30,14 +30,14 @@ type Op struct {
 	Errno  syscall.Errno
 }
 
-// Ask is a route look-up at the end, `ip route get`.
-type Ask struct {
+// RouteGet is a route look-up at the end, `ip route get`.
+type RouteGet struct {
 	Packet Packet
 	Device string // where the packet leaves, if Errno is Done
 	Errno  syscall.Errno
 }
 
-// Links are the interfaces that every case of Table begins with: of
+// Links are the interfaces that every scenario begins with: of
 // kind veth each, with the other end up too.
 var Links = []policy.Link{{Name: "dm0", Up: true}, {Name: "dm1", Up: true}, {Name: "dmdown"}}
 
@@ -50,8 +50,8 @@ var Addrs = []policy.Address{
 	{Device: "dm1", Prefix: netip.MustParsePrefix("2001:db8:2::2/64"), Global: true},
 }
 
-// NewForTable returns a kernel as each case of Table begins with.
-func NewForTable() *Kernel {
+// NewForScenario returns a kernel as each scenario begins with.
+func NewForScenario() *Kernel {
 	k := New()
 	k.Links, k.Addrs = append(k.Links, Links...), append(k.Addrs, Addrs...)
 	return k
@@ -69,7 +69,7 @@ func (k *Kernel) Run(o Op) syscall.Errno {
 func rule(text string, protocol uint8) policy.Rule {
 	s, err := policy.ParseStep("- rule " + text)
 	if err != nil {
-		panic(err) // a mistake in Table: its tests would not start
+		panic(err) // a mistake in Scenarios: their tests would not start
 	}
 	s.Rule.Protocol = protocol
 	return s.Rule
