@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"wg-multihome/policy"
+	"wg-multihome/policy/policytest"
 )
 
 // Scenario is a sequence of operations, each with what the kernel answers, and
@@ -67,7 +68,7 @@ func (k *Kernel) Run(o Op) syscall.Errno {
 
 // rule reads the text of a rule, without "rule", of the given protocol.
 func rule(text string, protocol uint8) policy.Rule {
-	s, err := policy.ParseStep("- rule " + text)
+	s, err := policytest.ParseStep("- rule " + text)
 	if err != nil {
 		panic(err) // a mistake in Scenarios: their tests would not start
 	}
@@ -77,7 +78,7 @@ func rule(text string, protocol uint8) policy.Rule {
 
 // route reads the text of a route, without "route", of the given protocol.
 func route(text string, protocol uint8) policy.Route {
-	s, err := policy.ParseStep("- route " + text)
+	s, err := policytest.ParseStep("- route " + text)
 	if err != nil {
 		panic(err) // as above
 	}
