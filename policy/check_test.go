@@ -5,7 +5,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
-	"wg-multihome/policy/internal/sim"
+	"wg-multihome/policy/sim"
 )
 
 // checkPlan checks that a plan has its steps in the order of the contract, and
@@ -118,7 +118,7 @@ func (r *run) checkPairs() {
 	for _, route := range r.view.State.Routes {
 		whole := r.wholeTables(route.Family)
 		for _, dst := range destinations[route.Family] {
-			way, errno := r.world.kernel.Walk(sim.Packet{Src: route.Src, Dst: dst})
+			way, errno := r.world.kernel.Walk(policy.Packet{Src: route.Src, Dst: dst})
 			if errno == sim.Done && everywhere(way, whole) && way.Device != route.Device && !r.noRoom(route.Family) {
 				r.fatalf("packets from %v to %v leave by %s, not by %s", route.Src, dst, way.Device, route.Device)
 			}

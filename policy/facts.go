@@ -77,7 +77,10 @@ type RouteType uint8
 // The types that decisions depend on.
 const (
 	Unicast          RouteType = 1
+	BlackholeRoute   RouteType = 6
 	UnreachableRoute RouteType = 7
+	ProhibitRoute    RouteType = 8
+	ThrowRoute       RouteType = 9 // the table has no route: the next rule is asked
 )
 
 // Ours reports whether the route carries our protocol number.

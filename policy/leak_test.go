@@ -8,7 +8,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
-	"wg-multihome/policy/internal/sim"
+	"wg-multihome/policy/sim"
 )
 
 // allowed returns the uplinks that a packet's mark is promised: those of the
@@ -61,13 +61,13 @@ func (r *run) sources(f fwmark.Family) []netip.Addr {
 }
 
 // addLeaks adds the packets that follow a default which is not their uplink's.
-func (r *run) addLeaks(f fwmark.Family, leaks map[sim.Packet]string) {
+func (r *run) addLeaks(f fwmark.Family, leaks map[policy.Packet]string) {
 	whole := r.wholeTables(f)
 	for _, mark := range r.marked(f) {
 		uplinks, _ := r.allowed(f, mark)
 		for _, src := range r.sources(f) {
 			for _, dst := range destinations[f] {
-				p := sim.Packet{Mark: mark, Src: src, Dst: dst}
+				p := policy.Packet{Mark: mark, Src: src, Dst: dst}
 				if route, errno := r.world.kernel.Walk(p); errno == sim.Done && everywhere(route, whole) && !slices.Contains(uplinks, route.Device) {
 					leaks[p] = route.Device
 				}
@@ -104,7 +104,7 @@ func (r *run) checkStep(s policy.Step) {
 	if s.IsRoute {
 		f = s.Route.Family
 	}
-	now := map[sim.Packet]string{}
+	now := map[policy.Packet]string{}
 	r.addLeaks(f, now)
 	for p, device := range now {
 		if _, before := r.leaks[p]; !before && !r.noRoom(f) && !r.foreignTable(s, p) {
@@ -133,7 +133,7 @@ func (r *run) checkPinned(when string) {
 // foreignTable reports whether a step fills a table that a foreign rule looks
 // up, and a packet's mark is no pin's any more: what takes such packets does
 // not move our rules forward, until nothing carries the mark.
-func (r *run) foreignTable(s policy.Step, p sim.Packet) bool {
+func (r *run) foreignTable(s policy.Step, p policy.Packet) bool {
 	_, pinned := r.allowed(fwmark.FamilyOf(p.Dst), p.Mark)
 	return s.IsRoute && !pinned && slices.ContainsFunc(r.foreign(), func(rule policy.Rule) bool {
 		return rule.Family == s.Route.Family && rule.Table == s.Route.Table
@@ -152,7 +152,7 @@ func (r *run) noRoom(f fwmark.Family) bool {
 func (r *run) followUnmarked(f fwmark.Family) {
 	for _, src := range r.sources(f) {
 		for _, dst := range destinations[f] {
-			p := sim.Packet{Src: src, Dst: dst}
+			p := policy.Packet{Src: src, Dst: dst}
 			route, errno := r.world.kernel.Walk(p)
 			device := route.Device
 			if errno != sim.Done {

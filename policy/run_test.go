@@ -9,7 +9,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
-	"wg-multihome/policy/internal/sim"
+	"wg-multihome/policy/sim"
 )
 
 const (
@@ -28,10 +28,10 @@ type run struct {
 
 	steps       int
 	view        view
-	scriptRules []policy.Rule           // foreign ones that are to be taken over
-	gone        []policy.Rule           // and those of them that were deleted
-	leaks       map[sim.Packet]string   // what leaks now, and by which device
-	unmarked    map[sim.Packet][]string // where packets without a mark went, step by step
+	scriptRules []policy.Rule              // foreign ones that are to be taken over
+	gone        []policy.Rule              // and those of them that were deleted
+	leaks       map[policy.Packet]string   // what leaks now, and by which device
+	unmarked    map[policy.Packet][]string // where packets without a mark went, step by step
 	trail       []string
 }
 
@@ -83,7 +83,7 @@ func (r *run) observe() {
 		return
 	}
 	if r.unmarked == nil {
-		r.unmarked = map[sim.Packet][]string{}
+		r.unmarked = map[policy.Packet][]string{}
 		for _, f := range fwmark.Families {
 			r.followUnmarked(f)
 		}
@@ -96,7 +96,7 @@ func (r *run) judge() {
 	if r.quiet {
 		return
 	}
-	r.leaks = map[sim.Packet]string{}
+	r.leaks = map[policy.Packet]string{}
 	for _, f := range fwmark.Families {
 		r.addLeaks(f, r.leaks)
 	}

@@ -17,7 +17,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
-	"wg-multihome/policy/internal/sim"
+	"wg-multihome/policy/sim"
 )
 
 // namespace opens a client in a network namespace of its own, which ends with
@@ -143,7 +143,7 @@ func standing(t *testing.T, c *Client) []policy.Route {
 }
 
 // ask looks a packet's route up, and returns the device that it leaves by.
-func ask(t *testing.T, c *Client, p sim.Packet) (string, syscall.Errno) {
+func ask(t *testing.T, c *Client, p policy.Packet) (string, syscall.Errno) {
 	t.Helper()
 	options := &netlink.RouteGetOptions{Mark: p.Mark}
 	if p.Src.IsValid() {

@@ -33,7 +33,7 @@ type Op struct {
 
 // RouteGet is a route look-up at the end, `ip route get`.
 type RouteGet struct {
-	Packet Packet
+	Packet policy.Packet
 	Device string // where the packet leaves, if Errno is Done
 	Errno  syscall.Errno
 }
