@@ -136,7 +136,7 @@ func TestResolve(t *testing.T) {
 			want:    "0x2 up2 wg1\n0x7 wg0 a.service\n0x8 wg1 wg0\n",
 		},
 		"what stands stays while a device lists itself": {
-			intents: []Intent{pinned("wg0", full(1), "wg0")}, standing: []Claim{{full(2), "up2"}, {full(1), "up1"}},
+			intents: []Intent{pinned("wg0", full(1), "wg0")}, standing: []Claim{{Mark: full(2), Uplink: "up2"}, {Mark: full(1), Uplink: "up1"}},
 			tunnels: []Tunnel{{"wg0", full(0xca6c)}},
 			want:    "0x1 wg0\n0x2 up2 kept\n", say: []string{"to itself"},
 		},

@@ -12,7 +12,7 @@ import (
 
 // crowd is a host with n addresses on a hundred uplinks, and as many foreign
 // objects: of every other address the original shell script's pair, all at one
-// preference; and as many strangers, from elsewhere, that lead to a default.
+// priority; and as many other foreign rules, with a prefix, that lead to a default.
 func crowd(n int) policy.Facts {
 	f := policy.Facts{Families: [2]bool{true, true}}
 	for i := range n {

@@ -5,7 +5,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
-	"wg-multihome/policy/internal/sim"
+	"wg-multihome/policy/sim"
 )
 
 // checkPlan checks that a plan has its steps in the order of the contract, and
@@ -14,7 +14,7 @@ func (r *run) checkPlan(p policy.Plan) {
 	if r.quiet {
 		return
 	}
-	after := policy.After(r.view.Have, slices.Concat(p.Open, p.Close))
+	after := policy.StateAfter(r.view.Have, slices.Concat(p.Open, p.Close))
 	if again := policy.Diff(after, r.view.State); !again.Empty() {
 		r.fatalf("after\n%s\nthere is still\n%s", textOf(p), textOf(again))
 	}
@@ -81,7 +81,7 @@ func closeRank(s policy.Step, stays bool) int {
 func (r *run) checkForeign(before []policy.Rule) {
 	now := r.foreign()
 	for _, rule := range before {
-		if !slices.Contains(now, rule) && !slices.Contains(r.taken, rule) {
+		if !slices.Contains(now, rule) && !slices.Contains(r.scriptRules, rule) {
 			r.fatalf("a foreign rule is gone: %s proto %d", rule, rule.Protocol)
 		}
 	}
@@ -93,7 +93,7 @@ func (r *run) checkForeign(before []policy.Rule) {
 			r.fatalf("left of what is to be taken over: %s", rule)
 		}
 	}
-	for _, rule := range r.taken {
+	for _, rule := range r.scriptRules {
 		begun := slices.ContainsFunc(r.gone, func(g policy.Rule) bool { return g.From == rule.From && g.Mark == rule.Mark })
 		if begun && slices.Contains(now, rule) && r.takesOver(rule) {
 			r.fatalf("a part of what was taken over is left: %s proto %d", rule, rule.Protocol)
@@ -118,7 +118,7 @@ func (r *run) checkPairs() {
 	for _, route := range r.view.State.Routes {
 		whole := r.wholeTables(route.Family)
 		for _, dst := range destinations[route.Family] {
-			way, errno := r.world.kernel.Walk(sim.Packet{Src: route.Src, Dst: dst})
+			way, errno := r.world.kernel.Walk(policy.Packet{Src: route.Src, Dst: dst})
 			if errno == sim.Done && everywhere(way, whole) && way.Device != route.Device && !r.noRoom(route.Family) {
 				r.fatalf("packets from %v to %v leave by %s, not by %s", route.Src, dst, way.Device, route.Device)
 			}

@@ -149,7 +149,7 @@ func (w *world) toggleLink(t *rapid.T) {
 
 func (w *world) breakConfiguration(t *rapid.T) { w.broken = rapid.Bool().Draw(t, "broken") }
 
-// near is a preference where our rules stand, or would.
+// near is a priority where our rules stand, or would.
 func (w *world) near(f fwmark.Family) uint32 {
 	for _, r := range w.kernel.Rules(f) {
 		if r.Ours() {
@@ -175,7 +175,7 @@ func (w *world) deleteOurs(t *rapid.T) { w.dropRule(t, policy.Rule.Ours) }
 func (w *world) addOurs(t *rapid.T) {
 	f := anyFamily(t)
 	a := anyAddress(t, f).Addr()
-	r := policy.Rule{Family: f, Priority: scriptPreference(t, w.near(f)), Action: policy.Lookup, Protocol: policy.Protocol}
+	r := policy.Rule{Family: f, Priority: scriptPriority(t, w.near(f)), Action: policy.Lookup, Protocol: policy.Protocol}
 	r.Table = rapid.SampledFrom([]uint32{policy.TableOf(a), policy.TableMain, 0}).Draw(t, "table")
 	if rapid.Bool().Draw(t, "of a pair") {
 		r.From, r.Table = netip.PrefixFrom(a, a.BitLen()), max(r.Table, policy.TableMain)
@@ -236,7 +236,7 @@ func (w *world) scriptPair(t *rapid.T) {
 	if !a.Is4() {
 		return
 	}
-	prio, protocol := scriptPreference(t, w.near(fwmark.IPv4)), rapid.SampledFrom([]uint8{0, 3}).Draw(t, "protocol")
+	prio, protocol := scriptPriority(t, w.near(fwmark.IPv4)), rapid.SampledFrom([]uint8{0, 3}).Draw(t, "protocol")
 	from := netip.PrefixFrom(a, 32)
 	w.addScriptRules(t, prio,
 		policy.Rule{From: from, Action: policy.Lookup, Table: policy.TableMain, Suppresses: true, Protocol: protocol},
@@ -249,31 +249,31 @@ func (w *world) scriptPair(t *rapid.T) {
 func (w *world) scriptBlock(t *rapid.T) {
 	mark := rapid.SampledFrom(marks).Draw(t, "mark")
 	table := policy.TableOf(anyAddress(t, fwmark.IPv4).Addr())
-	prio, protocol := scriptPreference(t, w.near(fwmark.IPv4)), rapid.SampledFrom([]uint8{0, 3}).Draw(t, "protocol")
+	prio, protocol := scriptPriority(t, w.near(fwmark.IPv4)), rapid.SampledFrom([]uint8{0, 3}).Draw(t, "protocol")
 	w.addScriptRules(t, prio,
 		policy.Rule{Mark: mark, Action: policy.Lookup, Table: policy.TableMain, Suppresses: true, Protocol: protocol},
 		policy.Rule{Mark: mark, Action: policy.Lookup, Table: table, Protocol: protocol},
 		policy.Rule{Mark: mark, Action: policy.Unreachable, Protocol: protocol})
 }
 
-// addScriptRules adds rules at preferences one after the other. A stranger may
-// stand at one of them that deleting the script's rule would hit.
+// addScriptRules adds rules at priorities one after the other. A rule of somebody
+// else may stand at one of them that deleting the script's rule would delete.
 func (w *world) addScriptRules(t *rapid.T, prio uint32, rules ...policy.Rule) {
-	like := rapid.IntRange(0, 3*len(rules)).Draw(t, "stranger like")
+	like := rapid.IntRange(0, 3*len(rules)).Draw(t, "like which one another rule is")
 	for i, r := range rules {
 		r.Priority = prio + uint32(i)
 		if i == like-1 {
-			stranger := r
-			stranger.Protocol, stranger.To = 4, netip.MustParsePrefix("10.9.0.0/16")
-			w.kernel.AddRule(stranger)
+			another := r
+			another.Protocol, another.To = 4, netip.MustParsePrefix("10.9.0.0/16")
+			w.kernel.AddRule(another)
 		}
 		w.kernel.AddRule(r)
 	}
 }
 
-func scriptPreference(t *rapid.T, near uint32) uint32 {
+func scriptPriority(t *rapid.T, near uint32) uint32 {
 	return rapid.OneOf(
 		rapid.Map(rapid.IntRange(-8, 8), func(d int) uint32 { return uint32(max(1, int(near)+d)) }),
 		rapid.Uint32Range(1, 32760),
-	).Draw(t, "the script's preference")
+	).Draw(t, "the script's priority")
 }

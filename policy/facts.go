@@ -18,9 +18,10 @@ type Facts struct {
 	// Families tells for which families the kernel has policy rules.
 	Families [2]bool
 
-	// Taken are the foreign rules that this run has recognised as the
-	// original shell script's: deleting some must not make the rest strangers.
-	Taken []Rule
+	// ScriptRules are the foreign rules that this run has recognised as the
+	// original shell script's. They are remembered because those that are left
+	// when some of them were deleted could not be recognised any more.
+	ScriptRules []Rule
 }
 
 // Link is a network interface.
@@ -76,7 +77,10 @@ type RouteType uint8
 // The types that decisions depend on.
 const (
 	Unicast          RouteType = 1
+	BlackholeRoute   RouteType = 6
 	UnreachableRoute RouteType = 7
+	ProhibitRoute    RouteType = 8
+	ThrowRoute       RouteType = 9 // the table has no route: the next rule is asked
 )
 
 // Ours reports whether the route carries our protocol number.
@@ -89,4 +93,9 @@ func (r Route) isDefault() bool { return r.Dst.Bits() == 0 }
 func (r Route) same(o Route) bool {
 	r.OnLink = o.OnLink
 	return r == o
+}
+
+// replacedBy reports whether adding o replaces r.
+func (r Route) replacedBy(o Route) bool {
+	return r.Family == o.Family && r.Table == o.Table && r.Dst == o.Dst && r.Metric == o.Metric
 }

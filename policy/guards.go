@@ -56,27 +56,27 @@ func Routed(f Facts, m fwmark.Mark) (stands [2]bool) {
 	return stands
 }
 
-// Pair reports whether the step is about a rule of a pair, one that selects by
-// source.
-func (s Step) Pair() bool { return !s.IsRoute && s.Rule.sourced() }
-
-// Reroutes returns the wanted marks whose packets a step gives another way: it
-// adds their look-up, or the route that their look-up leads to.
-func (w Wanted) Reroutes(s Step) []fwmark.Mark {
-	if s.Op != Add {
-		return nil
-	}
-	if !s.IsRoute {
-		if s.Rule.marked() && s.Rule.isLookup() {
-			return []fwmark.Mark{s.Rule.Mark}
+// Standing returns the marks whose guards of ours stand in some family, each
+// with the uplink that its look-up leads to.
+func Standing(f Facts) []fwmark.Claim {
+	leads := map[fwmark.Mark]string{}
+	device := ownDefaults(f)
+	guarded := map[fwmark.Mark]bool{}
+	for _, r := range f.Rules {
+		if !r.Ours() || !r.marked() {
+			continue
 		}
-		return nil
-	}
-	var marks []fwmark.Mark
-	for _, r := range w.State.Rules {
-		if r.marked() && r.isLookup() && r.Family == s.Route.Family && r.Table == s.Route.Table {
-			marks = append(marks, r.Mark)
+		switch {
+		case r.isUnreachable():
+			guarded[r.Mark] = true
+		case r.isLookup() && leads[r.Mark] == "":
+			leads[r.Mark] = device[r.Table].Device
 		}
 	}
-	return marks
+	claims := make([]fwmark.Claim, 0, len(guarded))
+	for m := range guarded {
+		claims = append(claims, fwmark.Claim{Mark: m, Uplink: leads[m]})
+	}
+	slices.SortFunc(claims, func(a, b fwmark.Claim) int { return a.Mark.Compare(b.Mark) })
+	return claims
 }

@@ -8,7 +8,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
-	"wg-multihome/policy/internal/sim"
+	"wg-multihome/policy/sim"
 )
 
 // allowed returns the uplinks that a packet's mark is promised: those of the
@@ -61,13 +61,13 @@ func (r *run) sources(f fwmark.Family) []netip.Addr {
 }
 
 // addLeaks adds the packets that follow a default which is not their uplink's.
-func (r *run) addLeaks(f fwmark.Family, leaks map[sim.Packet]string) {
+func (r *run) addLeaks(f fwmark.Family, leaks map[policy.Packet]string) {
 	whole := r.wholeTables(f)
 	for _, mark := range r.marked(f) {
 		uplinks, _ := r.allowed(f, mark)
 		for _, src := range r.sources(f) {
 			for _, dst := range destinations[f] {
-				p := sim.Packet{Mark: mark, Src: src, Dst: dst}
+				p := policy.Packet{Mark: mark, Src: src, Dst: dst}
 				if route, errno := r.world.kernel.Walk(p); errno == sim.Done && everywhere(route, whole) && !slices.Contains(uplinks, route.Device) {
 					leaks[p] = route.Device
 				}
@@ -76,17 +76,17 @@ func (r *run) addLeaks(f fwmark.Family, leaks map[sim.Packet]string) {
 	}
 }
 
-// everywhere reports whether a route is a default, or one of two halves that
-// together are. One half alone is a longer route, and holds for all.
+// everywhere reports whether a route is a default, or one of two /1 routes that
+// together are. One /1 route alone is a longer route, and holds for all.
 func everywhere(r policy.Route, whole map[uint32]int) bool {
 	return r.Dst.Bits() == 0 || r.Dst.Bits() == 1 && whole[r.Table] == 3
 }
 
-// wholeTables returns by table which halves it has: 3 for both.
+// wholeTables returns by table which /1 routes it has: 3 for both.
 func (r *run) wholeTables(f fwmark.Family) map[uint32]int {
 	whole := map[uint32]int{}
 	for _, route := range r.world.kernel.Routes() {
-		for i, half := range halves[f] {
+		for i, half := range splitDefaults[f] {
 			if route.Dst == half && route.Type == policy.Unicast {
 				whole[route.Table] |= 1 << i
 			}
@@ -104,7 +104,7 @@ func (r *run) checkStep(s policy.Step) {
 	if s.IsRoute {
 		f = s.Route.Family
 	}
-	now := map[sim.Packet]string{}
+	now := map[policy.Packet]string{}
 	r.addLeaks(f, now)
 	for p, device := range now {
 		if _, before := r.leaks[p]; !before && !r.noRoom(f) && !r.foreignTable(s, p) {
@@ -133,7 +133,7 @@ func (r *run) checkPinned(when string) {
 // foreignTable reports whether a step fills a table that a foreign rule looks
 // up, and a packet's mark is no pin's any more: what takes such packets does
 // not move our rules forward, until nothing carries the mark.
-func (r *run) foreignTable(s policy.Step, p sim.Packet) bool {
+func (r *run) foreignTable(s policy.Step, p policy.Packet) bool {
 	_, pinned := r.allowed(fwmark.FamilyOf(p.Dst), p.Mark)
 	return s.IsRoute && !pinned && slices.ContainsFunc(r.foreign(), func(rule policy.Rule) bool {
 		return rule.Family == s.Route.Family && rule.Table == s.Route.Table
@@ -152,19 +152,19 @@ func (r *run) noRoom(f fwmark.Family) bool {
 func (r *run) followUnmarked(f fwmark.Family) {
 	for _, src := range r.sources(f) {
 		for _, dst := range destinations[f] {
-			p := sim.Packet{Src: src, Dst: dst}
+			p := policy.Packet{Src: src, Dst: dst}
 			route, errno := r.world.kernel.Walk(p)
-			way := route.Device
+			device := route.Device
 			if errno != sim.Done {
-				way = errno.Error()
+				device = errno.Error()
 			}
 			switch {
 			case !r.paired(src):
-				way = "no pair"
-			case len(r.ways[p]) == 0 && !r.tableLeads(src, way):
-				way = "by chance"
+				device = "no pair"
+			case len(r.unmarked[p]) == 0 && !r.tableLeads(src, device):
+				device = "by chance"
 			}
-			r.ways[p] = append(r.ways[p], way)
+			r.unmarked[p] = append(r.unmarked[p], device)
 		}
 	}
 }
@@ -183,18 +183,18 @@ func (r *run) tableLeads(src netip.Addr, device string) bool {
 	})
 }
 
-// checkWays checks that an address which left by its uplink before and after
+// checkUnmarked checks that an address which left by its uplink before and after
 // did so all the time. An address of two interfaces may have lost its pair in
 // between, until it was settled whose it is.
-func (r *run) checkWays() {
-	for p, ways := range r.ways {
-		last := ways[len(ways)-1]
+func (r *run) checkUnmarked() {
+	for p, devices := range r.unmarked {
+		last := devices[len(devices)-1]
 		own := true
 		for _, a := range r.world.kernel.Addrs {
 			own = own && (a.Prefix.Addr() != p.Src || a.Device == last)
 		}
-		if own && ways[0] == last && slices.ContainsFunc(ways, func(w string) bool { return w != last }) {
-			r.fatalf("packets from %v to %v went by %q", p.Src, p.Dst, ways)
+		if own && devices[0] == last && slices.ContainsFunc(devices, func(w string) bool { return w != last }) {
+			r.fatalf("packets from %v to %v went by %q", p.Src, p.Dst, devices)
 		}
 	}
 }

@@ -7,13 +7,14 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
+	"wg-multihome/policy/policytest"
 )
 
 // stateOf reads rules and routes of ours, one to a line.
 func stateOf(t *testing.T, text string) (s policy.State) {
 	t.Helper()
 	for _, line := range lines(text) {
-		step, err := policy.ParseStep("- " + line)
+		step, err := policytest.ParseStep("- " + line)
 		switch {
 		case err != nil:
 			t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
-	"wg-multihome/policy/internal/sim"
+	"wg-multihome/policy/sim"
 )
 
 const (
@@ -26,22 +26,22 @@ type run struct {
 	kill  int                  // the run ends before the step of this number
 	quiet bool                 // do not check: the same run was checked before
 
-	steps int
-	view  view
-	taken []policy.Rule           // foreign ones that are to be taken over
-	gone  []policy.Rule           // and those of them that were deleted
-	leaks map[sim.Packet]string   // what leaks now, and by which device
-	ways  map[sim.Packet][]string // where packets without a mark went, step by step
-	trail []string
+	steps       int
+	view        view
+	scriptRules []policy.Rule              // foreign ones that are to be taken over
+	gone        []policy.Rule              // and those of them that were deleted
+	leaks       map[policy.Packet]string   // what leaks now, and by which device
+	unmarked    map[policy.Packet][]string // where packets without a mark went, step by step
+	trail       []string
 }
 
-// converge is the pipeline: look, open, marks on devices, marks off devices,
+// converge is the pipeline: observe, open, marks on devices, marks off devices,
 // close, until nothing is left to do. It reports whether the run came to its
 // end.
 func (r *run) converge() bool {
 	foreign := r.foreign()
 	for round := 0; ; round++ {
-		r.look()
+		r.observe()
 		plan := policy.Diff(r.view.Have, r.view.State)
 		// Marks that are held are a difference for as long as they are.
 		if len(plan.Open)+len(policy.Close(r.view.Have, r.view.State, r.holding())) == 0 {
@@ -51,39 +51,39 @@ func (r *run) converge() bool {
 			r.fatalf("after %d rounds there is still\n%s", rounds, textOf(plan))
 		}
 		r.checkPlan(plan)
-		if !r.make(plan.Open) {
+		if !r.apply(plan.Open) {
 			return false
 		}
-		r.look()
+		r.observe()
 		r.checkPinned("after Open")
 		if !r.markDevices() {
 			return false
 		}
-		if !r.releaseDevices() || !r.make(policy.Close(r.view.Have, r.view.State, r.holding())) {
+		if !r.releaseDevices() || !r.apply(policy.Close(r.view.Have, r.view.State, r.holding())) {
 			return false
 		}
 	}
 	r.checkPinned("at the end")
 	r.checkForeign(foreign)
-	r.checkWays()
+	r.checkUnmarked()
 	r.checkPairs()
 	return true
 }
 
-// look reads the host anew. What is promised to a packet may be another thing
+// observe reads the host anew. What is promised to a packet may be another thing
 // from here on, so it is judged anew what leaks before the next step.
-func (r *run) look() {
-	r.view = r.world.look(r.taken)
+func (r *run) observe() {
+	r.view = r.world.observe(r.scriptRules)
 	for _, rule := range r.view.Have.Rules {
-		if !rule.Ours() && !slices.Contains(r.taken, rule) {
-			r.taken = append(r.taken, rule)
+		if !rule.Ours() && !slices.Contains(r.scriptRules, rule) {
+			r.scriptRules = append(r.scriptRules, rule)
 		}
 	}
 	if r.quiet {
 		return
 	}
-	if r.ways == nil {
-		r.ways = map[sim.Packet][]string{}
+	if r.unmarked == nil {
+		r.unmarked = map[policy.Packet][]string{}
 		for _, f := range fwmark.Families {
 			r.followUnmarked(f)
 		}
@@ -96,7 +96,7 @@ func (r *run) judge() {
 	if r.quiet {
 		return
 	}
-	r.leaks = map[sim.Packet]string{}
+	r.leaks = map[policy.Packet]string{}
 	for _, f := range fwmark.Families {
 		r.addLeaks(f, r.leaks)
 	}
@@ -153,8 +153,8 @@ func (r *run) releaseDevices() bool {
 	return true
 }
 
-// make makes steps, until the run is killed.
-func (r *run) make(steps []policy.Step) bool {
+// apply makes steps, until the run is killed.
+func (r *run) apply(steps []policy.Step) bool {
 	for _, s := range steps {
 		if !r.alive(s.String()) {
 			return false
@@ -176,7 +176,7 @@ func (r *run) do(s policy.Step) {
 		}
 		return
 	}
-	if !s.Rule.Ours() && !slices.Contains(r.taken, s.Rule) {
+	if !s.Rule.Ours() && !slices.Contains(r.scriptRules, s.Rule) {
 		r.fatalf("%s: is foreign", s)
 	}
 	gone, errno := r.world.kernel.DeleteRule(s.Rule)
@@ -185,7 +185,7 @@ func (r *run) do(s policy.Step) {
 	}
 	twin := gone
 	twin.Protocol = s.Rule.Protocol
-	if twin != s.Rule || !gone.Ours() && !slices.Contains(r.taken, gone) {
+	if twin != s.Rule || !gone.Ours() && !slices.Contains(r.scriptRules, gone) {
 		r.fatalf("%s: deletes %s proto %d", s, gone, gone.Protocol)
 	}
 	if !gone.Ours() {

@@ -7,31 +7,35 @@ import (
 	"wg-multihome/fwmark"
 )
 
-// Tunnels finds full tunnels: `not fwmark F lookup T`, not ours, where T's
-// default goes through a device. Before that rule exists, it is the device's
-// own mark where that, taken for a table as wg-quick does, has a route through
-// it; the kernel's own ones in table 255, to the device's addresses, are none.
-// marks are those of the WireGuard devices, by name; 0: off. F is never read
-// from the device alone: after a reload that is 0.
+// Tunnels finds the full tunnels: WireGuard devices that wg-quick has set up as
+// the default way out. Each comes with its mark F, which wg-quick gives to the
+// device, and by which `wg-quick down` finds its rules.
 //
-// They are sorted by device, and of one device the mark that it has comes
-// first.
+// marks are the marks that the devices have now, by name; 0 is off. F is never
+// taken from there alone, as a reload of the device's configuration sets it to
+// 0. F is
+//
+//   - the mark of a foreign rule `not fwmark F lookup T`, where a default of
+//     table T leads through the device;
+//   - while there is no such rule: the device's own mark, if the table of that
+//     number has a unicast route through the device. (Table 255 has routes to
+//     the device's own addresses, which are of other types.)
+//
+// The result is sorted by device. Of several marks of a device the one that it
+// has now comes first.
 func Tunnels(f Facts, marks map[string]uint32) []fwmark.Tunnel {
 	seen := map[fwmark.Tunnel]bool{}
+	ruled := map[string]bool{} // devices that have such a rule
 	for _, r := range f.Rules {
-		if !r.Invert || r.Mark.Mask == 0 || r.Mark.Value == 0 || r.Ours() || !r.isLookup() || r.Opaque ||
-			r.From.IsValid() || r.To.IsValid() || r.Iif != "" || r.Oif != "" {
+		if !fullTunnelRule(r) {
 			continue
 		}
-		for device := range everywhereBy(f, r.Family, r.Table) {
-			if _, is := marks[device]; is {
+		for device := range defaultDevices(f, r.Family, r.Table) {
+			if _, wireguard := marks[device]; wireguard {
 				seen[fwmark.Tunnel{Device: device, Mark: r.Mark}] = true
+				ruled[device] = true
 			}
 		}
-	}
-	ruled := map[string]bool{}
-	for t := range seen {
-		ruled[t.Device] = true
 	}
 	for _, r := range f.Routes {
 		if mark := marks[r.Device]; mark != 0 && mark == r.Table && r.Type == Unicast && !r.Ours() && !ruled[r.Device] && r.Table != TableMain {
@@ -42,7 +46,7 @@ func Tunnels(f Facts, marks map[string]uint32) []fwmark.Tunnel {
 	for t := range seen {
 		tunnels = append(tunnels, t)
 	}
-	others := func(t fwmark.Tunnel) int { // 0 for the device's own mark
+	others := func(t fwmark.Tunnel) int { // 0 for the mark that the device has
 		if marks[t.Device] == t.Mark.Value {
 			return 0
 		}
@@ -54,22 +58,9 @@ func Tunnels(f Facts, marks map[string]uint32) []fwmark.Tunnel {
 	return tunnels
 }
 
-// everywhereBy returns the devices that a table's default, or both its halves,
-// lead through.
-func everywhereBy(f Facts, family fwmark.Family, table uint32) map[string]bool {
-	leads := map[string]bool{}
-	half := map[string]*halves{}
-	for _, r := range f.Routes {
-		if r.Family != family || r.Table != table || r.Type != Unicast || r.Dst.Bits() > 1 {
-			continue
-		}
-		if half[r.Device] == nil {
-			half[r.Device] = &halves{}
-		}
-		half[r.Device].add(r)
-		if r.isDefault() || half[r.Device].both() {
-			leads[r.Device] = true
-		}
-	}
-	return leads
+// fullTunnelRule reports whether a rule is foreign and reads `not fwmark F
+// lookup T`, as wg-quick writes it for a full tunnel.
+func fullTunnelRule(r Rule) bool {
+	return r.Invert && r.Mark.Mask != 0 && r.Mark.Value != 0 && !r.Ours() && r.isLookup() && !r.Opaque &&
+		!r.From.IsValid() && !r.To.IsValid() && r.Iif == "" && r.Oif == ""
 }

@@ -9,31 +9,6 @@ import (
 	"wg-multihome/fwmark"
 )
 
-// Standing returns the marks whose guards of ours stand in some family, each
-// with the uplink that its look-up leads to.
-func Standing(f Facts) []fwmark.Claim {
-	leads := map[fwmark.Mark]string{}
-	device := ownDefaults(f)
-	guarded := map[fwmark.Mark]bool{}
-	for _, r := range f.Rules {
-		if !r.Ours() || !r.marked() {
-			continue
-		}
-		switch {
-		case r.isUnreachable():
-			guarded[r.Mark] = true
-		case r.isLookup() && leads[r.Mark] == "":
-			leads[r.Mark] = device[r.Table].Device
-		}
-	}
-	claims := make([]fwmark.Claim, 0, len(guarded))
-	for m := range guarded {
-		claims = append(claims, fwmark.Claim{Mark: m, Uplink: leads[m]})
-	}
-	slices.SortFunc(claims, func(a, b fwmark.Claim) int { return a.Mark.Compare(b.Mark) })
-	return claims
-}
-
 // ownDefaults returns the default routes of ours by table.
 func ownDefaults(f Facts) map[uint32]Route {
 	routes := map[uint32]Route{}
@@ -157,10 +132,11 @@ func (s *survey) fromMain() {
 	}
 }
 
-// fromStanding keeps as uplinks the interfaces of addresses that have a pair.
-// Deleting the script's pair may have deleted ours first, where both stand at
-// one preference; until the next round mends that, the script's counts. Where
-// several have the address, it is the one that its table leads to.
+// fromStanding keeps as uplinks the interfaces of addresses that have a pair of
+// ours. The script's pair counts too: where both stand at one priority, deleting
+// the script's may have deleted ours in its place, until the next round adds it
+// again. Where several interfaces have the address, it is the one that the
+// address's table leads to.
 func (s *survey) fromStanding() {
 	paired := map[netip.Addr]bool{}
 	for _, r := range s.facts.Rules {
@@ -168,7 +144,7 @@ func (s *survey) fromStanding() {
 			paired[r.From.Addr()] = true
 		}
 	}
-	for _, r := range s.facts.Taken {
+	for _, r := range s.facts.ScriptRules {
 		if r.sourced() {
 			paired[r.From.Addr()] = true
 		}

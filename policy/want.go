@@ -7,24 +7,18 @@ import (
 	"wg-multihome/fwmark"
 )
 
-// State is a set of rules and routes: what we want, or what stands of it.
-type State struct {
-	Rules  []Rule
-	Routes []Route
-}
-
 // Wanted is the outcome of Want.
 type Wanted struct {
 	State        // what should stand
-	Have   State // what stands: ours, and of the original shell script what is to be taken over
+	Have   State // what stands: ours, and the original shell script's rules, which ours are to replace
 	Fronts []Front
 	Errs   []error
 }
 
 // Want decides which rules and routes should stand for these uplinks and pins.
 //
-// With B the base of a family (Facts' foreign rules in front decide it, see
-// capture.base), and the same preference for all rules of one role:
+// B is the family's first priority (see firstPriority), and all rules of one
+// role have the same priority:
 //
 //	B+0  from all fwmark M lookup main suppress_prefixlength 0
 //	B+1  from all fwmark M lookup TABLE
@@ -33,11 +27,11 @@ type Wanted struct {
 //	B+4  from ADDR lookup TABLE
 //
 // The guards, B+0 and B+2, stand in both families as long as the pin is there.
-// priority 0 stands for one that could not be read: the rules stay where they
-// start now.
+// A priority of 0 means that the configured one could not be read: the rules
+// stay where they start now.
 func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) Wanted {
-	w := wanter{facts: f, uplinks: uplinks, pins: pins, tables: defaults(f), taken: map[Rule]bool{}}
-	w.findLegacy()
+	w := wanter{facts: f, uplinks: uplinks, pins: pins, tables: tableDefaults(f), scriptRules: map[Rule]bool{}}
+	w.findScriptRules()
 	for _, family := range fwmark.Families {
 		if f.Families[family] {
 			w.family(family, priority)
@@ -48,17 +42,17 @@ func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) 
 }
 
 type wanter struct {
-	facts   Facts
-	uplinks []fwmark.Uplink
-	pins    []fwmark.Pin
-	tables  map[tableKey]tableDefaults
-	taken   map[Rule]bool
-	out     Wanted
+	facts       Facts
+	uplinks     []fwmark.Uplink
+	pins        []fwmark.Pin
+	tables      map[tableKey]tableDefault
+	scriptRules map[Rule]bool
+	out         Wanted
 }
 
 func (w *wanter) family(family fwmark.Family, priority uint32) {
 	w.routes(family)
-	c := capture{tables: w.tables, taken: w.taken}
+	c := captureCheck{tables: w.tables, scriptRules: w.scriptRules}
 	for _, p := range w.pins {
 		c.marks = append(c.marks, p.Mark)
 	}
@@ -74,9 +68,9 @@ func (w *wanter) family(family fwmark.Family, priority uint32) {
 	}
 	c.addrs = slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
 	if priority == 0 {
-		priority = w.standingBase(family)
+		priority = standingPriority(w.facts.Rules, family)
 	}
-	base, front, err := c.base(w.facts.Rules, family, priority)
+	first, front, err := c.firstPriority(w.facts.Rules, family, priority)
 	if front != nil {
 		w.out.Fronts = append(w.out.Fronts, *front)
 	}
@@ -84,29 +78,14 @@ func (w *wanter) family(family fwmark.Family, priority uint32) {
 		w.out.Errs = append(w.out.Errs, err)
 	}
 	var length uint32
-	if w.tables[tableKey{family, TableMain}].halves.both() {
+	if w.tables[tableKey{family, TableMain}].split.whole() {
 		length = 1
 	}
-	w.blocks(family, base, length)
-	w.pairs(base, length, addrs)
+	w.blocks(family, first, length)
+	w.pairs(first, length, addrs)
 }
 
-// standingBase returns where our rules start now.
-func (w *wanter) standingBase(family fwmark.Family) uint32 {
-	for _, r := range w.facts.Rules {
-		if r.Family == family && r.Ours() {
-			switch {
-			case r.sourced() && r.isSuppress():
-				return max(r.Priority, 4) - 3
-			case r.marked() && r.isSuppress():
-				return max(r.Priority, 1)
-			}
-		}
-	}
-	return DefaultPriority
-}
-
-func (w *wanter) blocks(family fwmark.Family, base, length uint32) {
+func (w *wanter) blocks(family fwmark.Family, first, length uint32) {
 	address := map[string]netip.Addr{}
 	for _, u := range w.uplinks {
 		if u.Routable(family) {
@@ -114,16 +93,16 @@ func (w *wanter) blocks(family fwmark.Family, base, length uint32) {
 		}
 	}
 	for _, p := range w.pins {
-		w.out.Rules = append(w.out.Rules, suppressRule(family, base, p.Mark, length), unreachableRule(family, base+2, p.Mark))
+		w.out.Rules = append(w.out.Rules, suppressRule(family, first, p.Mark, length), unreachableRule(family, first+2, p.Mark))
 		if a := address[p.Uplink]; a.IsValid() {
-			w.out.Rules = append(w.out.Rules, lookupRule(family, base+1, p.Mark, TableOf(a)))
+			w.out.Rules = append(w.out.Rules, lookupRule(family, first+1, p.Mark, TableOf(a)))
 		}
 	}
 }
 
-func (w *wanter) pairs(base, length uint32, addrs []netip.Addr) {
+func (w *wanter) pairs(first, length uint32, addrs []netip.Addr) {
 	for _, a := range addrs {
-		pair := pairRules(base+3, a, length)
+		pair := pairRules(first+3, a, length)
 		w.out.Rules = append(w.out.Rules, pair[:]...)
 	}
 }
@@ -145,10 +124,10 @@ func (w *wanter) routes(family fwmark.Family) {
 					Gateway: gw, Device: u.Name, Src: a, Metric: metric(family), Protocol: Protocol, OnLink: onlink,
 				})
 				// A foreign rule that looks up this table captures as soon as
-				// it has its route, and must not be in front of us then.
+				// the route is there, so it must not be in front of ours then.
 				k := tableKey{family, TableOf(a)}
 				t := w.tables[k]
-				t.def = true
+				t.single = true
 				w.tables[k] = t
 			}
 		}
@@ -181,10 +160,10 @@ func (w *wanter) needsOnLink(device string, gw netip.Addr) bool {
 	return true
 }
 
-// have collects what stands of ours, and what is to be taken over.
+// have collects what stands of ours, and the script's rules.
 func (w *wanter) have() {
 	for _, r := range w.facts.Rules {
-		if r.Ours() || w.taken[r] {
+		if r.Ours() || w.scriptRules[r] {
 			w.out.Have.Rules = append(w.out.Have.Rules, r)
 		}
 	}
@@ -193,4 +172,25 @@ func (w *wanter) have() {
 			w.out.Have.Routes = append(w.out.Have.Routes, r)
 		}
 	}
+}
+
+// Reroutes returns the wanted marks whose packets a step gives another way: it
+// adds their look-up, or the route that their look-up leads to.
+func (w Wanted) Reroutes(s Step) []fwmark.Mark {
+	if s.Op != Add {
+		return nil
+	}
+	if !s.IsRoute {
+		if s.Rule.marked() && s.Rule.isLookup() {
+			return []fwmark.Mark{s.Rule.Mark}
+		}
+		return nil
+	}
+	var marks []fwmark.Mark
+	for _, r := range w.State.Rules {
+		if r.marked() && r.isLookup() && r.Family == s.Route.Family && r.Table == s.Route.Table {
+			marks = append(marks, r.Mark)
+		}
+	}
+	return marks
 }

@@ -14,6 +14,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
+	"wg-multihome/policy/policytest"
 )
 
 // scene is a host in words, one fact to a line:
@@ -110,7 +111,7 @@ func (s *scene) readObject(t *testing.T, line string) {
 	line, hop, _ := cut(line, "hop")
 	line, _, opaque := cut(line, "opaque")
 	line, proto, _ := cut(line, "proto")
-	step, err := policy.ParseStep("- " + line)
+	step, err := policytest.ParseStep("- " + line)
 	if err != nil {
 		t.Fatalf("%s: %v", line, err)
 	}

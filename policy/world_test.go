@@ -10,7 +10,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
-	"wg-multihome/policy/internal/sim"
+	"wg-multihome/policy/sim"
 )
 
 // world is a host: its kernel, its configuration and its leases. Marks and
@@ -41,7 +41,7 @@ var (
 		{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("203.0.113.9")},
 		{netip.MustParseAddr("2a00::9"), netip.MustParseAddr("9000::9")},
 	}
-	halves = [...][2]netip.Prefix{
+	splitDefaults = [...][2]netip.Prefix{
 		{netip.MustParsePrefix("0.0.0.0/1"), netip.MustParsePrefix("128.0.0.0/1")},
 		{netip.MustParsePrefix("::/1"), netip.MustParsePrefix("8000::/1")},
 	}
@@ -73,7 +73,7 @@ func (w *world) clone() *world {
 	return &c
 }
 
-// view is what one look at the host shows, as in the pipeline.
+// view is what one observation of the host shows, as in the pipeline.
 type view struct {
 	facts   policy.Facts
 	uplinks []fwmark.Uplink
@@ -81,9 +81,9 @@ type view struct {
 	policy.Wanted
 }
 
-func (w *world) look(taken []policy.Rule) view {
+func (w *world) observe(scriptRules []policy.Rule) view {
 	v := view{facts: w.kernel.Facts()}
-	v.facts.Taken = taken
+	v.facts.ScriptRules = scriptRules
 	for _, name := range slices.Sorted(maps.Keys(w.leases)) {
 		v.facts.Leases = append(v.facts.Leases, w.leases[name])
 	}
@@ -143,7 +143,7 @@ func foreignRoute(t *rapid.T, f fwmark.Family, table uint32, device string) poli
 	if f == fwmark.IPv6 {
 		r.Metric, lan = 1024, netip.MustParsePrefix("2001:db8:9::/48")
 	}
-	r.Dst = rapid.SampledFrom([]netip.Prefix{defaultOf(f), defaultOf(f), halves[f][0], halves[f][1], lan}).Draw(t, "destination")
+	r.Dst = rapid.SampledFrom([]netip.Prefix{defaultOf(f), defaultOf(f), splitDefaults[f][0], splitDefaults[f][1], lan}).Draw(t, "destination")
 	if r.Dst.Bits() == 0 && rapid.IntRange(0, 9).Draw(t, "refusing") == 0 {
 		return policy.Route{Family: f, Table: table, Dst: r.Dst, Type: policy.UnreachableRoute, Protocol: 3, Metric: 4000}
 	}
@@ -165,7 +165,7 @@ func foreignRule(t *rapid.T, f fwmark.Family, near uint32) policy.Rule {
 	r.Priority = rapid.OneOf(
 		rapid.Map(rapid.IntRange(-12, 12), func(d int) uint32 { return uint32(max(1, int(near)+d)) }),
 		rapid.Uint32Range(1, 12), rapid.Uint32Range(100, 33000),
-	).Draw(t, "preference")
+	).Draw(t, "priority")
 	switch rapid.IntRange(0, 8).Draw(t, "kind of rule") {
 	case 0, 1: // wg-quick
 		r.Mark, r.Invert = fwmark.Mark{Value: 0xca6c, Mask: fwmark.FullMask}, true
@@ -181,7 +181,7 @@ func foreignRule(t *rapid.T, f fwmark.Family, near uint32) policy.Rule {
 			r.Table = r.Priority + 1
 		}
 	case 6:
-		r.To = rapid.SampledFrom([]netip.Prefix{halves[f][0], netip.MustParsePrefix(fmt.Sprintf("%s/%d", networks[f][0].Addr(), networks[f][0].Bits()))}).Draw(t, "to")
+		r.To = rapid.SampledFrom([]netip.Prefix{splitDefaults[f][0], netip.MustParsePrefix(fmt.Sprintf("%s/%d", networks[f][0].Addr(), networks[f][0].Bits()))}).Draw(t, "to")
 	case 7:
 		r.Action, r.Table = rapid.SampledFrom([]policy.Action{policy.Unreachable, policy.Nop, policy.Prohibit}).Draw(t, "action"), 0
 	}

@@ -21,7 +21,7 @@ import (
 const linkTries = 3
 
 // Facts reads everything of policy.Facts that the kernel knows: all but
-// Leases and Taken.
+// Leases and ScriptRules.
 func (c *Client) Facts() (policy.Facts, error) {
 	var f policy.Facts
 	for _, read := range []func(*policy.Facts) error{c.ReadLinks, c.ReadAddrs, c.ReadRules, c.ReadRoutes} {

@@ -17,7 +17,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
-	"wg-multihome/policy/internal/sim"
+	"wg-multihome/policy/sim"
 )
 
 // namespace opens a client in a network namespace of its own, which ends with
@@ -43,7 +43,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// build makes the links and addresses that the table begins with.
+// build makes the links and addresses that scenarios begin with.
 func build(t *testing.T, c *Client) {
 	t.Helper()
 	for _, l := range sim.Links {
@@ -93,10 +93,10 @@ var comparable = cmp.Options{
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 }
 
-// TestTable runs the simulated kernel's table of operations on the real one:
+// TestScenarios runs the simulated kernel's scenarios on the real one:
 // the two must agree.
-func TestTable(t *testing.T) {
-	for _, tc := range sim.Table() {
+func TestScenarios(t *testing.T) {
+	for _, tc := range sim.Scenarios() {
 		t.Run(tc.Name, func(t *testing.T) {
 			c := namespace(t)
 			build(t, c)
@@ -117,7 +117,7 @@ func TestTable(t *testing.T) {
 			if d := cmp.Diff(tc.Routes, routes, comparable); len(tc.Routes)+len(routes) > 0 && d != "" {
 				t.Errorf("routes (-want +got):\n%s", d)
 			}
-			for _, a := range tc.Asks {
+			for _, a := range tc.RouteGets {
 				if device, errno := ask(t, c, a.Packet); errno != a.Errno || device != a.Device {
 					t.Errorf("%+v leaves by %q (%v), want %q (%v)", a.Packet, device, errno, a.Device, a.Errno)
 				}
@@ -139,7 +139,7 @@ func standing(t *testing.T, c *Client) []policy.Route {
 }
 
 // ask looks a packet's route up, and returns the device that it leaves by.
-func ask(t *testing.T, c *Client, p sim.Packet) (string, syscall.Errno) {
+func ask(t *testing.T, c *Client, p policy.Packet) (string, syscall.Errno) {
 	t.Helper()
 	options := &netlink.RouteGetOptions{Mark: p.Mark}
 	if p.Src.IsValid() {

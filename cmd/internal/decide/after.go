@@ -34,7 +34,7 @@ func (o Observation) After(steps []Step) Observation {
 		}
 	}
 	if len(rules) > 0 {
-		after := policy.After(policy.State{Rules: o.Facts.Rules, Routes: o.Facts.Routes}, rules)
+		after := policy.StateAfter(policy.State{Rules: o.Facts.Rules, Routes: o.Facts.Routes}, rules)
 		o.Facts.Rules, o.Facts.Routes = after.Rules, after.Routes
 	}
 	return o
@@ -76,8 +76,8 @@ func (m Memory) After(steps []Step) Memory {
 // recognised.
 func (m Memory) Recognised(d Decision) Memory {
 	for _, r := range d.Rules.Have.Rules {
-		if !r.Ours() && !slices.Contains(m.Legacy, r) {
-			m.Legacy = append(slices.Clone(m.Legacy), r)
+		if !r.Ours() && !slices.Contains(m.ScriptRules, r) {
+			m.ScriptRules = append(slices.Clone(m.ScriptRules), r)
 		}
 	}
 	return m

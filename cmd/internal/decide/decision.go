@@ -20,9 +20,9 @@ type Memory struct {
 	// that are configured no longer.
 	Person bool
 
-	// Legacy are the original shell script's rules that were recognised: once
+	// ScriptRules are the original shell script's rules that were recognised: once
 	// some of them are deleted, the rest would look like a stranger's.
-	Legacy []policy.Rule
+	ScriptRules []policy.Rule
 
 	// Forgotten are the marks whose connections conntrack has forgotten.
 	Forgotten map[fwmark.Mark]bool
@@ -74,7 +74,7 @@ func Decide(o Observation, m Memory) Decision {
 func observed(o Observation, m Memory) Decision {
 	d := Decision{Observation: o, memory: m, Errs: o.Errors()}
 	d.Facts.Leases = o.leases()
-	d.Facts.Taken = m.Legacy
+	d.Facts.ScriptRules = m.ScriptRules
 	d.Tunnels = policy.Tunnels(d.Facts, o.deviceMarks())
 	d.stands = d.standing()
 	return d

@@ -36,7 +36,7 @@ func (d *Decision) lockDevices() []nft.Device {
 			uplinks[name] = true
 		}
 	}
-	behind := policy.Behind(d.Facts)
+	behind := policy.DestinationsByDevice(d.Facts)
 	var devices []nft.Device
 	for _, l := range d.Facts.Links {
 		if uplinks[l.Name] || nft.IsTunnel(l.Kind) {

@@ -1,13 +1,14 @@
 package sim
 
 import (
+	"slices"
 	"syscall"
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
 )
 
-func routeCases() []Case {
+func routeScenarios() []Scenario {
 	ours := route("4 16909060 default via 192.0.2.1 dev dm0 src 192.0.2.2 onlink", 77)
 	moved := route("4 16909060 default via 198.51.100.1 dev dm1 src 198.51.100.2 onlink", 77)
 	script := route("4 16909060 default via 192.0.2.9 dev dm0 onlink", 3)
@@ -21,7 +22,7 @@ func routeCases() []Case {
 		change(&r)
 		return r
 	}
-	return []Case{
+	return []Scenario{
 		{Name: "a route replaces itself", Ops: []Op{addRoute(ours, Done), addRoute(ours, Done)}, Routes: only(ours)},
 		{Name: "a route replaces another's, whatever its protocol", Ops: []Op{addRoute(script, Done), addRoute(ours, Done)}, Routes: only(ours)},
 		{Name: "a route that moves", Ops: []Op{addRoute(ours, Done), addRoute(moved, Done)}, Routes: only(moved)},
@@ -59,9 +60,9 @@ func routeCases() []Case {
 	}
 }
 
-// walkCases are about the way of a packet through the rules. Destinations are
-// of both halves, sources are dm0's and dm1's.
-func walkCases() []Case {
+// walkScenarios are about the way of a packet through the rules. Destinations are
+// of both /1 routes, sources are dm0's and dm1's.
+func walkScenarios() []Scenario {
 	var routes, routes6 []policy.Route
 	for _, text := range []string{
 		"4 main default via 198.51.100.1 dev dm1 onlink", "4 main 203.0.113.0/24 via 198.51.100.7 dev dm1 onlink",
@@ -82,47 +83,74 @@ func walkCases() []Case {
 	low, high, lan := mustAddr("9.9.9.9"), mustAddr("192.88.99.1"), mustAddr("203.0.113.5")
 	low6, lan6 := mustAddr("2a00::9"), mustAddr("2001:db8:7::9")
 	own, others := mustAddr("192.0.2.2"), mustAddr("198.51.100.2")
-	marked := func(src, dst string) Packet { return Packet{Mark: 0x2005, Src: addrOrNone(src), Dst: mustAddr(dst)} }
+	marked := func(src, dst string) policy.Packet {
+		return policy.Packet{Mark: 0x2005, Src: addrOrNone(src), Dst: mustAddr(dst)}
+	}
 	unreachable := []policy.Route{{Family: fwmark.IPv4, Table: policy.TableMain, Dst: route("4 main default", 3).Dst, Type: policy.UnreachableRoute, Protocol: 3, Metric: 9}}
-	return []Case{
+	return []Scenario{
 		walk("a block and its table", block, routes,
-			Ask{Packet: marked("", low.String()), Device: "dm0"}, Ask{Packet: marked("198.51.100.2", high.String()), Device: "dm0"},
-			Ask{Packet: marked("", lan.String()), Device: "dm1"}, Ask{Packet: Packet{Dst: low}, Device: "dm1"},
-			Ask{Packet: Packet{Mark: 0x2006, Src: own, Dst: low}, Device: "dm1"}),
+			RouteGet{Packet: marked("", low.String()), Device: "dm0"}, RouteGet{Packet: marked("198.51.100.2", high.String()), Device: "dm0"},
+			RouteGet{Packet: marked("", lan.String()), Device: "dm1"}, RouteGet{Packet: policy.Packet{Dst: low}, Device: "dm1"},
+			RouteGet{Packet: policy.Packet{Mark: 0x2006, Src: own, Dst: low}, Device: "dm1"}),
 		walk("a block without its table", block, routes[:2],
-			Ask{Packet: marked("", low.String()), Errno: syscall.ENETUNREACH}, Ask{Packet: marked("", lan.String()), Device: "dm1"}),
+			RouteGet{Packet: marked("", low.String()), Errno: syscall.ENETUNREACH}, RouteGet{Packet: marked("", lan.String()), Device: "dm1"}),
 		walk("a pair", []policy.Rule{
 			rule("4 100 from 192.0.2.2 lookup main suppress_prefixlength 0", 77), rule("4 101 from 192.0.2.2 lookup 3221225986", 77)}, routes,
-			Ask{Packet: Packet{Src: own, Dst: low}, Device: "dm0"}, Ask{Packet: Packet{Src: own, Dst: lan}, Device: "dm1"},
-			Ask{Packet: Packet{Src: others, Dst: low}, Device: "dm1"}, Ask{Packet: Packet{Dst: low}, Device: "dm1"}),
-		walk("a half passes suppress 0", []policy.Rule{rule("4 100 lookup 500 suppress_prefixlength 0", 0), rule("4 101 unreachable", 0)}, routes,
-			Ask{Packet: Packet{Dst: high}, Device: "dm1"}, Ask{Packet: Packet{Dst: low}, Errno: syscall.ENETUNREACH}),
-		walk("suppress 1 stops a half", []policy.Rule{rule("4 100 lookup 500 suppress_prefixlength 1", 0), rule("4 101 unreachable", 0)}, routes,
-			Ask{Packet: Packet{Dst: high}, Errno: syscall.ENETUNREACH}),
+			RouteGet{Packet: policy.Packet{Src: own, Dst: low}, Device: "dm0"}, RouteGet{Packet: policy.Packet{Src: own, Dst: lan}, Device: "dm1"},
+			RouteGet{Packet: policy.Packet{Src: others, Dst: low}, Device: "dm1"}, RouteGet{Packet: policy.Packet{Dst: low}, Device: "dm1"}),
+		walk("a /1 route passes suppress 0", []policy.Rule{rule("4 100 lookup 500 suppress_prefixlength 0", 0), rule("4 101 unreachable", 0)}, routes,
+			RouteGet{Packet: policy.Packet{Dst: high}, Device: "dm1"}, RouteGet{Packet: policy.Packet{Dst: low}, Errno: syscall.ENETUNREACH}),
+		walk("suppress 1 stops a /1 route", []policy.Rule{rule("4 100 lookup 500 suppress_prefixlength 1", 0), rule("4 101 unreachable", 0)}, routes,
+			RouteGet{Packet: policy.Packet{Dst: high}, Errno: syscall.ENETUNREACH}),
 		walk("nothing suppresses an unreachable route", block, append(unreachable, routes[1:3]...),
-			Ask{Packet: marked("", low.String()), Errno: syscall.EHOSTUNREACH}, Ask{Packet: marked("", lan.String()), Device: "dm1"}),
+			RouteGet{Packet: marked("", low.String()), Errno: syscall.EHOSTUNREACH}, RouteGet{Packet: marked("", lan.String()), Device: "dm1"}),
 		walk("not, masks, and iif lo", []policy.Rule{
 			rule("4 100 not fwmark 0x2005 iif lo lookup 3221225986", 0)}, routes,
-			Ask{Packet: Packet{Dst: low}, Device: "dm0"}, Ask{Packet: marked("", low.String()), Device: "dm1"}),
+			RouteGet{Packet: policy.Packet{Dst: low}, Device: "dm0"}, RouteGet{Packet: marked("", low.String()), Device: "dm1"}),
 		walk("a mark under a mask", []policy.Rule{rule("4 100 fwmark 0x2000/0xff00 lookup 3221225986", 0)}, routes,
-			Ask{Packet: Packet{Mark: 0xab2077, Dst: low}, Device: "dm0"}, Ask{Packet: Packet{Mark: 0x2100, Dst: low}, Device: "dm1"}),
+			RouteGet{Packet: policy.Packet{Mark: 0xab2077, Dst: low}, Device: "dm0"}, RouteGet{Packet: policy.Packet{Mark: 0x2100, Dst: low}, Device: "dm1"}),
 		walk("to, and prohibit", []policy.Rule{rule("4 100 to 128.0.0.0/1 prohibit", 0), rule("4 101 to 9.9.9.9 lookup 3221225986", 0)}, routes,
-			Ask{Packet: Packet{Dst: high}, Errno: syscall.EACCES}, Ask{Packet: Packet{Dst: low}, Device: "dm0"}, Ask{Packet: Packet{Dst: mustAddr("9.9.9.8")}, Device: "dm1"}),
+			RouteGet{Packet: policy.Packet{Dst: high}, Errno: syscall.EACCES}, RouteGet{Packet: policy.Packet{Dst: low}, Device: "dm0"}, RouteGet{Packet: policy.Packet{Dst: mustAddr("9.9.9.8")}, Device: "dm1"}),
 		walk("goto", []policy.Rule{
 			rule("4 100 fwmark 0x1 goto 102", 0), rule("4 101 unreachable", 0), rule("4 102 nop", 0), rule("4 103 lookup 3221225986", 0)}, routes,
-			Ask{Packet: Packet{Mark: 1, Dst: low}, Device: "dm0"}, Ask{Packet: Packet{Dst: low}, Errno: syscall.ENETUNREACH}),
+			RouteGet{Packet: policy.Packet{Mark: 1, Dst: low}, Device: "dm0"}, RouteGet{Packet: policy.Packet{Dst: low}, Errno: syscall.ENETUNREACH}),
 		walk("a goto without a target", []policy.Rule{rule("4 100 goto 102", 0), rule("4 101 lookup 3221225986", 0)}, routes,
-			Ask{Packet: Packet{Dst: low}, Device: "dm0"}),
+			RouteGet{Packet: policy.Packet{Dst: low}, Device: "dm0"}),
 		walk("IPv6", []policy.Rule{
 			rule("6 100 fwmark 0x2005 lookup main suppress_prefixlength 0", 77), rule("6 101 fwmark 0x2005 lookup 4026531840", 77),
 			rule("6 102 fwmark 0x2005 unreachable", 77)}, routes6,
-			Ask{Packet: Packet{Mark: 0x2005, Dst: low6}, Device: "dm0"}, Ask{Packet: Packet{Mark: 0x2005, Dst: lan6}, Device: "dm1"},
-			Ask{Packet: Packet{Dst: low6}, Device: "dm1"}),
+			RouteGet{Packet: policy.Packet{Mark: 0x2005, Dst: low6}, Device: "dm0"}, RouteGet{Packet: policy.Packet{Mark: 0x2005, Dst: lan6}, Device: "dm1"},
+			RouteGet{Packet: policy.Packet{Dst: low6}, Device: "dm1"}),
 	}
 }
 
-func walk(name string, rules []policy.Rule, routes []policy.Route, asks ...Ask) Case {
-	c := Case{Name: "walk: " + name, Rules: rules, Routes: routes, Asks: asks}
+// routeTypeScenarios are about routes that lead nowhere.
+func routeTypeScenarios() []Scenario {
+	var refusing []policy.Route
+	for _, text := range []string{
+		"4 main type-6 10.6.0.0/16", "4 main type-7 10.7.0.0/16", "4 main type-8 10.8.0.0/16",
+		"6 main type-6 2001:db8:6::/48 dev lo", "6 main type-7 2001:db8:7::/48 dev lo", "6 main type-8 2001:db8:8::/48 dev lo",
+	} {
+		refusing = append(refusing, route(text, 3))
+	}
+	throwing := []policy.Rule{rule("4 100 lookup 500", 0), rule("6 100 lookup 500", 0)}
+	throws := []policy.Route{
+		route("4 500 type-9 10.9.0.0/16", 3), route("4 500 default dev dm0", 3),
+		route("6 500 type-9 2001:db8:9::/48 dev lo", 3), route("6 500 default via fe80::1 dev dm0", 3),
+	}
+	return []Scenario{
+		walk("routes that lead nowhere", nil, refusing,
+			RouteGet{Packet: policy.Packet{Dst: mustAddr("10.6.0.1")}, Errno: syscall.EINVAL}, RouteGet{Packet: policy.Packet{Dst: mustAddr("10.7.0.1")}, Errno: syscall.EHOSTUNREACH},
+			RouteGet{Packet: policy.Packet{Dst: mustAddr("10.8.0.1")}, Errno: syscall.EACCES}, RouteGet{Packet: policy.Packet{Dst: mustAddr("2001:db8:6::1")}, Errno: syscall.EINVAL},
+			RouteGet{Packet: policy.Packet{Dst: mustAddr("2001:db8:7::1")}, Errno: syscall.EHOSTUNREACH}, RouteGet{Packet: policy.Packet{Dst: mustAddr("2001:db8:8::1")}, Errno: syscall.EACCES}),
+		walk("throw asks the next rule", throwing, append(slices.Clone(throws), route("4 main default via 198.51.100.1 dev dm1 onlink", 3), route("6 main default via fe80::1 dev dm1", 3)),
+			RouteGet{Packet: policy.Packet{Dst: mustAddr("10.9.0.1")}, Device: "dm1"}, RouteGet{Packet: policy.Packet{Dst: mustAddr("9.9.9.9")}, Device: "dm0"},
+			RouteGet{Packet: policy.Packet{Dst: mustAddr("2001:db8:9::1")}, Device: "dm1"}, RouteGet{Packet: policy.Packet{Dst: mustAddr("2a00::9")}, Device: "dm0"}),
+	}
+}
+
+func walk(name string, rules []policy.Rule, routes []policy.Route, gets ...RouteGet) Scenario {
+	c := Scenario{Name: "walk: " + name, Rules: rules, Routes: routes, RouteGets: gets}
 	for _, r := range routes {
 		c.Ops = append(c.Ops, addRoute(r, Done))
 	}

@@ -1,25 +1,26 @@
-package policy
+// Package policytest reads the text of steps, rules and routes back. Tests write
+// in that text what stands and what should follow; the program only ever writes
+// it.
+package policytest
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/policy"
 )
-
-// takenOver ends the text of a step that takes away what the original shell
-// script left.
-const takenOver = " (taken over)"
 
 // ParseStep reads what Step.String writes, and nothing else: what it returns
 // prints as the same text. Protocols are not part of the text: rules and
 // routes get ours, a rule "(taken over)" gets 0, as iproute2 gives it.
-func ParseStep(text string) (Step, error) {
-	body, taken := strings.CutSuffix(text, takenOver)
+func ParseStep(text string) (policy.Step, error) {
+	body, takenOver := strings.CutSuffix(text, " (taken over)")
 	p := parser{words: strings.Split(body, " ")}
-	s := p.step(taken)
+	s := p.step(takenOver)
 	switch {
 	case p.err != nil:
 	case len(p.words) > 0:
@@ -28,7 +29,7 @@ func ParseStep(text string) (Step, error) {
 		p.fail("it is written %q", s)
 	}
 	if p.err != nil {
-		return Step{}, fmt.Errorf("step %q: %w", text, p.err)
+		return policy.Step{}, fmt.Errorf("step %q: %w", text, p.err)
 	}
 	return s, nil
 }
@@ -65,11 +66,11 @@ func (p *parser) has(key string) bool {
 	return true
 }
 
-func (p *parser) step(taken bool) Step {
-	var s Step
+func (p *parser) step(takenOver bool) policy.Step {
+	var s policy.Step
 	switch op := p.next(); op {
 	case "+", "-":
-		s.Op = Op(op[0])
+		s.Op = policy.Op(op[0])
 	default:
 		p.fail("%q is neither + nor -", op)
 	}
@@ -85,13 +86,13 @@ func (p *parser) step(taken bool) Step {
 	switch {
 	case kind == "rule":
 		s.Rule = p.rule()
-		if taken {
+		if takenOver {
 			s.Rule.Protocol = 0
 		}
-		if taken && s.Op == Add {
+		if takenOver && s.Op == policy.Add {
 			p.fail("what is taken over is not added")
 		}
-	case kind == "route" && !taken:
+	case kind == "route" && !takenOver:
 		s.IsRoute, s.Route = true, p.route()
 	default:
 		p.fail("%q is neither a rule nor a route of ours", kind)
@@ -100,8 +101,8 @@ func (p *parser) step(taken bool) Step {
 }
 
 // rule reads what follows "rule FAMILY", in the order of Rule.String.
-func (p *parser) rule() Rule {
-	r := Rule{Family: p.family, Priority: p.number(p.next()), Protocol: Protocol}
+func (p *parser) rule() policy.Rule {
+	r := policy.Rule{Family: p.family, Priority: p.number(p.next()), Protocol: policy.Protocol}
 	r.Invert = p.has("not")
 	if p.has("from") {
 		r.From = p.prefix(p.next())
@@ -119,9 +120,9 @@ func (p *parser) rule() Rule {
 		r.Oif = p.name()
 	}
 	switch r.Action = p.action(p.next()); r.Action {
-	case Lookup:
+	case policy.Lookup:
 		r.Table = p.table(p.next())
-	case Goto:
+	case policy.Goto:
 		r.Table = p.number(p.next())
 	}
 	if p.has("suppress_prefixlength") {
@@ -131,10 +132,10 @@ func (p *parser) rule() Rule {
 }
 
 // route reads what follows "route FAMILY", in the order of Route.String.
-func (p *parser) route() Route {
-	r := Route{Family: p.family, Table: p.table(p.next()), Type: Unicast, Metric: metric(p.family), Protocol: Protocol}
+func (p *parser) route() policy.Route {
+	r := policy.Route{Family: p.family, Table: p.table(p.next()), Type: policy.Unicast, Metric: defaultMetric(p.family), Protocol: policy.Protocol}
 	if len(p.words) > 0 && strings.HasPrefix(p.words[0], "type-") {
-		r.Type = RouteType(p.typeNumber("type-", p.next()))
+		r.Type = policy.RouteType(p.typeNumber(p.next()))
 	}
 	if p.has("default") {
 		r.Dst = netip.PrefixFrom(p.family.Unspecified(), 0)
@@ -159,6 +160,14 @@ func (p *parser) route() Route {
 	return r
 }
 
+// defaultMetric is that of a route whose text has none.
+func defaultMetric(family fwmark.Family) uint32 {
+	if family == fwmark.IPv6 {
+		return 1024
+	}
+	return 0
+}
+
 func (p *parser) number(s string) uint32 {
 	n, err := strconv.ParseUint(s, 10, 32)
 	if err != nil {
@@ -167,8 +176,8 @@ func (p *parser) number(s string) uint32 {
 	return uint32(n)
 }
 
-func (p *parser) typeNumber(prefix, s string) uint8 {
-	n, err := strconv.ParseUint(strings.TrimPrefix(s, prefix), 10, 8)
+func (p *parser) typeNumber(s string) uint8 {
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "type-"), 10, 8)
 	if err != nil {
 		p.fail("%w", err)
 	}
@@ -205,27 +214,26 @@ func (p *parser) mark(s string) fwmark.Mark {
 	return m
 }
 
-func (p *parser) action(s string) Action {
-	for _, w := range actionWords {
-		if w.word == s {
-			return w.action
+func (p *parser) action(s string) policy.Action {
+	for a := policy.Action(0); ; a++ {
+		switch {
+		case a.String() == s:
+			return a
+		case a == math.MaxUint8:
+			p.fail("%q is no action", s)
+			return 0
 		}
 	}
-	if !strings.HasPrefix(s, "action-") {
-		p.fail("%q is no action", s)
-		return 0
-	}
-	return Action(p.typeNumber("action-", s))
 }
 
 func (p *parser) table(s string) uint32 {
 	switch s {
 	case "main":
-		return TableMain
+		return policy.TableMain
 	case "local":
-		return TableLocal
+		return policy.TableLocal
 	case "default":
-		return TableDefault
+		return policy.TableDefault
 	}
 	return p.number(s)
 }

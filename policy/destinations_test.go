@@ -1,4 +1,4 @@
-package policy
+package policy_test
 
 import (
 	"maps"
@@ -8,14 +8,17 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"wg-multihome/policy"
+	"wg-multihome/policy/policytest"
 )
 
 // foreign reads rules and routes as a step's text has them, and makes them
 // somebody else's.
-func foreign(t *testing.T, lines string) (f Facts) {
+func foreign(t *testing.T, lines string) (f policy.Facts) {
 	t.Helper()
 	for _, line := range strings.Split(strings.TrimSpace(lines), "\n") {
-		s, err := ParseStep("+ " + strings.TrimSpace(line))
+		s, err := policytest.ParseStep("+ " + strings.TrimSpace(line))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -30,7 +33,7 @@ func foreign(t *testing.T, lines string) (f Facts) {
 	return f
 }
 
-func TestBehind(t *testing.T) {
+func TestDestinationsByDevice(t *testing.T) {
 	f := foreign(t, `
 route 4 main default via 192.0.2.1 dev up1
 route 4 main 0.0.0.0/1 dev tun0
@@ -52,14 +55,14 @@ rule 4 105 not to 198.51.100.0/24 lookup 79
 rule 4 106 to 192.168.7.0/24 unreachable
 `)
 	ours := f.Rules[1]
-	ours.Protocol, ours.To = Protocol, netip.MustParsePrefix("100.64.0.0/10")
+	ours.Protocol, ours.To = policy.Protocol, netip.MustParsePrefix("100.64.0.0/10")
 	f.Rules = append(f.Rules, ours)
-	f.Addrs = []Address{
+	f.Addrs = []policy.Address{
 		{Device: "up1", Broadcast: netip.MustParseAddr("192.0.2.63"), Prefix: netip.MustParsePrefix("192.0.2.10/24")},
 		{Device: "up1", Prefix: netip.MustParsePrefix("192.0.2.11/31")}, {Device: "up1", Prefix: netip.MustParsePrefix("2001:db8:1::1/64")},
 	}
 	got := map[string]string{}
-	for device, list := range Behind(f) {
+	for device, list := range policy.DestinationsByDevice(f) {
 		got[device] = texts(list)
 	}
 	want := map[string]string{
@@ -72,7 +75,7 @@ rule 4 106 to 192.168.7.0/24 unreachable
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("wanted (-), got (+):\n%s", diff)
 	}
-	reach := Reach(f)
+	reach := policy.Reach(f)
 	if got := texts(reach[0]) + " and " + texts(reach[1]); got != "192.0.2.0/24 64.0.0.0/2 and 2001:db8:1::/64" {
 		t.Errorf("reach %s", got)
 	}

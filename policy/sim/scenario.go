@@ -5,11 +5,12 @@ import (
 	"syscall"
 
 	"wg-multihome/policy"
+	"wg-multihome/policy/policytest"
 )
 
-// Case is a sequence of operations, each with what the kernel answers, and
+// Scenario is a sequence of operations, each with what the kernel answers, and
 // what then stands.
-type Case struct {
+type Scenario struct {
 	Name string
 	Ops  []Op
 
@@ -19,7 +20,7 @@ type Case struct {
 	Rules  []policy.Rule
 	Routes []policy.Route
 
-	Asks []Ask
+	RouteGets []RouteGet
 }
 
 // Op is one operation. Of the step's rule or route every field counts as it
@@ -30,14 +31,14 @@ type Op struct {
 	Errno  syscall.Errno
 }
 
-// Ask is a route look-up at the end, `ip route get`.
-type Ask struct {
-	Packet Packet
+// RouteGet is a route look-up at the end, `ip route get`.
+type RouteGet struct {
+	Packet policy.Packet
 	Device string // where the packet leaves, if Errno is Done
 	Errno  syscall.Errno
 }
 
-// Links are the interfaces that every case of Table begins with: of
+// Links are the interfaces that every scenario begins with: of
 // kind veth each, with the other end up too.
 var Links = []policy.Link{{Name: "dm0", Up: true}, {Name: "dm1", Up: true}, {Name: "dmdown"}}
 
@@ -50,8 +51,8 @@ var Addrs = []policy.Address{
 	{Device: "dm1", Prefix: netip.MustParsePrefix("2001:db8:2::2/64"), Global: true},
 }
 
-// NewForTable returns a kernel as each case of Table begins with.
-func NewForTable() *Kernel {
+// NewForScenario returns a kernel as each scenario begins with.
+func NewForScenario() *Kernel {
 	k := New()
 	k.Links, k.Addrs = append(k.Links, Links...), append(k.Addrs, Addrs...)
 	return k
@@ -67,9 +68,9 @@ func (k *Kernel) Run(o Op) syscall.Errno {
 
 // rule reads the text of a rule, without "rule", of the given protocol.
 func rule(text string, protocol uint8) policy.Rule {
-	s, err := policy.ParseStep("- rule " + text)
+	s, err := policytest.ParseStep("- rule " + text)
 	if err != nil {
-		panic(err) // a mistake in Table: its tests would not start
+		panic(err) // a mistake in Scenarios: their tests would not start
 	}
 	s.Rule.Protocol = protocol
 	return s.Rule
@@ -77,7 +78,7 @@ func rule(text string, protocol uint8) policy.Rule {
 
 // route reads the text of a route, without "route", of the given protocol.
 func route(text string, protocol uint8) policy.Route {
-	s, err := policy.ParseStep("- route " + text)
+	s, err := policytest.ParseStep("- route " + text)
 	if err != nil {
 		panic(err) // as above
 	}

@@ -1,10 +1,11 @@
-// Package sim is a kernel for tests: rules, routes, and the walk of a packet
-// through them, as measured on Linux 6.18 and read in net/core/fib_rules.c,
-// net/ipv4/fib_trie.c and net/ipv6/route.c.
+// Package sim is a kernel for tests, and no part of the program: rules and
+// routes, and how they change, as measured on Linux 6.18 and read in
+// net/core/fib_rules.c, net/ipv4/fib_trie.c and net/ipv6/route.c. A packet's
+// way through them is policy.Walk.
 //
-// Table is a list of operations with what the kernel answers to each. It is
-// run against this package and against a network namespace, so that neither
-// can drift from the other.
+// Scenarios are operations with what the kernel answers to each. They are run
+// against this package and against a network namespace, so that neither can
+// drift from the other.
 package sim
 
 import (

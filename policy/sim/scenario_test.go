@@ -9,7 +9,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
-	"wg-multihome/policy/internal/sim"
+	"wg-multihome/policy/sim"
 )
 
 var comparable = cmp.Options{
@@ -17,10 +17,10 @@ var comparable = cmp.Options{
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 }
 
-func TestTable(t *testing.T) {
-	for _, c := range sim.Table() {
+func TestScenarios(t *testing.T) {
+	for _, c := range sim.Scenarios() {
 		t.Run(c.Name, func(t *testing.T) {
-			k := sim.NewForTable()
+			k := sim.NewForScenario()
 			for _, o := range c.Ops {
 				if errno := k.Run(o); errno != o.Errno {
 					t.Errorf("%s: %v, want %v", o.Step, errno, o.Errno)
@@ -37,7 +37,7 @@ func TestTable(t *testing.T) {
 			if d := cmp.Diff(c.Routes, k.Routes(), comparable); len(c.Routes)+len(k.Routes()) > 0 && d != "" {
 				t.Errorf("routes (-want +got):\n%s", d)
 			}
-			for _, a := range c.Asks {
+			for _, a := range c.RouteGets {
 				r, errno := k.Walk(a.Packet)
 				if errno != a.Errno || r.Device != a.Device {
 					t.Errorf("%+v leaves by %q (%v), want %q (%v)", a.Packet, r.Device, errno, a.Device, a.Errno)

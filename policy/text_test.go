@@ -9,6 +9,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
+	"wg-multihome/policy/policytest"
 )
 
 func TestParseStep(t *testing.T) {
@@ -31,7 +32,7 @@ func TestParseStep(t *testing.T) {
 			Priority: 7, Invert: true, From: prefix("10.0.0.0/8"), To: prefix("11.0.0.1/32"), Mark: fwmark.Mark{Mask: 0xff},
 			Iif: "lo", Oif: "oif", Action: policy.Goto, Table: 9, Protocol: 77}},
 	} {
-		got, err := policy.ParseStep(text)
+		got, err := policytest.ParseStep(text)
 		if err != nil || got != want {
 			t.Errorf("%q:\n got %+v, %v\nwant %+v", text, got, err, want)
 		}
@@ -51,7 +52,7 @@ func TestParseStepRefuses(t *testing.T) {
 		"+ route 6 7 default dev a metric 1024", "+ route 4 7 type-1 default dev a", "+ route 4 7 default src 1.2.3.4 dev a", "+ route 4 7 default dev a onlink onlink",
 		"= wg wg0 fwmark 0x2005",
 	} {
-		s, err := policy.ParseStep(text)
+		s, err := policytest.ParseStep(text)
 		if err == nil {
 			t.Errorf("%q is read as %+v", text, s)
 		} else if s != (policy.Step{}) {
@@ -128,7 +129,7 @@ func anyPrefix(t *rapid.T, family fwmark.Family) netip.Prefix {
 func TestStepTextRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := anyStep(t)
-		got, err := policy.ParseStep(want.String())
+		got, err := policytest.ParseStep(want.String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +149,7 @@ func FuzzParseStep(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		s, err := policy.ParseStep(text)
+		s, err := policytest.ParseStep(text)
 		switch {
 		case err != nil && !strings.HasPrefix(err.Error(), "step "):
 			t.Errorf("an error that does not name the step: %v", err)

@@ -9,9 +9,10 @@ import (
 	"wg-multihome/policy"
 )
 
-// Table is what the kernel answers, case by case.
-func Table() []Case {
-	return slices.Concat(ruleAdds(), ruleDeletes(), routeCases(), walkCases())
+// Scenarios are sequences of operations on rules and routes, with what the kernel
+// answers.
+func Scenarios() []Scenario {
+	return slices.Concat(ruleAddScenarios(), ruleDeleteScenarios(), routeScenarios(), walkScenarios(), routeTypeScenarios())
 }
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -23,7 +24,7 @@ func addrOrNone(s string) netip.Addr {
 	return mustAddr(s)
 }
 
-func ruleAdds() []Case {
+func ruleAddScenarios() []Scenario {
 	guard := rule("4 100 fwmark 0x2005 unreachable", 77)
 	inverted := guard
 	inverted.Invert = true
@@ -35,14 +36,14 @@ func ruleAdds() []Case {
 	short, long := rule("4 100 fwmark 0x2005 lookup main suppress_prefixlength 0", 77), rule("4 100 fwmark 0x2005 lookup main suppress_prefixlength 1", 77)
 	sourced := rule("4 100 from 192.0.2.2 fwmark 0x2005 lookup 16909060", 77)
 	six := rule("6 100 fwmark 0x2005 unreachable", 77)
-	return []Case{
+	return []Scenario{
 		{Name: "an identical rule exists", Ops: []Op{addRule(guard, Done), addRule(guard, syscall.EEXIST)}, Rules: []policy.Rule{guard}},
 		{Name: "protocol makes another rule", Ops: []Op{addRule(guard, Done), addRule(scriptGuard, Done), addRule(bootGuard, Done), addRule(scriptGuard, syscall.EEXIST)},
 			Rules: []policy.Rule{guard, scriptGuard, bootGuard}},
 		{Name: "not makes no other rule", Ops: []Op{addRule(inverted, Done), addRule(guard, syscall.EEXIST)}, Rules: []policy.Rule{inverted}},
 		{Name: "a mask makes another rule", Ops: []Op{addRule(guard, Done), addRule(masked, Done)}, Rules: []policy.Rule{guard, masked}},
 		{Name: "a suppressed length makes another rule", Ops: []Op{addRule(short, Done), addRule(long, Done)}, Rules: []policy.Rule{short, long}},
-		{Name: "new rules go behind those of their preference",
+		{Name: "new rules go behind those of their priority",
 			Ops:   []Op{addRule(guard, Done), addRule(other, Done), addRule(front, Done), addRule(masked, Done)},
 			Rules: []policy.Rule{front, guard, other, masked}},
 		{Name: "without a source any source is the same", Ops: []Op{
@@ -58,7 +59,7 @@ func ruleAdds() []Case {
 	}
 }
 
-func ruleDeletes() []Case {
+func ruleDeleteScenarios() []Scenario {
 	suppress := rule("4 100 fwmark 0x2005 lookup main suppress_prefixlength 0", 77)
 	lookup := rule("4 100 fwmark 0x2005 lookup 16909060", 77)
 	guard := rule("4 100 fwmark 0x2005 unreachable", 77)
@@ -78,11 +79,11 @@ func ruleDeletes() []Case {
 	plain := rule("4 100 fwmark 0x1 unreachable", 0)
 	inverted := rule("4 100 not fwmark 0x1 unreachable", 0)
 	plainMain := rule("4 100 fwmark 0x2005 lookup main", 77)
-	return []Case{
+	return []Scenario{
 		{Name: "every field given", Ops: after(deleteRule(lookup, Done)), Rules: []policy.Rule{suppress, guard, pair}},
 		{Name: "gone already", Ops: after(deleteRule(lookup, Done), deleteRule(lookup, syscall.ENOENT)), Rules: []policy.Rule{suppress, guard, pair}},
-		{Name: "a preference alone", Ops: after(deleteRule(bare(func(*policy.Rule) {}), Done)), Rules: stays},
-		{Name: "another preference", Ops: after(deleteRule(bare(func(r *policy.Rule) { r.Priority = 101 }), syscall.ENOENT)), Rules: []policy.Rule{suppress, lookup, guard, pair}},
+		{Name: "a priority alone", Ops: after(deleteRule(bare(func(*policy.Rule) {}), Done)), Rules: stays},
+		{Name: "another priority", Ops: after(deleteRule(bare(func(r *policy.Rule) { r.Priority = 101 }), syscall.ENOENT)), Rules: []policy.Rule{suppress, lookup, guard, pair}},
 		{Name: "a mark alone", Ops: after(deleteRule(bare(func(r *policy.Rule) { r.Mark = guard.Mark }), Done)), Rules: stays},
 		{Name: "another mark", Ops: after(deleteRule(bare(func(r *policy.Rule) { r.Mark = fwmark.Mark{Value: 1, Mask: fwmark.FullMask} }), syscall.ENOENT)),
 			Rules: []policy.Rule{suppress, lookup, guard, pair}},

@@ -3,12 +3,20 @@ package policy
 import (
 	"cmp"
 	"slices"
+
+	"wg-multihome/fwmark"
 )
 
-// After returns the state that have becomes when all steps are done, one after
-// the other: what one adds a later one may delete. Rules come out in the order
+// State is a set of rules and routes: what we want, or what stands of it.
+type State struct {
+	Rules  []Rule
+	Routes []Route
+}
+
+// StateAfter returns what have becomes when steps are done, one after the
+// other: what one step adds a later one may delete. Rules come out in the order
 // in which the kernel asks them.
-func After(have State, steps []Step) State {
+func StateAfter(have State, steps []Step) State {
 	rules := slices.Clone(have.Rules)
 	stands := ruleSet(have.Rules)
 	routes := routesByTable(have.Routes)
@@ -16,7 +24,7 @@ func After(have State, steps []Step) State {
 	for _, s := range steps {
 		switch k := (tableKey{s.Route.Family, s.Route.Table}); {
 		case s.IsRoute:
-			routes[k] = after(routes[k], s)
+			routes[k] = routesAfter(routes[k], s)
 			tables = append(tables, k)
 		case s.Op == Delete:
 			delete(stands, s.Rule)
@@ -45,8 +53,8 @@ func After(have State, steps []Step) State {
 	return out
 }
 
-// after makes a step on the routes of one table.
-func after(routes []Route, s Step) []Route {
+// routesAfter returns the routes of one table after a step.
+func routesAfter(routes []Route, s Step) []Route {
 	if s.Op == Delete {
 		return slices.DeleteFunc(routes, func(r Route) bool { return r == s.Route })
 	}
@@ -55,4 +63,27 @@ func after(routes []Route, s Step) []Route {
 		return routes
 	}
 	return append(routes, s.Route)
+}
+
+// tableKey names a routing table.
+type tableKey struct {
+	family fwmark.Family
+	table  uint32
+}
+
+func ruleSet(rules []Rule) map[Rule]bool {
+	set := make(map[Rule]bool, len(rules))
+	for _, r := range rules {
+		set[r] = true
+	}
+	return set
+}
+
+func routesByTable(routes []Route) map[tableKey][]Route {
+	m := make(map[tableKey][]Route, len(routes))
+	for _, r := range routes {
+		k := tableKey{r.Family, r.Table}
+		m[k] = append(m[k], r)
+	}
+	return m
 }

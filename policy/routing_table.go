@@ -6,13 +6,16 @@ import (
 	"net/netip"
 )
 
-// ipv6Tables is where the tables of IPv6 addresses begin: an IPv4 address of
-// that number is class E, which is refused as an uplink's address.
+// The routing tables of uplinks' addresses: each address has one of its own,
+// and its number follows from the address alone.
+
+// ipv6Tables is the lowest table number of an IPv6 address. An IPv4 address of
+// that number would be class E, which is refused as an uplink's address.
 const ipv6Tables = 0xE0000000
 
-// TableOf returns the routing table of an uplink's address: an IPv4 address as
-// a 32-bit integer, 1.2.3.4 → 16909060; of an IPv6 address 29 bits of its
-// FNV-1a hash, above every IPv4 one.
+// TableOf returns the number of an uplink address's routing table: an IPv4
+// address as a 32-bit integer, 1.2.3.4 → 16909060; of an IPv6 address 29 bits
+// of its FNV-1a hash, above the number of every IPv4 one.
 func TableOf(addr netip.Addr) uint32 {
 	if addr.Is4() {
 		b := addr.As4()
@@ -30,8 +33,8 @@ var (
 )
 
 // Usable reports whether addr can be an uplink's address. 0/8, 127/8,
-// multicast, class E and link-local addresses can't (RFC 6890; their numbers
-// would be the kernel's own tables or none at all).
+// multicast, class E and link-local addresses can't (RFC 6890; their table
+// numbers would be the kernel's own tables or none at all).
 func Usable(addr netip.Addr) bool {
 	return addr.IsValid() && addr.Zone() == "" && !addr.IsUnspecified() && !addr.IsLoopback() && !addr.IsMulticast() &&
 		!addr.IsLinkLocalUnicast() && !addr.Is4In6() && !thisNetwork.Contains(addr) && !classE.Contains(addr)

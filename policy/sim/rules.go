@@ -7,7 +7,7 @@ import (
 	"wg-multihome/policy"
 )
 
-// AddRule is RTM_NEWRULE with NLM_F_CREATE|NLM_F_EXCL. Within one preference
+// AddRule is RTM_NEWRULE with NLM_F_CREATE|NLM_F_EXCL. Within one priority
 // new rules are appended. Table 0, for which IPv4 picks an empty table, is not
 // modelled but refused.
 func (k *Kernel) AddRule(r policy.Rule) syscall.Errno {
@@ -39,7 +39,7 @@ func exists(o, r policy.Rule) bool {
 
 // DeleteRule is RTM_DELRULE: the first rule that r describes goes, and is
 // returned. Fields that r does not have are wildcards, zero marks and
-// protocols too, and `not` is never looked at; a preference is always given.
+// protocols too, and `not` is never looked at; a priority is always given.
 func (k *Kernel) DeleteRule(r policy.Rule) (policy.Rule, syscall.Errno) {
 	rules := k.rules[r.Family]
 	at := slices.IndexFunc(rules, func(o policy.Rule) bool { return describes(r, o) })

@@ -1,0 +1,93 @@
+package policy
+
+import (
+	"net/netip"
+	"sort"
+
+	"wg-multihome/fwmark"
+)
+
+// captureCheck answers which foreign rules capture packets of ours: those with
+// one of marks, and those that are sent from one of addrs.
+type captureCheck struct {
+	marks       []fwmark.Mark
+	addrs       []netip.Addr // of one family, sorted: those of one prefix are neighbours
+	tables      map[tableKey]tableDefault
+	scriptRules map[Rule]bool // capture nothing: they are about to be taken over
+}
+
+// captures reports whether a packet with one of our marks from any source, or
+// from one of our addresses without a mark, can match r, and r then leads it
+// to a default. A selector that we do not know is taken as matching.
+func (c captureCheck) captures(r Rule) bool {
+	switch r.Action {
+	case Nop, Blackhole, Unreachable, Prohibit:
+		return false
+	case Lookup:
+		if !c.leadsEverywhere(r) {
+			return false
+		}
+	}
+	return !r.Ours() && !c.scriptRules[r] && c.matches(r)
+}
+
+// leadsEverywhere reports whether a rule's table has a default, in one route or
+// two, that the rule does not suppress.
+func (c captureCheck) leadsEverywhere(r Rule) bool {
+	if r.Table == 0 { // l3mdev: the table is the device's, and not known here
+		return true
+	}
+	t := c.tables[tableKey{r.Family, r.Table}]
+	if !r.Suppresses {
+		return t.single || t.split.whole()
+	}
+	return r.Suppress < 1 && t.split.whole()
+}
+
+// matches reports whether a rule can match some packet of ours.
+func (c captureCheck) matches(r Rule) bool {
+	if r.Invert {
+		return c.matchesInverted(r)
+	}
+	// A `to` longer than /1 is as deliberate as a longer route in main, and
+	// packets that come in from elsewhere are not ours to pin.
+	if r.To.IsValid() && r.To.Bits() > 1 || r.Iif != "" && r.Iif != "lo" {
+		return false
+	}
+	for _, m := range c.marks {
+		if r.Mark.Overlaps(m) { // mask 0, no selector, overlaps all
+			return true
+		}
+	}
+	if r.Mark.Value&r.Mark.Mask != 0 {
+		return false
+	}
+	if !r.From.IsValid() {
+		return len(c.addrs) > 0
+	}
+	from := r.From.Masked().Addr()
+	first := sort.Search(len(c.addrs), func(i int) bool { return !c.addrs[i].Less(from) })
+	return first < len(c.addrs) && r.From.Contains(c.addrs[first])
+}
+
+// matchesInverted is matches for a rule with `not`. With a mark or a source as
+// its only selector the answer is exact. With any other, or with several, the
+// rule counts as matching.
+func (c captureCheck) matchesInverted(r Rule) bool {
+	if r.Opaque || r.To.IsValid() || r.Iif != "" || r.Oif != "" || r.From.IsValid() && r.Mark.Mask != 0 {
+		return len(c.marks)+len(c.addrs) > 0
+	}
+	if r.From.IsValid() {
+		if len(c.marks) > 0 {
+			return true
+		}
+		last := len(c.addrs) - 1
+		return last >= 0 && !(r.From.Contains(c.addrs[0]) && r.From.Contains(c.addrs[last]))
+	}
+	for _, m := range c.marks {
+		if !m.Within(r.Mark) {
+			return true
+		}
+	}
+	return len(c.addrs) > 0 && r.Mark.Value&r.Mark.Mask != 0
+}

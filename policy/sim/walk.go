@@ -1,0 +1,14 @@
+package sim
+
+import (
+	"syscall"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+)
+
+// Walk returns the route that a packet takes, or the error that its sender gets.
+func (k *Kernel) Walk(p policy.Packet) (policy.Route, syscall.Errno) {
+	v := policy.Walk(k.rules[fwmark.FamilyOf(p.Dst)], k.routes, p)
+	return v.Route, v.Errno
+}

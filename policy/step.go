@@ -1,0 +1,42 @@
+package policy
+
+// Op is what a step does.
+type Op byte
+
+// The operations on a rule or a route. A route is added by replacing the one
+// in its place.
+const (
+	Add    Op = '+'
+	Delete Op = '-'
+)
+
+// Step is one change of the kernel's state: of the rule, or of the route where
+// IsRoute is set.
+type Step struct {
+	Op      Op
+	IsRoute bool
+	Rule    Rule
+	Route   Route
+}
+
+// takenOver ends the text of a step that deletes a rule of the original shell
+// script, which one of ours has replaced.
+const takenOver = " (taken over)"
+
+// String returns the step's one text form: "+ rule 4 32754 fwmark 0x2005
+// unreachable".
+func (s Step) String() string {
+	text := string(s.Op) + " "
+	if s.IsRoute {
+		return text + s.Route.String()
+	}
+	text += s.Rule.String()
+	if !s.Rule.Ours() {
+		text += takenOver
+	}
+	return text
+}
+
+// Pair reports whether the step is about a rule of a pair, one that selects by
+// source.
+func (s Step) Pair() bool { return !s.IsRoute && s.Rule.sourced() }
