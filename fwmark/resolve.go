@@ -180,7 +180,10 @@ func (r *resolver) checkStanding(standing []Claim) {
 
 func (r *resolver) pins(standing []Claim) []Pin {
 	pins := map[Mark]Pin{}
-	keep := func(m Mark) { pins[m] = Pin{Mark: m, Uplink: r.standing[m].Uplink, Kept: true} }
+	keep := func(m Mark) {
+		c := r.standing[m]
+		pins[m] = Pin{Mark: m, Uplink: c.Uplink, Full: c.Full, Kept: true}
+	}
 	for _, in := range r.intents {
 		if in.Mark.IsZero() {
 			continue

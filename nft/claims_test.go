@@ -181,3 +181,13 @@ func TestUnknown(t *testing.T) {
 		t.Errorf("of no lock: %v", unknown)
 	}
 }
+
+// TestClaimsOfFullTunnels: that a mark was never configured is told by the name
+// of its chain alone, once the tunnel is gone.
+func TestClaimsOfFullTunnels(t *testing.T) {
+	full := fwmark.Mark{Value: 0xca6c, Mask: fwmark.FullMask}
+	have := standing(Want(Facts{Uplinks: []fwmark.Uplink{{Name: "up1"}}, Pins: []fwmark.Pin{{Mark: full, Uplink: "up1", Full: true}}}))
+	if diff := cmp.Diff([]fwmark.Claim{{Mark: full, Uplink: "up1", Full: true}}, have.Claims()); diff != "" {
+		t.Errorf("claims: wanted (-), got (+):\n%s", diff)
+	}
+}

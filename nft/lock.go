@@ -43,7 +43,7 @@ func (w *wanter) lock() {
 		return cmp.Compare(bits.OnesCount32(b.Mark.Mask), bits.OnesCount32(a.Mark.Mask))
 	})
 	for _, p := range pins {
-		entry = append(entry, Rule{{Kind: MetaMark, Mark: p.Mark}, {Kind: Goto, Name: lockChain(p.Mark)}})
+		entry = append(entry, Rule{{Kind: MetaMark, Mark: p.Mark}, {Kind: Goto, Name: lockChain(p.Mark, p.Full)}})
 		w.out.Counters = append(w.out.Counters, LockCounter(p.Mark))
 	}
 	w.chain("lock", Base{"filter", "postrouting", prioritySNAT - 10}, entry...)
@@ -53,9 +53,29 @@ func (w *wanter) lock() {
 	}
 }
 
+// What names of chains of one mark begin with: of a configured one, and of one
+// that a full tunnel keeps. Only the name tells, once the tunnel is gone, that
+// its mark was never a configured one.
+const (
+	lockPrefix   = "lock_"
+	tunnelPrefix = "tunnel_"
+)
+
 // lockChain names the chain of a mark. Two marks may have one value: while the
 // configuration has an error, one that stands is kept beside its successor.
-func lockChain(m fwmark.Mark) string { return "lock_" + m.String() }
+func lockChain(m fwmark.Mark, full bool) string {
+	if full {
+		return tunnelPrefix + m.String()
+	}
+	return lockPrefix + m.String()
+}
+
+// markOf is the reverse of lockChain.
+func markOf(chain string) (m fwmark.Mark, full, ok bool) {
+	text, full := strings.CutPrefix(chain, tunnelPrefix)
+	m, err := fwmark.Parse(strings.TrimPrefix(text, lockPrefix))
+	return m, full, err == nil && chain == lockChain(m, full)
+}
 
 // exemptChain tells for all marks what they may leave by another uplink or a
 // tunnel for: what comes back from it is dropped.
@@ -69,7 +89,7 @@ func (w *wanter) lockOf(p fwmark.Pin) {
 		rules = append(rules, own(p.Uplink))
 	}
 	rules = append(rules, Rule{{Kind: Jump, Name: exemptChain}}, Rule{{Kind: Count, Name: LockCounter(p.Mark)}, {Kind: Drop}})
-	w.chain(lockChain(p.Mark), Base{}, rules...)
+	w.chain(lockChain(p.Mark, p.Full), Base{}, rules...)
 }
 
 // held are the devices that the lock holds by name: the uplinks, and while the
@@ -93,7 +113,7 @@ func (w *wanter) held() []string {
 func (s State) Locked() []string {
 	var names []string
 	for name, c := range s.Chains {
-		if strings.HasPrefix(name, "lock_0x") {
+		if _, _, ok := markOf(name); ok {
 			names = append(names, c.Devices...)
 		}
 	}
@@ -112,11 +132,11 @@ func (s State) Locked() []string {
 func (s State) Claims() []fwmark.Claim {
 	var claims []fwmark.Claim
 	for name, c := range s.Chains {
-		m, err := fwmark.Parse(strings.TrimPrefix(name, "lock_"))
-		if err != nil || name != lockChain(m) {
+		m, full, ok := markOf(name)
+		if !ok {
 			continue
 		}
-		claim := fwmark.Claim{Mark: m}
+		claim := fwmark.Claim{Mark: m, Full: full}
 		if len(c.Devices) > 0 && c.Fingerprints[0] == own(c.Devices[0]).Fingerprint() {
 			claim.Uplink = c.Devices[0]
 		}
