@@ -36,7 +36,7 @@ configuration; with --exit-code 3 where there are steps.`,
 		}
 		steps := v.Plan()
 		for _, s := range steps {
-			if _, err := fmt.Println(s); err != nil {
+			if _, err := fmt.Fprintln(cmd.OutOrStdout(), s); err != nil {
 				return p.finish(converge.Report{Errs: []error{err}})
 			}
 		}

@@ -2,7 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"os"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +45,7 @@ configuration; with --exit-code 3 where there is drift.`,
 		}
 		s := status.Of(v)
 		s.AddTunnels(v, in, time.Now())
-		if err := show(s, asJSON); err != nil {
+		if err := show(cmd.OutOrStdout(), s, asJSON); err != nil {
 			return p.finish(converge.Report{Errs: []error{err}})
 		}
 		// The errors themselves are part of what was shown.
@@ -60,11 +60,11 @@ configuration; with --exit-code 3 where there is drift.`,
 	return cmd
 }
 
-func show(s status.Status, asJSON bool) error {
+func show(w io.Writer, s status.Status, asJSON bool) error {
 	if !asJSON {
-		return s.Write(os.Stdout)
+		return s.Write(w)
 	}
-	out := json.NewEncoder(os.Stdout)
+	out := json.NewEncoder(w)
 	out.SetEscapeHTML(false)
 	out.SetIndent("", "\t")
 	return out.Encode(s)
