@@ -58,9 +58,12 @@ func start(args []string) int {
 	ends := slices.DeleteFunc([]os.Signal{syscall.SIGINT, syscall.SIGTERM}, signal.Ignored)
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
+	outlive()
 	p := &program{}
+	defer func() { p.logger().Flush() }()
 	root := p.command()
 	root.SetArgs(args)
+	root.SetOut(output{os.Stdout})
 	err := root.ExecuteContext(ctx)
 	var exit exitError
 	status := report.Done

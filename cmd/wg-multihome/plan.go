@@ -41,7 +41,7 @@ configuration; with --exit-code 3 where there are steps.`,
 		}
 		steps := d.Plan()
 		for _, step := range steps {
-			if _, err := fmt.Println(step); err != nil {
+			if _, err := fmt.Fprintln(cmd.OutOrStdout(), step); err != nil {
 				return p.finish(report.Failed(err))
 			}
 		}

@@ -2,7 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"os"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,7 +44,7 @@ configuration; with --exit-code 3 where there is drift.`,
 			return p.finish(report.Failed(err))
 		}
 		st := status.Of(d, status.Inspect(cmd.Context(), s.host, d), time.Now())
-		if err := show(st, asJSON); err != nil {
+		if err := show(cmd.OutOrStdout(), st, asJSON); err != nil {
 			return p.finish(report.Failed(err))
 		}
 		// The errors themselves are part of what was shown.
@@ -59,11 +59,11 @@ configuration; with --exit-code 3 where there is drift.`,
 	return cmd
 }
 
-func show(s status.Status, asJSON bool) error {
+func show(w io.Writer, s status.Status, asJSON bool) error {
 	if !asJSON {
-		return s.Write(os.Stdout)
+		return s.Write(w)
 	}
-	out := json.NewEncoder(os.Stdout)
+	out := json.NewEncoder(w)
 	out.SetEscapeHTML(false)
 	out.SetIndent("", "\t")
 	return out.Encode(s)

@@ -4,7 +4,6 @@ package logging
 
 import (
 	"fmt"
-	"io"
 	"log/syslog"
 	"os"
 	"strings"
@@ -19,13 +18,14 @@ const name = "wg-multihome"
 const maxLine = 4 << 10
 
 // Logger writes messages, each as one line. It may be used from several
-// goroutines. It never fails: a message that cannot be delivered is lost.
+// goroutines. It never fails: a message that cannot be delivered is lost. Nor
+// does it keep a process waiting for who reads it, beyond a second.
 type Logger struct {
 	verbose bool
 	hushed  bool // what was done is for syslog alone
 
 	mu     sync.Mutex
-	stderr io.Writer
+	stderr *patient
 	system *system // nil: no syslog
 }
 
@@ -33,7 +33,7 @@ type Logger struct {
 // stderr is neither a terminal nor the journal; where no syslog listens that is
 // no error. verbose is `-v`: without it Debugf says nothing.
 func New(stderr *os.File, verbose bool) *Logger {
-	l := &Logger{verbose: verbose, stderr: stderr}
+	l := &Logger{verbose: verbose, stderr: newPatient(stderr)}
 	if !isTerminal(stderr) && !isJournal(stderr, os.Getenv("JOURNAL_STREAM")) {
 		l.system = &system{dial: dialSyslog}
 	}
@@ -58,12 +58,20 @@ func (l *Logger) Debugf(format string, args ...any) {
 	}
 }
 
+// Flush is called before the process ends: where stderr takes little or
+// nothing, messages are kept for it, and now or never it gets them.
+func (l *Logger) Flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stderr.flush()
+}
+
 func (l *Logger) log(level syslog.Priority, format string, args ...any) {
 	line := oneLine(fmt.Sprintf(format, args...))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.hushed || level <= syslog.LOG_ERR {
-		_, _ = io.WriteString(l.stderr, name+": "+line+"\n")
+		l.stderr.write(name + ": " + line + "\n")
 	}
 	if l.system != nil {
 		l.system.send(level, line)

@@ -19,7 +19,7 @@ import (
 // to returns a logger into a buffer and the socket.
 func to(path string, verbose bool) (*Logger, *bytes.Buffer) {
 	var stderr bytes.Buffer
-	return &Logger{verbose: verbose, stderr: &stderr, system: &system{dial: func() (net.Conn, error) { return dialAt(path) }}}, &stderr
+	return &Logger{verbose: verbose, stderr: newPatient(&stderr), system: &system{dial: func() (net.Conn, error) { return dialAt(path) }}}, &stderr
 }
 
 func listen(t *testing.T, path string) *net.UnixConn {
