@@ -43,6 +43,9 @@ func TestMarksAsPackets(t *testing.T) {
 			both, outside := false, false
 			for p := range uint32(16) {
 				inA, inB := p&a.Mask == a.Value, p&b.Mask == b.Value
+				if a.Selects(p) != (inA && !a.IsZero()) {
+					t.Fatalf("%v selects %d: %t", a, p, a.Selects(p))
+				}
 				both = both || inA && inB
 				outside = outside || inA && !inB
 			}

@@ -131,17 +131,25 @@ func Want(devices []Device, pins []fwmark.Pin) []Change {
 }
 
 // Release returns the changes that take marks off the devices that carry them,
-// in order of name, because the guards of those marks are about to go. except
-// are marks that stay on what carries them: those that a foreign `not fwmark`
-// rule names, as `wg-quick down` finds its rules by them.
+// in order of name, because the guards of those marks are about to go.
+//
+// pins are those in force. A number that one of their marks selects stays on a
+// device, whoever pins it: where a mark's mask alone changes, its successor has
+// the number, and without it the tunnel would leave by main's default for a
+// while. The guards of a mark that goes must stay until those of the one that
+// selects its devices stand; that is the caller's to see to.
+//
+// except are marks that stay on what carries them: those that a foreign `not
+// fwmark` rule names, as `wg-quick down` finds its rules by them.
 //
 // It goes by the marks of devices, so they are to be read after Want's changes
 // were made.
-func Release(devices []Device, going []fwmark.Mark, except []uint32) []Change {
+func Release(devices []Device, going []fwmark.Mark, pins []fwmark.Pin, except []uint32) []Change {
 	var changes []Change
 	for _, d := range devices {
-		carries := func(m fwmark.Mark) bool { return !m.IsZero() && d.Mark&m.Mask == m.Value }
-		if d.Mark != 0 && !slices.Contains(except, d.Mark) && slices.ContainsFunc(going, carries) {
+		goes := slices.ContainsFunc(going, func(m fwmark.Mark) bool { return m.Selects(d.Mark) })
+		pinned := slices.ContainsFunc(pins, func(p fwmark.Pin) bool { return p.Mark.Selects(d.Mark) })
+		if d.Mark != 0 && goes && !pinned && !slices.Contains(except, d.Mark) {
 			changes = append(changes, Change{Device: d.Name})
 		}
 	}

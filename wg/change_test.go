@@ -3,8 +3,11 @@ package wg_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"wg-multihome/fwmark"
 	"wg-multihome/wg"
@@ -51,23 +54,65 @@ func TestWant(t *testing.T) {
 
 func TestRelease(t *testing.T) {
 	devices := []wg.Device{{"wg5", 0x2005}, {"wg4", 0x2105}, {"wg3", 0x2006}, {"wg2", 0}, {"wg1", 0xffff2005}, {"wg0", 0x210f}}
+	masked := func(value, mask uint32) fwmark.Mark { return fwmark.Mark{Value: value, Mask: mask} }
+	marks := func(m ...fwmark.Mark) []fwmark.Mark { return m }
 	for _, c := range []struct {
-		going  []fwmark.Mark
-		except []uint32
-		want   string
+		going, pinned []fwmark.Mark
+		except        []uint32
+		want          string
 	}{
-		{nil, nil, ""},
-		{[]fwmark.Mark{{}}, nil, ""},
-		{[]fwmark.Mark{full(0x2005)}, nil, "= wg wg5 fwmark off"},
-		{[]fwmark.Mark{full(0x2005)}, []uint32{0x2005}, ""},
-		{[]fwmark.Mark{{Value: 0x2100, Mask: 0xff00}}, nil, "= wg wg0 fwmark off\n= wg wg4 fwmark off"},
-		{[]fwmark.Mark{{Value: 0x2100, Mask: 0xff00}}, []uint32{0x210f, 0x2005}, "= wg wg4 fwmark off"},
-		{[]fwmark.Mark{{Value: 0x2005, Mask: 0xffff}, full(0x2006)}, nil, "= wg wg1 fwmark off\n= wg wg3 fwmark off\n= wg wg5 fwmark off"},
+		{nil, nil, nil, ""},
+		{marks(fwmark.Mark{}), nil, nil, ""},
+		{marks(full(0x2005)), nil, nil, "= wg wg5 fwmark off"},
+		{marks(full(0x2005)), nil, []uint32{0x2005}, ""},
+		{marks(masked(0x2100, 0xff00)), nil, nil, "= wg wg0 fwmark off\n= wg wg4 fwmark off"},
+		{marks(masked(0x2100, 0xff00)), nil, []uint32{0x210f, 0x2005}, "= wg wg4 fwmark off"},
+		{marks(masked(0x2005, 0xffff), full(0x2006)), nil, nil, "= wg wg1 fwmark off\n= wg wg3 fwmark off\n= wg wg5 fwmark off"},
+		// The mask alone changes, to and fro.
+		{marks(full(0x2005)), marks(masked(0x2005, 0xffff)), nil, ""},
+		{marks(masked(0x2005, 0xffff)), marks(full(0x2005)), nil, "= wg wg1 fwmark off"},
+		{marks(masked(0x2100, 0xff00)), marks(masked(0x2105, 0xffff)), nil, "= wg wg0 fwmark off"},
+		{marks(masked(0x2100, 0xff00)), marks(masked(0x2105, 0xfff0), full(0x2006)), nil, "= wg wg0 fwmark off\n= wg wg4 fwmark off"},
+		{marks(full(0x2005), full(0x2006)), marks(full(0x2006)), nil, "= wg wg5 fwmark off"},
 	} {
-		if got := text(wg.Release(devices, c.going, c.except)); got != c.want {
-			t.Errorf("going %v except %v: got\n%s\nwant\n%s", c.going, c.except, got, c.want)
+		var pins []fwmark.Pin
+		for _, m := range c.pinned {
+			pins = append(pins, fwmark.Pin{Mark: m, Uplink: "up1"})
+		}
+		if got := text(wg.Release(devices, c.going, pins, c.except)); got != c.want {
+			t.Errorf("going %v, pinned %v, except %v: got\n%s\nwant\n%s", c.going, c.pinned, c.except, got, c.want)
 		}
 	}
+}
+
+// TestReleaseTakesNothingThatIsPinned: whatever marks go and come.
+func TestReleaseTakesNothingThatIsPinned(t *testing.T) {
+	mark := rapid.Custom(func(t *rapid.T) fwmark.Mark {
+		mask := rapid.SampledFrom([]uint32{1, 3, 7, 6, fwmark.FullMask}).Draw(t, "mask")
+		return fwmark.Mark{Value: rapid.Uint32Range(1, 7).Draw(t, "value") & mask, Mask: mask}
+	}).Filter(func(m fwmark.Mark) bool { return m.Value != 0 })
+	rapid.Check(t, func(t *rapid.T) {
+		going := rapid.SliceOfN(mark, 0, 3).Draw(t, "going")
+		var pins []fwmark.Pin
+		for _, m := range rapid.SliceOfN(mark, 0, 3).Draw(t, "pinned") {
+			pins = append(pins, fwmark.Pin{Mark: m})
+		}
+		var devices []wg.Device
+		for i, number := range rapid.SliceOfN(rapid.Uint32Range(0, 8), 0, 4).Draw(t, "devices") {
+			devices = append(devices, wg.Device{Name: fmt.Sprintf("wg%d", i), Mark: number})
+		}
+		released := map[string]bool{}
+		for _, c := range wg.Release(devices, going, pins, nil) {
+			released[c.Device] = true
+		}
+		for _, d := range devices {
+			goes := slices.ContainsFunc(going, func(m fwmark.Mark) bool { return d.Mark&m.Mask == m.Value })
+			stays := slices.ContainsFunc(pins, func(p fwmark.Pin) bool { return d.Mark&p.Mark.Mask == p.Mark.Value })
+			if released[d.Name] != (goes && !stays) {
+				t.Errorf("%v: released is %t; %v go, pinned are %v", d, released[d.Name], going, pins)
+			}
+		}
+	})
 }
 
 func TestChangeText(t *testing.T) {

@@ -108,11 +108,12 @@ func (d Decision) mayCarry(m fwmark.Mark) bool {
 // releases returns the changes that take marks that go off their devices. Marks
 // of full tunnels stay: wg-quick finds their rules by them.
 func (d Decision) releases() []wg.Change {
-	return wg.Release(d.Devices.Found, d.going(), d.tunnelMarks())
+	return wg.Release(d.Devices.Found, d.going(), d.Pins, d.tunnelMarks())
 }
 
 // held returns the marks that go and may still be carried by a device: their
-// guards stay.
+// guards stay. Where a device keeps its number for a mark that selects it, too,
+// that one's guards must stand.
 func (d Decision) held() []fwmark.Mark {
 	if len(d.Devices.Unread) > 0 {
 		return d.going()
@@ -121,7 +122,10 @@ func (d Decision) held() []fwmark.Mark {
 	releases := d.releases()
 	for _, m := range d.going() {
 		carries := func(device wg.Device) bool {
-			return m.Selects(device.Mark) && slices.ContainsFunc(releases, func(c wg.Change) bool { return c.Device == device.Name })
+			selects := func(p fwmark.Pin) bool { return p.Mark.Selects(device.Mark) }
+			guarded := func(p fwmark.Pin) bool { return selects(p) && d.Guarded(p.Mark) }
+			released := slices.ContainsFunc(releases, func(c wg.Change) bool { return c.Device == device.Name })
+			return m.Selects(device.Mark) && (released || slices.ContainsFunc(d.Pins, selects) && !slices.ContainsFunc(d.Pins, guarded))
 		}
 		if slices.ContainsFunc(d.Devices.Found, carries) {
 			held = append(held, m)
