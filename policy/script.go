@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 
 	"wg-multihome/fwmark"
 )
@@ -15,7 +16,12 @@ import (
 // iproute2 adds rules with protocol 0, newer versions may with boot (3). The
 // script's rules count only where its look-up is among them. Those of a mark
 // that is kept because the configuration has an error stay as they are.
+//
+// Few hosts have any, so that is what is asked first.
 func (w *wanter) findScriptRules() {
+	if len(w.facts.ScriptRules) == 0 && !slices.ContainsFunc(w.facts.Rules, likeScriptLookup) {
+		return
+	}
 	l := scriptSearch{marks: map[fwmark.Mark]bool{}, addrs: map[netip.Addr]bool{}, found: map[selector]bool{}}
 	for _, p := range w.pins {
 		l.marks[p.Mark] = !p.Kept && !p.Full
@@ -40,6 +46,15 @@ func (w *wanter) findScriptRules() {
 			seen.add(r)
 		}
 	}
+}
+
+// likeScriptLookup reports whether a rule can be a look-up of the script, of
+// whatever mark or address.
+func likeScriptLookup(r Rule) bool {
+	if r.Protocol != 0 && r.Protocol != protocolBoot || !r.isLookup() {
+		return false
+	}
+	return r.marked() && selector{}.looksUp(r) || r.sourced() && selector{addr: r.From.Addr()}.looksUp(r)
 }
 
 // scriptSearch is what the script could have made rules for.
