@@ -4,12 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/google/renameio/v2"
 
@@ -97,20 +95,7 @@ func replace(path string, text []byte) error {
 // read fills v from a file; its errors name the file. errors.Is(err,
 // fs.ErrNotExist) where there is none.
 func read(path string, v any) error {
-	// O_NONBLOCK: opening a FIFO would wait for its writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	text, err := readRegular(path, maxFile+1)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (d Dir) noteDue(device string) error {
 	// A note that is cut short, or was not there when the disk was full, is a
 	// note: only that it is there counts, and that it differs from the last.
 	note := time.Now().Format(time.RFC3339Nano) + " " + strconv.Itoa(os.Getpid()) + "\n"
-	return os.WriteFile(path, []byte(note), fileMode)
+	return writeRegular(path, []byte(note))
 }
 
 // Due returns the devices that are noted, each with its note, which DoneDue
@@ -66,7 +66,7 @@ func (d Dir) Due() (map[string]string, error) {
 		if fwmark.ValidName(e.Name()) != nil || !e.Type().IsRegular() {
 			continue
 		}
-		note, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		note, err := readRegular(filepath.Join(dir, e.Name()), maxFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // done since the folder was listed
 		}
@@ -87,7 +87,7 @@ func (d Dir) DoneDue(device, note string) error {
 		return fmt.Errorf("note that %q was refreshed: %w", device, err)
 	}
 	defer unlock()
-	if now, err := os.ReadFile(path); err == nil && string(now) != note {
+	if now, err := readRegular(path, maxFile); err == nil && string(now) != note {
 		return nil
 	}
 	if err := remove(path); err != nil {

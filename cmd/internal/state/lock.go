@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 )
 
 // ErrBusy says that another run held the lock for all of the time allowed.
@@ -61,19 +61,34 @@ func (d Dir) try(file string) (unlock func(), ok bool, err error) {
 	if err := d.makeDir(""); err != nil {
 		return nil, false, fmt.Errorf("make state directory: %w", err)
 	}
-	path := filepath.Join(string(d), file)
-	l := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDONLY), flock.SetPermissions(lockMode))
-	ok, err = l.TryLock()
+	f, err := openRegular(filepath.Join(string(d), file), os.O_RDONLY|os.O_CREATE, lockMode)
 	if err != nil {
-		// flock's own errors name no file where locking, not opening, failed.
-		var pathErr *os.PathError
-		if !errors.As(err, &pathErr) {
-			err = fmt.Errorf("%s: %w", path, err)
-		}
 		return nil, false, fmt.Errorf("take lock: %w", err)
 	}
-	if !ok {
-		return nil, false, nil
+	err = flock(f)
+	if err != nil {
+		_ = f.Close() // nothing was written
 	}
-	return func() { _ = l.Unlock() }, true, nil // fails for a bad descriptor only
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, fmt.Errorf("take lock: %s: %w", f.Name(), err)
+	}
+	return func() {
+		// Closing alone would leave it to a child that was forked and has not
+		// executed its program yet. Neither fails for an open file.
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+		_ = f.Close()
+	}, true, nil
+}
+
+// flock takes the lock of a file, or fails with EWOULDBLOCK where another open
+// file has it.
+func flock(f *os.File) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EINTR {
+			return err
+		}
+	}
 }
