@@ -87,6 +87,24 @@ func costConfig(l *lab.Lab, cgroup string, number int) string {
 	return path
 }
 
+// timed runs a command n times and returns the time of one.
+func timed(b *testing.B, l *lab.Lab, n int, before func(), args ...string) time.Duration {
+	b.Helper()
+	var sum time.Duration
+	for range n {
+		if before != nil {
+			before()
+		}
+		begun := time.Now()
+		r := l.Try(nil, args...)
+		sum += time.Since(begun)
+		if r.Code != 0 {
+			b.Fatalf("%v: exit status %d\n%s%s", args, r.Code, r.Stdout, r.Stderr)
+		}
+	}
+	return sum / time.Duration(n)
+}
+
 // BenchmarkManyCgroups pins 2000 cgroups from nothing, as a whole process, and
 // finds nothing to do after that.
 func BenchmarkManyCgroups(b *testing.B) {
