@@ -38,7 +38,7 @@ var onLink = [...]netip.Prefix{
 func (w *wanter) lock() {
 	entry := []Rule{{{Kind: MetaMark, Mark: fwmark.Mark{Mask: fwmark.FullMask}}, {Kind: Accept}}}
 	// Of marks that one packet can have, that under more bits says more.
-	pins := slices.Clone(w.facts.Pins)
+	pins := slices.Concat(w.facts.Pins, w.facts.Going)
 	slices.SortStableFunc(pins, func(a, b fwmark.Pin) int {
 		return cmp.Compare(bits.OnesCount32(b.Mark.Mask), bits.OnesCount32(a.Mark.Mask))
 	})

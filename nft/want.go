@@ -15,6 +15,7 @@ import (
 type Facts struct {
 	Uplinks []fwmark.Uplink
 	Pins    []fwmark.Pin // every mark in force
+	Going   []fwmark.Pin // marks that go: the lock holds them until their guards are gone, and nothing gets them any more
 	Devices []Device     // the uplinks, and what has a kind that a tunnel has
 	Leases  []Lease
 	Reach   [2][]netip.Prefix // by Family: destinations of all of main's longer routes
@@ -74,7 +75,7 @@ func Want(f Facts) Ruleset {
 		}
 		w.routed[u.Name] = routed
 	}
-	if len(f.Pins) > 0 {
+	if len(f.Pins)+len(f.Going) > 0 {
 		w.lock()
 	}
 	w.renewals()

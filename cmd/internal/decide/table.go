@@ -46,24 +46,19 @@ func (d *Decision) lockDevices() []nft.Device {
 	return devices
 }
 
-// table returns the steps at sysctls and at the nftables table. Until devices
-// were released, the second lock holds the marks that go and that they carry.
+// table returns the steps at sysctls and at the nftables table.
 func (d Decision) table() []Step {
 	if d.Table.Missing != nil {
 		return nil
 	}
-	carried := d.carried()
 	if d.scope == nothing {
-		if len(carried) > 0 {
+		if len(d.held()) > 0 { // until devices were released
 			return nil
 		}
 		return append(d.sysctls(nft.Ruleset{}), d.tableStep(nft.Ruleset{})...)
 	}
 	facts := d.Locks
-	facts.Unguarded = d.unguarded()
-	if len(carried) > 0 {
-		facts.Pins = append(slices.Clone(facts.Pins), carried...)
-	}
+	facts.Unguarded, facts.Going = d.unguarded(), d.lockedStill()
 	want := nft.Want(facts)
 	return append(d.sysctls(want), d.tableStep(want)...)
 }
@@ -84,18 +79,18 @@ func (d Decision) Refills() bool {
 	})
 }
 
-// carried returns, as pins with guards alone, the marks that go and that devices
-// still carry. Each lets through what the lock lets through now.
-func (d Decision) carried() []fwmark.Pin {
+// lockedStill returns, as pins, the marks that go and that the second lock holds
+// as it does now: until their guards are gone, and no device carries them. What
+// the lock knows of them tells the next run, too, whose they were.
+func (d Decision) lockedStill() []fwmark.Pin {
+	held := d.held()
+	guarded := policy.Standing(d.Facts)
 	var pins []fwmark.Pin
-	for _, m := range d.held() {
-		p := fwmark.Pin{Mark: m, Kept: true}
-		for _, c := range d.stands {
-			if c.Mark == m {
-				p.Uplink = c.Uplink
-			}
+	for _, c := range d.stands {
+		stays := slices.Contains(held, c.Mark) || slices.ContainsFunc(guarded, func(g fwmark.Claim) bool { return g.Mark == c.Mark })
+		if !d.pinned(c.Mark) && stays {
+			pins = append(pins, fwmark.Pin{Mark: c.Mark, Uplink: c.Uplink, Full: c.Full, Kept: true})
 		}
-		pins = append(pins, p)
 	}
 	return pins
 }
