@@ -46,20 +46,25 @@ func (w *wanter) hasServices() bool {
 	return (w.facts.Broken || w.facts.Unseen && w.pinsSome()) && w.facts.Have.Chains[marking].Fingerprints != nil && len(w.facts.Pins) > 0
 }
 
-// pinsSome reports whether a cgroup is pinned as it stands.
+// pinsSome reports whether a cgroup is pinned as it stands, by a mark that keeps
+// its sets.
 func (w *wanter) pinsSome() bool {
-	return slices.ContainsFunc(w.facts.Pins, func(p fwmark.Pin) bool { return len(w.facts.Have.Sets[PathsSet(p.Mark)].Cgroups) > 0 })
+	return slices.ContainsFunc(w.withSets(), func(p fwmark.Pin) bool { return len(w.facts.Have.Sets[PathsSet(p.Mark)].Cgroups) > 0 })
+}
+
+// withSets returns the pins that have sets, one of each value: those whose guards
+// stand, and those that have sets already.
+func (w *wanter) withSets() []fwmark.Pin {
+	return slices.DeleteFunc(byValue(w.facts.Pins), func(p fwmark.Pin) bool {
+		_, stands := w.facts.Have.Sets[MarkSet(p.Mark)]
+		return w.facts.Unguarded[p.Mark] && !stands
+	})
 }
 
 func (w *wanter) services() {
 	w.out.Counters = append(w.out.Counters, OtherMarks)
-	var pins []fwmark.Pin
-	for _, p := range byValue(w.facts.Pins) {
-		_, stands := w.facts.Have.Sets[MarkSet(p.Mark)]
-		if w.facts.Unguarded[p.Mark] && !stands {
-			continue
-		}
-		pins = append(pins, p)
+	pins := w.withSets()
+	for _, p := range pins {
 		w.out.Sets = append(w.out.Sets, Set{Name: MarkSet(p.Mark), Type: Cgroups, Public: true},
 			Set{Name: PathsSet(p.Mark), Type: Cgroups, Cgroups: w.ids(p)})
 	}

@@ -139,3 +139,20 @@ func TestServices(t *testing.T) {
 		})
 	}
 }
+
+// TestUnseenCgroups: what could not be read keeps the services that stand, and
+// only those: a second run wants the same.
+func TestUnseenCgroups(t *testing.T) {
+	for name, facts := range map[string]string{
+		"pinned":         "chain services\nstanding paths_0x1001 1\nstanding mark_0x1001\npin 0x1001 -\nunseen",
+		"without guards": "chain services\nstanding paths_0x1001 1\nstanding mark_0x1001\npin 0x1001 -\nunguarded 0x1001\nunseen",
+		"without guards, and others have deleted a set": "chain services\nstanding paths_0x1001 1\npin 0x1001 -\nunguarded 0x1001\nunseen",
+	} {
+		f := readFacts(t, facts)
+		first := nft.Want(f)
+		f.Have = nft.After(f.Have, first)
+		if p := nft.Diff(f.Have, nft.Want(f), nil); !p.Empty() {
+			t.Errorf("%s: a second run would do:\n%s", name, strings.Join(p.Steps, "\n"))
+		}
+	}
+}
