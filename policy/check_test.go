@@ -1,7 +1,9 @@
 package policy_test
 
 import (
+	"net/netip"
 	"slices"
+	"strings"
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
@@ -124,4 +126,61 @@ func (r *run) checkPairs() {
 			}
 		}
 	}
+}
+
+// checkShared checks that an address which several uplinks have stays with one
+// of them: one with a mark, then the one that has it now, then the first one by
+// name. It is an error that names all.
+func (r *run) checkShared() {
+	for addr, names := range r.holders() {
+		if len(names) == 1 {
+			continue
+		}
+		named := func(err error) bool {
+			for _, name := range append(slices.Clone(names), addr.String()) {
+				if !strings.Contains(err.Error(), name) {
+					return false
+				}
+			}
+			return true
+		}
+		if !slices.ContainsFunc(r.view.shared, named) {
+			r.fatalf("no error names %v and %s: %v", addr, names, r.view.shared)
+		}
+		if marked := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !r.hasMark(n) }); len(marked) > 0 {
+			names = marked
+		}
+		keeper := names[0]
+		for _, route := range r.view.facts.Routes {
+			if route.Ours() && route.Table == policy.TableOf(addr) && route.Src == addr && slices.Contains(names, route.Device) {
+				keeper = route.Device
+			}
+		}
+		for _, u := range r.view.uplinks {
+			if has := slices.Contains(u.Addrs, addr); has != (u.Name == keeper) && slices.Contains(r.holders()[addr], u.Name) {
+				r.fatalf("%v is to stay with %s; %s has it: %t", addr, keeper, u.Name, has)
+			}
+		}
+	}
+}
+
+// holders returns the uplinks of each address, sorted by name.
+func (r *run) holders() map[netip.Addr][]string {
+	holders := map[netip.Addr][]string{}
+	for _, u := range r.view.uplinks { // sorted
+		for _, a := range r.view.facts.Addrs {
+			if addr := a.Prefix.Addr(); a.Device == u.Name && !slices.Contains(holders[addr], u.Name) {
+				holders[addr] = append(holders[addr], u.Name)
+			}
+		}
+	}
+	return holders
+}
+
+// hasMark reports whether an uplink has a mark, or keeps one because of an error
+// in the configuration.
+func (r *run) hasMark(uplink string) bool {
+	return !r.world.intents[uplink].Mark.IsZero() || r.view.broken && slices.ContainsFunc(policy.Standing(r.view.facts), func(c fwmark.Claim) bool {
+		return c.Uplink == uplink
+	})
 }

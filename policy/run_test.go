@@ -82,6 +82,7 @@ func (r *run) observe() {
 	if r.quiet {
 		return
 	}
+	r.checkShared()
 	if r.unmarked == nil {
 		r.unmarked = map[policy.Packet][]string{}
 		for _, f := range fwmark.Families {

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,8 +24,8 @@ func ownDefaults(f Facts) map[uint32]Route {
 // an error; then what stands of ours makes an uplink, too, and tells its
 // gateway last of all.
 //
-// An address on two uplinks cannot be told apart by source. It stays with the
-// one that its table leads to, if any, and is an error in any case.
+// An address that several uplinks have stays with one of them, and is an error in
+// any case (see settleShared).
 func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []error) {
 	s := survey{facts: f, uplinks: map[string]*found{}, links: make(map[string]Link, len(f.Links)), own: ownDefaults(f)}
 	for _, l := range f.Links {
@@ -39,7 +38,7 @@ func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []
 		s.fromStanding()
 	}
 	s.addAddresses()
-	errs := s.settleClaims()
+	errs := s.settleShared()
 	list := make([]fwmark.Uplink, 0, len(s.uplinks))
 	for _, u := range s.uplinks {
 		list = append(list, s.finish(u, broken))
@@ -51,6 +50,7 @@ func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []
 // found is an uplink with what its gateway and address are chosen from.
 type found struct {
 	fwmark.Uplink
+	marked     bool // it has a mark
 	lease      Lease
 	leased     bool // the record counts: its address is there
 	configured [2]netip.Addr
@@ -90,6 +90,7 @@ func (s *survey) fromIntents(intents []fwmark.Intent) {
 			continue
 		}
 		u := s.uplink(in.Uplink)
+		u.marked = u.marked || !in.Mark.IsZero()
 		for _, fam := range fwmark.Families {
 			if !u.stanza[fam].IsValid() { // an alias has a stanza of its own
 				u.stanza[fam] = in.StanzaGateways[fam]
@@ -162,7 +163,7 @@ func (s *survey) fromStanding() {
 	}
 	for _, c := range Standing(s.facts) {
 		if c.Uplink != "" {
-			s.uplink(c.Uplink)
+			s.uplink(c.Uplink).marked = true
 		}
 	}
 }
@@ -178,44 +179,6 @@ func (s *survey) addAddresses() {
 			u.addrs = append(u.addrs, a)
 		}
 	}
-}
-
-// settleClaims takes an address that two uplinks have, or a table that two
-// addresses have, from all but the one that the table leads to now.
-func (s *survey) settleClaims() []error {
-	claims := map[uint32][]Address{}
-	for _, u := range s.uplinks {
-		for _, a := range u.addrs {
-			t := TableOf(a.Prefix.Addr())
-			claims[t] = append(claims[t], a)
-		}
-	}
-	var errs []error
-	for table, c := range claims {
-		if !slices.ContainsFunc(c, func(a Address) bool { return !sameOwner(a, c[0]) }) {
-			continue
-		}
-		slices.SortFunc(c, func(a, b Address) int {
-			return strings.Compare(a.Device+" "+a.Prefix.Addr().String(), b.Device+" "+b.Prefix.Addr().String())
-		})
-		owner := s.own[table]
-		for _, a := range c {
-			if a.Device == owner.Device && a.Prefix.Addr() == owner.Src {
-				continue
-			}
-			u := s.uplinks[a.Device]
-			u.addrs = slices.DeleteFunc(u.addrs, func(b Address) bool { return TableOf(b.Prefix.Addr()) == table })
-		}
-		a, b := c[0], c[len(c)-1]
-		errs = append(errs, fmt.Errorf("addresses %s of uplink %q and %s of uplink %q share table %d: they cannot be told apart by source",
-			a.Prefix.Addr(), a.Device, b.Prefix.Addr(), b.Device, table))
-	}
-	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return errs
-}
-
-func sameOwner(a, b Address) bool {
-	return a.Device == b.Device && a.Prefix.Addr() == b.Prefix.Addr()
 }
 
 func (s *survey) finish(u *found, broken bool) fwmark.Uplink {

@@ -76,7 +76,9 @@ func (w *world) clone() *world {
 // view is what one observation of the host shows, as in the pipeline.
 type view struct {
 	facts   policy.Facts
+	broken  bool // the configuration has an error, by itself or against the uplinks
 	uplinks []fwmark.Uplink
+	shared  []error // addresses that several uplinks have
 	pins    []fwmark.Pin
 	policy.Wanted
 }
@@ -97,7 +99,8 @@ func (w *world) observe(scriptRules []policy.Rule) view {
 	}
 	full := policy.Tunnels(v.facts, map[string]uint32{"wg0": w.tunnelMark})
 	for _, broken := range []bool{w.broken, true} {
-		v.uplinks, _ = policy.Uplinks(v.facts, intents, broken)
+		v.broken = broken
+		v.uplinks, v.shared = policy.Uplinks(v.facts, intents, broken)
 		tables := map[uint32]netip.Addr{}
 		for _, u := range v.uplinks {
 			for _, a := range u.Addrs {

@@ -82,19 +82,22 @@ func TestHookFileHarmsNoClient(t *testing.T) {
 	wantPart(t, "what the hook said", l.Read("/run/hook.log"), "interface")
 }
 
-// TestAddressOnTwoUplinks cannot tell these apart by source. It says so, and
-// does the rest.
+// TestAddressOnTwoUplinks cannot tell these apart by source. It says so, leaves
+// the address with the uplink that has a mark, and does the rest.
 func TestAddressOnTwoUplinks(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	l.Interfaces(pinned)
-	l.Script("ip addr add 100.64.0.7/32 dev up1; ip addr add 100.64.0.7/32 dev up2")
+	const shared, table = "198.51.100.77", "3325256781"
+	l.Script("ip addr add " + shared + "/32 dev up1; ip addr add " + shared + "/32 dev up2")
 	r := l.MH("sync")
 	wantCode(t, r, 1)
-	for _, part := range []string{"100.64.0.7", "up1", "up2"} {
+	for _, part := range []string{shared, "up1", "up2"} {
 		wantPart(t, "the message", r.Stderr, part)
 	}
-	wantNone(t, "rules", l.Rules("-4"), "100.64.0.7")
+	wantPart(t, "rules", l.Rules("-4"), "from "+shared+" lookup "+table+" proto 77\n")
+	wantEqual(t, "table", l.Table(table), "default via 198.51.100.1 dev up2 proto 77 src "+shared)
+	l.WantSeen(lab.Far4, shared, 0, shared)
 	l.WantSeen(lab.Far4, "", mark, two4)
 	l.WantSeen(lab.Far4, one4, 0, one4)
 	l.WantSeen(lab.Far4, two4, 0, two4)

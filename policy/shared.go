@@ -1,0 +1,90 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// settleShared has each table serve one address of one uplink, and takes the
+// other addresses of that table's number from their uplinks. By source, packets
+// of two uplinks that have one address cannot be told apart; and two IPv6
+// addresses may, by chance, have the same table (see TableOf).
+//
+// An address stays with an uplink that has a mark, so that no DHCP server takes
+// it from there by leasing it to another one. Of several such uplinks, or where
+// none has a mark, it stays with the one that has it now: its table leads there,
+// with that source. Where that tells nothing, it is the first one by name.
+func (s *survey) settleShared() []error {
+	byTable := map[uint32][]Address{}
+	for _, u := range s.uplinks {
+		for _, a := range u.addrs {
+			t := TableOf(a.Prefix.Addr())
+			byTable[t] = append(byTable[t], a)
+		}
+	}
+	var errs []error
+	for table, addrs := range byTable {
+		slices.SortFunc(addrs, s.compareOwners)
+		addrs = slices.CompactFunc(addrs, sameOwner) // one address under two prefix lengths
+		if len(addrs) == 1 {
+			continue
+		}
+		for _, a := range addrs[1:] {
+			u := s.uplinks[a.Device]
+			u.addrs = slices.DeleteFunc(u.addrs, func(b Address) bool { return sameOwner(a, b) })
+		}
+		errs = append(errs, sharedError(table, addrs))
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errs
+}
+
+// compareOwners orders addresses of one table: the one that keeps it is first.
+func (s *survey) compareOwners(a, b Address) int {
+	first := func(a, b bool) int {
+		switch {
+		case a == b:
+			return 0
+		case a:
+			return -1
+		}
+		return 1
+	}
+	now := func(a Address) bool {
+		r := s.own[TableOf(a.Prefix.Addr())]
+		return a.Device == r.Device && a.Prefix.Addr() == r.Src
+	}
+	return cmp.Or(
+		first(s.uplinks[a.Device].marked, s.uplinks[b.Device].marked),
+		first(now(a), now(b)),
+		cmp.Compare(a.Device, b.Device),
+		a.Prefix.Addr().Compare(b.Prefix.Addr()),
+	)
+}
+
+func sameOwner(a, b Address) bool {
+	return a.Device == b.Device && a.Prefix.Addr() == b.Prefix.Addr()
+}
+
+// sharedError names all that share a table. The first one keeps it.
+func sharedError(table uint32, addrs []Address) error {
+	keeper := addrs[0]
+	var uplinks, each []string
+	one := true
+	for _, a := range addrs {
+		uplinks = append(uplinks, strconv.Quote(a.Device))
+		each = append(each, fmt.Sprintf("%s of uplink %q", a.Prefix.Addr(), a.Device))
+		one = one && a.Prefix.Addr() == keeper.Prefix.Addr()
+	}
+	if one {
+		slices.Sort(uplinks)
+		return fmt.Errorf("address %s is on uplinks %s, which cannot be told apart by source: %q keeps it",
+			keeper.Prefix.Addr(), strings.Join(uplinks, " and "), keeper.Device)
+	}
+	slices.Sort(each)
+	return fmt.Errorf("addresses %s share table %d: uplink %q keeps it for %s",
+		strings.Join(each, " and "), table, keeper.Device, keeper.Prefix.Addr())
+}
