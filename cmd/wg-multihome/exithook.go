@@ -31,6 +31,8 @@ an error in the configuration.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&client, "client", "dhclient", "the DHCP `CLIENT` whose hook calls; dhclient is known")
+	// It fails for a flag that is not there alone.
+	_ = cmd.RegisterFlagCompletionFunc("client", cobra.FixedCompletions([]string{"dhclient"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		event, err := lease.Parse(client, os.LookupEnv)
 		if err != nil {

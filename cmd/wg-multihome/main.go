@@ -38,18 +38,20 @@ const (
 	hookWait = 5 * time.Second
 )
 
-// garbage is how much of it there may be, in percent of what is in use: the
-// collector first works at 32 MB (GOGC has 4 MB at 100). A run takes a few MB and
-// some milliseconds; with a thousand addresses a fifth of its time went into
-// collecting what ends with the process. It is no limit of memory: with a full
-// feed in main, beyond that one, the collector would work all of the time.
-const garbage = 800
+// gcPercent has Go's garbage collector run late: for the first time when the
+// heap has 32 MiB, not 4 MiB as by default. A run needs a few MiB for some
+// milliseconds, and all of it is freed when the process ends. With a thousand
+// addresses a fifth of the run's time went into collecting.
+//
+// It is a ratio and no limit (GOMEMLIMIT), on purpose: with a full feed in main
+// the heap would stay above any limit, and the collector would never stop.
+const gcPercent = 800
 
 func main() {
 	if status, inside := run.Inside(os.Args); inside {
 		os.Exit(status)
 	}
-	debug.SetGCPercent(garbage)
+	debug.SetGCPercent(gcPercent)
 	os.Exit(start(os.Args[1:]))
 }
 
@@ -71,7 +73,7 @@ func start(args []string) int {
 	case errors.As(err, &exit):
 		status = exit.status
 	case err != nil: // cobra's own: an unknown command or flag
-		p.logger().Errorf("%s; see wg-multihome --help", firstLine(err.Error()))
+		p.logger().Errorf("%s; see wg-multihome --help", err)
 		status = report.Usage
 	}
 	if breaks(args) {
@@ -92,12 +94,6 @@ func breaks(args []string) bool {
 		is, err := strconv.ParseBool(value) // as the flag itself is read
 		return a == "--hook" || given && is && err == nil
 	})
-}
-
-// firstLine keeps cobra's suggestions out of a log.
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
 }
 
 // exitError carries an exit status out of a command that has said why itself.
@@ -132,23 +128,26 @@ leaves by that uplink or not at all.
 Exit status: 0 done, or nothing to do; 1 some step failed, the others were
 done; 2 bad usage or a bad lease event, nothing was changed, or bad
 configuration, its valid part was done; 3 only with --exit-code.`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		Args:              cobra.ArbitraryArgs,
+		Version:                    version(),
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: suggestionDistance,
+		Args:                       cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q", args[0])
+				return fmt.Errorf("unknown command %q%s", args[0], didYouMean(cmd.SuggestionsFor(args[0])))
 			}
 			return errors.New("a command is missing")
 		},
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) { p.named = cmd.Flags().Changed("config") },
 	}
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help", RunE: root.RunE})
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetFlagErrorFunc(suggestFlag)
 	root.PersistentFlags().StringVar(&p.config, "config", configFile, "configuration `FILE`; the default one may be absent")
 	root.PersistentFlags().StringVar(&p.state, "state-dir", stateDir, "`DIR` for lease records, what was told, and locks")
 	root.PersistentFlags().BoolVarP(&p.verbose, "verbose", "v", false, "say more on stderr")
 	root.AddCommand(p.exitHook(), p.sync(), p.hook(), p.plan(), p.status(), p.refresh(), p.run(), p.down())
+	completeFlags(root)
 	return root
 }
 

@@ -13,7 +13,8 @@ func (p *program) plan() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan",
 		Short: "Print the steps that sync would take, and change nothing",
-		Long: `Prints the steps that sync would take, one to a line and in their order.
+		Long: `Prints the steps that sync would take, one to a line and in their order. Where
+there is none, it says on stderr that there is nothing to do.
 
 Reads: what sync reads. Marks of WireGuard devices, and nftables, take root to
 read.
@@ -48,7 +49,10 @@ configuration; with --exit-code 3 where there are steps.`,
 		if err := p.finish(report.Report{Problems: d.Problems, Errs: d.Errs}); err != nil {
 			return err
 		}
-		if exitCode && len(steps) > 0 {
+		switch {
+		case len(steps) == 0 && d.Table.Missing == nil:
+			p.logger().Infof("nothing to do")
+		case len(steps) > 0 && exitCode:
 			return exitError{report.Drift}
 		}
 		return nil

@@ -24,6 +24,7 @@ Reads: what sync reads, /etc/wireguard/DEV.conf (or the configured file), DNS.
 Writes: the devices' marks (unchanged), listen ports and peers' endpoints.
 Exits with 0 done; 1 a device did not answer or is not there; 2 no uplink lists
 it, or an error in the configuration. A name that leads nowhere is said.`,
+		ValidArgsFunction: p.completeRefresh,
 	}
 	cmd.Flags().BoolVar(&stale, "stale", false, "only peers whose last handshake is older than 135 s")
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {

@@ -34,6 +34,7 @@ such user; 2 bad usage; 126 it cannot be executed; 127 it was not found.`,
 			}
 			return nil
 		},
+		ValidArgsFunction: p.completeRun,
 	}
 	cmd.Flags().SetInterspersed(false) // what follows UPLINK is the command's
 	cmd.Flags().StringVar(&user, "user", "", "drop privileges to those of `NAME`, groups included")

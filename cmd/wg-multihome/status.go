@@ -59,6 +59,10 @@ configuration; with --exit-code 3 where there is drift.`,
 	return cmd
 }
 
+// jsonVersion is that of the JSON's form. It grows when a field goes, or means
+// something else; not when one comes.
+const jsonVersion = 1
+
 func show(w io.Writer, s status.Status, asJSON bool) error {
 	if !asJSON {
 		return s.Write(w)
@@ -66,5 +70,8 @@ func show(w io.Writer, s status.Status, asJSON bool) error {
 	out := json.NewEncoder(w)
 	out.SetEscapeHTML(false)
 	out.SetIndent("", "\t")
-	return out.Encode(s)
+	return out.Encode(struct {
+		Version int `json:"version"`
+		status.Status
+	}{jsonVersion, s})
 }

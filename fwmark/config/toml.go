@@ -57,6 +57,26 @@ func (w walker) refuse(format string, args ...any) {
 
 func (w walker) unknown(key string) { w.refuse("key %s is not known", key) }
 
+// unknownIn refuses a key of a table [kind.NAME]. One that is a table itself
+// comes from a dot in a name: to TOML [uplink.enp2s0.5] is table 5 of enp2s0.
+func (w walker) unknownIn(kind, name, key string, value any) {
+	hint := ""
+	if table, ok := value.(map[string]any); ok {
+		hint = fmt.Sprintf("; a name with a dot takes quotes: [%s.%s]", kind, quote(dotted(name+"."+key, table)))
+	}
+	w.refuse("key %s of %s %q is not known%s", quote(key), kind, name, hint)
+}
+
+// dotted adds to a name what lies in its table, while that is one table alone.
+func dotted(name string, table map[string]any) string {
+	for key, value := range table {
+		if inner, ok := value.(map[string]any); ok && len(table) == 1 {
+			return dotted(name+"."+key, inner)
+		}
+	}
+	return name
+}
+
 func (w walker) priority(value any) {
 	n, ok := value.(int64)
 	if !ok || n < minPriority || n > maxPriority {
@@ -116,7 +136,7 @@ func (w walker) uplink(name, where string, table map[string]any) {
 		case "cgroups":
 			in.Cgroups = w.cgroups(at, value)
 		default:
-			w.unknown(fmt.Sprintf("%s of %s", quote(key), where))
+			w.unknownIn("uplink", name, key, value)
 		}
 	}
 	w.config.Intents = append(w.config.Intents, in)
@@ -138,7 +158,7 @@ func (w walker) wireguard(name, where string, table map[string]any) {
 				w.refuse("%s: rotate-port = %s is neither true nor false", where, show(value))
 			}
 		default:
-			w.unknown(fmt.Sprintf("%s of %s", quote(key), where))
+			w.unknownIn("wireguard", name, key, value)
 		}
 	}
 	w.config.WireGuard[name] = d

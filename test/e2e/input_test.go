@@ -63,7 +63,7 @@ func TestBadLeaseEvents(t *testing.T) {
 func TestUsageErrors(t *testing.T) {
 	l := newLab(t)
 	before := l.State()
-	for _, args := range [][]string{{"bogus"}, {"explain"}, {"watch"}, {"help"}, {}, {"sync", "x"}, {"sync", "--bogus"}, {"status", "--json=maybe"}, {"exit-hook", "--client", "nobody"}} {
+	for _, args := range [][]string{{"bogus"}, {"explain"}, {"watch"}, {}, {"sync", "x"}, {"sync", "--bogus"}, {"status", "--json=maybe"}, {"exit-hook", "--client", "nobody"}} {
 		oneLine(t, l.MH(args...))
 	}
 	oneLine(t, l.MH("sync", "--config", "/run/absent.toml"), "/run/absent.toml")

@@ -19,6 +19,7 @@ func TestMain(m *testing.M) {
 	if lab.Main() {
 		return
 	}
+	lab.DefaultSignals()
 	os.Exit(buildAndRun(m))
 }
 

@@ -4,6 +4,7 @@ package logging
 
 import (
 	"fmt"
+	"io"
 	"log/syslog"
 	"os"
 	"strings"
@@ -39,6 +40,9 @@ func New(stderr *os.File, verbose bool) *Logger {
 	}
 	return l
 }
+
+// Discard returns a logger that says nothing to anybody.
+func Discard() *Logger { return &Logger{stderr: newPatient(io.Discard)} }
 
 // Hush has what was done go to syslog alone, unless -v was given: where stderr
 // is that of a person's own command.

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/logging"
+)
+
+// completeFlags says what the shell may offer where commands do not say it: no
+// files but for --config.
+func completeFlags(root *cobra.Command) {
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	// Both fail for flags that are not there alone.
+	_ = root.MarkPersistentFlagFilename("config", "toml")
+	_ = root.MarkPersistentFlagDirname("state-dir")
+}
+
+// completeRun offers the uplinks that have a mark, and then leaves it to the
+// shell to complete the command.
+func (p *program) completeRun(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	switch len(args) {
+	case 0:
+		var uplinks []string
+		for _, pin := range p.quietLook(cmd).Pins {
+			if !pin.Full {
+				uplinks = append(uplinks, pin.Uplink)
+			}
+		}
+		return beginning(uplinks, typed), cobra.ShellCompDirectiveNoFileComp
+	case 1:
+		return []string{"--"}, cobra.ShellCompDirectiveNoFileComp
+	}
+	return nil, cobra.ShellCompDirectiveDefault
+}
+
+// completeRefresh offers the devices that are listed and not given yet.
+func (p *program) completeRefresh(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	devices := slices.DeleteFunc(p.quietLook(cmd).PinnedDevices(), func(d string) bool { return slices.Contains(args, d) })
+	return beginning(devices, typed), cobra.ShellCompDirectiveNoFileComp
+}
+
+// quietLook looks at the host, and says nothing of what goes wrong: what is
+// said while a person types is in the way.
+func (p *program) quietLook(cmd *cobra.Command) decide.Decision {
+	p.log = logging.Discard()
+	s, err := p.begin(true)
+	if err != nil {
+		return decide.Decision{}
+	}
+	defer s.Close()
+	d, err := s.Look(cmd.Context())
+	if err != nil {
+		return decide.Decision{}
+	}
+	return d
+}
+
+// beginning returns the words that begin with what was typed, sorted.
+func beginning(words []string, typed string) []string {
+	words = slices.DeleteFunc(words, func(w string) bool { return !strings.HasPrefix(w, typed) })
+	slices.Sort(words)
+	return slices.Compact(words)
+}
