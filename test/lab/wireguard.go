@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"strings"
 
@@ -22,7 +23,9 @@ func open(args []string) (*device.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := device.NewDevice(t, conn.NewDefaultBind(), device.NewLogger(device.LogLevelError, ""))
+	// On stdout it would be no answer, and once nobody reads that it would block.
+	complain := &device.Logger{Verbosef: device.DiscardLogf, Errorf: log.New(os.Stderr, "", 0).Printf}
+	d := device.NewDevice(t, conn.NewDefaultBind(), complain)
 	socket, err := ipc.UAPIOpen(args[0])
 	if err != nil {
 		return nil, err
