@@ -102,6 +102,7 @@ func (r *Run) observe(ctx context.Context) (decide.Observation, error) {
 
 // again observes parts of the host anew.
 func (r *Run) again(ctx context.Context, o *decide.Observation, parts decide.Parts) error {
+	r.Log.Debugf("observe %s", parts)
 	if err := r.Host.Observe(ctx, o, parts); err != nil {
 		return err
 	}

@@ -28,5 +28,6 @@ func (r *Run) locked(ctx context.Context, wait time.Duration, work func(context.
 		return rep
 	}
 	defer unlock()
+	defer r.State.MarkRun() // a run that tells looks again for what this one leaves to it
 	return work(ctx)
 }

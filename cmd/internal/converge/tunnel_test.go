@@ -103,7 +103,7 @@ func TestNotedBeforeTheStep(t *testing.T) {
 			t.Fatal(rep.Errs)
 		}
 		for device, note := range dueOf(t, b) {
-			must(t, b.dir.DoneDue(device, note))
+			must(t, b.dir.ClearDue(device, note))
 		}
 	}
 	if lookups < 3 {

@@ -82,6 +82,25 @@ const (
 	Everything Parts = 1<<parts - 1
 )
 
+// partNames are the parts' names in messages, in their order.
+var partNames = [parts]string{
+	"configuration", "leases", "interfaces", "WireGuard devices", "rules and routes", "nftables", "cgroups", "sysctls",
+}
+
+// String names the parts.
+func (p Parts) String() string {
+	if p == Everything {
+		return "everything"
+	}
+	var names []string
+	for i, name := range partNames {
+		if p&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
 // Has reports whether p and o have a part in common.
 func (p Parts) Has(o Parts) bool { return p&o != 0 }
 

@@ -21,7 +21,7 @@ type Due struct {
 // so. Where that cannot be written, this run remembers it.
 func (d *Due) Mark(devices ...string) {
 	for _, device := range devices {
-		if err := d.State.NoteDue(device); err != nil {
+		if err := d.State.MarkDue(device); err != nil {
 			d.Log.Errorf("%s", err)
 			if d.unwritten == nil {
 				d.unwritten = map[string]bool{}
@@ -51,7 +51,7 @@ func (d *Due) Devices() (map[string]string, error) {
 // done takes away the note of a device that was refreshed.
 func (d *Due) done(device, note string) error {
 	delete(d.unwritten, device)
-	err := d.State.DoneDue(device, note)
+	err := d.State.ClearDue(device, note)
 	if err != nil {
 		d.failed(map[string]string{device: note})
 	}

@@ -12,13 +12,15 @@ import (
 	"wg-multihome/cmd/internal/report"
 )
 
-// insideArg is the only argument but a socket's number of the process that
-// waits to become the command. No person writes it.
+// insideArg tells the process that waits to become the command what it is. Its
+// other argument is the number of the socket that it gets its order from. No
+// person types it.
 const insideArg = "run-inside"
 
-// Inside reports whether this process was started to become a command, and
-// its exit status where it does not. A main calls it first: the command gets
-// signals as they were found.
+// Inside reports whether this process was started to become a command. If so, it
+// becomes the command, and returns an exit status only where that failed. main
+// calls it before all else, so that the command's signals are as they were
+// found.
 func Inside(args []string) (status int, inside bool) {
 	if len(args) != 3 || args[1] != insideArg {
 		return 0, false
@@ -37,8 +39,9 @@ func Inside(args []string) (status int, inside bool) {
 	return status, true
 }
 
-// become waits for the order, and follows it. It returns where it cannot,
-// without an error where whoever should have given the order has said why.
+// become waits for its order and carries it out. It returns only where that
+// failed. Where the parent went without giving an order, the parent has said
+// why, and there is no error.
 func become(orders *os.File) (int, error) {
 	quit := make(chan os.Signal, 1)
 	signal.Notify(quit, syscall.SIGQUIT) // Go's own answer to it is a page of stacks

@@ -13,8 +13,9 @@ import (
 	"wg-multihome/cmd/internal/report"
 )
 
-// order says what the waiting process is to become. It goes by gob, which
-// leaves bytes as they are, and of which a part is no order.
+// order says what the waiting process is to become. It is encoded by gob: that
+// keeps every byte of an argument, and an order that was cut short cannot be
+// decoded.
 type order struct {
 	Path        string
 	Args        []string // with the name of the command first
@@ -22,8 +23,8 @@ type order struct {
 	Privileges  *privileges // nil: those that it has
 }
 
-// newOrder looks up the command and the user. Where there is an error, it goes
-// with an exit status.
+// newOrder looks up the command and the user. With an error comes the exit
+// status that says what went wrong.
 func newOrder(q Request) (order, int, error) {
 	path, err := exec.LookPath(q.Command[0])
 	if errors.Is(err, fs.ErrPermission) {
@@ -46,15 +47,15 @@ func newOrder(q Request) (order, int, error) {
 
 func (o order) write(w io.Writer) error { return gob.NewEncoder(w).Encode(o) }
 
-// readOrder reads an order. The error is io.EOF where the other side went
-// without giving one.
+// readOrder reads an order. The error is io.EOF where the parent went without
+// giving one.
 func readOrder(r io.Reader) (order, error) {
 	var o order
 	err := gob.NewDecoder(r).Decode(&o)
 	return o, err
 }
 
-// execute becomes the command. It returns where it cannot.
+// execute becomes the command. It returns only where that failed.
 func (o order) execute() (int, error) {
 	if o.Privileges != nil {
 		if err := o.Privileges.take(); err != nil {

@@ -5,7 +5,7 @@
 //	told/IFACE.json    what hooks were told of an uplink last
 //	sysctl/IFACE.json  there while we have set an interface's src_valid_mark
 //	due/DEV            a WireGuard device that is to be refreshed
-//	lock               held by the run that converges
+//	lock               held by the run that converges; its time is that of the last one's end
 //	tell.lock          held by the run that tells
 //	due.lock           held while a note under due is made or removed
 //

@@ -21,16 +21,16 @@ const (
 	dueWait = time.Second
 )
 
-// NoteDue notes that a WireGuard device is to be refreshed. It is called before
+// MarkDue notes that a WireGuard device is to be refreshed. It is called before
 // the step that makes it due, so that a kill after that step loses nothing.
-func (d Dir) NoteDue(device string) error {
-	if err := d.noteDue(device); err != nil {
+func (d Dir) MarkDue(device string) error {
+	if err := d.markDue(device); err != nil {
 		return fmt.Errorf("note that %q is to be refreshed: %w", device, err)
 	}
 	return nil
 }
 
-func (d Dir) noteDue(device string) error {
+func (d Dir) markDue(device string) error {
 	path, err := d.duePath(device)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (d Dir) noteDue(device string) error {
 	return writeRegular(path, []byte(note))
 }
 
-// Due returns the devices that are noted, each with its note, which DoneDue
+// Due returns the devices that are noted, each with its note, which ClearDue
 // takes. To be refreshed by, it is read under Lock: then the steps of all notes
 // were made, or their run is dead.
 func (d Dir) Due() (map[string]string, error) {
@@ -75,9 +75,9 @@ func (d Dir) Due() (map[string]string, error) {
 	return due, nil
 }
 
-// DoneDue removes a device's note once it was refreshed, unless another one
+// ClearDue removes a device's note once it was refreshed, unless another one
 // was made since: that one's step may have come too late for this refresh.
-func (d Dir) DoneDue(device, note string) error {
+func (d Dir) ClearDue(device, note string) error {
 	path, err := d.duePath(device)
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ func TestDue(t *testing.T) {
 		t.Fatalf("without a directory: %v %v", due, err)
 	}
 	for _, device := range []string{"wg0", "wg1", "wg0"} {
-		if err := d.NoteDue(device); err != nil {
+		if err := d.MarkDue(device); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -25,11 +25,11 @@ func TestDue(t *testing.T) {
 		t.Fatalf("got %v %v", got, err)
 	}
 	// Noted anew while it was refreshed: it stays due.
-	if err := d.NoteDue("wg0"); err != nil {
+	if err := d.MarkDue("wg0"); err != nil {
 		t.Fatal(err)
 	}
 	for device, note := range due {
-		if err := d.DoneDue(device, note); err != nil {
+		if err := d.ClearDue(device, note); err != nil {
 			t.Error(err)
 		}
 	}
@@ -37,17 +37,17 @@ func TestDue(t *testing.T) {
 		t.Fatalf("got %v %v", due, err)
 	}
 	for range 2 { // one that is gone is done
-		if err := d.DoneDue("wg0", due["wg0"]); err != nil {
+		if err := d.ClearDue("wg0", due["wg0"]); err != nil {
 			t.Error(err)
 		}
 	}
 	if due, _ := d.Due(); len(due) != 0 {
 		t.Errorf("left: %v", due)
 	}
-	if err := d.NoteDue("../x"); err == nil {
+	if err := d.MarkDue("../x"); err == nil {
 		t.Error("a name left its directory")
 	}
-	if err := d.DoneDue("../lock", ""); err == nil {
+	if err := d.ClearDue("../lock", ""); err == nil {
 		t.Error("a name left its directory")
 	}
 }
@@ -55,7 +55,7 @@ func TestDue(t *testing.T) {
 // TestDueCutShort is what a full disk or a kill leaves.
 func TestDueCutShort(t *testing.T) {
 	d := Dir(t.TempDir())
-	if err := d.NoteDue("wg0"); err != nil {
+	if err := d.MarkDue("wg0"); err != nil {
 		t.Fatal(err)
 	}
 	for path, text := range map[string]string{"due/wg0": "", "due/a/b": "", "due/" + "too-long-for-an-interface": ""} {
@@ -78,7 +78,7 @@ func TestDueUnwritable(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := Dir(file).NoteDue("wg0"); err == nil {
+	if err := Dir(file).MarkDue("wg0"); err == nil {
 		t.Error("no error")
 	}
 	if _, err := Dir(file).Due(); err == nil {
@@ -96,7 +96,7 @@ func TestDueAtOnce(t *testing.T) {
 	step := func() error {
 		run.Lock()
 		defer run.Unlock()
-		if err := d.NoteDue("wg0"); err != nil {
+		if err := d.MarkDue("wg0"); err != nil {
 			return err
 		}
 		made++
@@ -115,7 +115,7 @@ func TestDueAtOnce(t *testing.T) {
 		if err != nil || len(due) == 0 {
 			return err
 		}
-		return d.DoneDue("wg0", due["wg0"])
+		return d.ClearDue("wg0", due["wg0"])
 	}
 	var all sync.WaitGroup
 	failed := make(chan error, 1000)

@@ -48,7 +48,7 @@ func TestLockIsNoRegularFile(t *testing.T) {
 			for file, take := range map[string]func(state.Dir) error{
 				"lock":      func(d state.Dir) error { _, err := d.Lock(context.Background(), time.Minute); return err },
 				"tell.lock": func(d state.Dir) error { _, _, err := d.TryTell(); return err },
-				"due.lock":  func(d state.Dir) error { return d.DoneDue("wg0", "") },
+				"due.lock":  func(d state.Dir) error { return d.ClearDue("wg0", "") },
 			} {
 				d := tempDir(t)
 				check(t, os.MkdirAll(string(d), 0o755))
@@ -71,18 +71,18 @@ func TestDueIsNoRegularFile(t *testing.T) {
 			d := tempDir(t)
 			check(t, os.MkdirAll(filepath.Join(string(d), "due"), 0o755))
 			check(t, put(filepath.Join(string(d), "due.lock")))
-			check(t, soon(t, "NoteDue without its lock", func() error { return d.NoteDue("wg0") }))
+			check(t, soon(t, "MarkDue without its lock", func() error { return d.MarkDue("wg0") }))
 			if due, err := d.Due(); err != nil || due["wg0"] == "" {
 				t.Errorf("%v %v", due, err)
 			}
 			note := filepath.Join(string(d), "due", "wg1")
 			check(t, put(note))
-			if err := soon(t, "NoteDue", func() error { return d.NoteDue("wg1") }); err == nil || !strings.Contains(err.Error(), note) {
-				t.Errorf("NoteDue: %v", err)
+			if err := soon(t, "MarkDue", func() error { return d.MarkDue("wg1") }); err == nil || !strings.Contains(err.Error(), note) {
+				t.Errorf("MarkDue: %v", err)
 			}
 			_ = soon(t, "Due", func() error { _, err := d.Due(); return err })
 			check(t, os.RemoveAll(filepath.Join(string(d), "due.lock")))
-			_ = soon(t, "DoneDue", func() error { return d.DoneDue("wg1", "") })
+			_ = soon(t, "ClearDue", func() error { return d.ClearDue("wg1", "") })
 		})
 	}
 }

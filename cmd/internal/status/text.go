@@ -47,7 +47,7 @@ func (s Status) Write(w io.Writer) error {
 	s.writeLock(t)
 	t.list("ROUTES OF MAIN THROUGH ANOTHER UPLINK, for pinned packets too", s.Detours)
 	t.list("IN FRONT OF FOREIGN RULES", s.Fronts)
-	t.list("NOT TO BE HAD HERE", s.Lacks)
+	t.list("MISSING IN THIS KERNEL", s.Lacks)
 	t.list("ERRORS IN THE CONFIGURATION", s.Problems)
 	t.list("ERRORS", s.Errors)
 	if len(s.Drift) > 0 {
