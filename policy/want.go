@@ -34,6 +34,12 @@ type Wanted struct {
 func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) Wanted {
 	w := wanter{facts: f, uplinks: uplinks, pins: pins, tables: tableDefaults(f), connected: connectedRoutes(f), scriptRules: map[Rule]bool{}}
 	w.findScriptRules()
+	addrs := 0
+	for _, u := range uplinks {
+		addrs += len(u.Addrs)
+	}
+	w.out.Rules = make([]Rule, 0, 2*addrs+len(fwmark.Families)*3*len(pins))
+	w.out.Routes = make([]Route, 0, addrs)
 	for _, family := range fwmark.Families {
 		if f.Families[family] {
 			w.family(family, priority)
@@ -105,7 +111,6 @@ func (w *wanter) blocks(family fwmark.Family, first, length uint32) {
 }
 
 func (w *wanter) pairs(first, length uint32, addrs []netip.Addr) {
-	w.out.Rules = slices.Grow(w.out.Rules, 2*len(addrs))
 	for _, a := range addrs {
 		pair := pairRules(first+3, a, length)
 		w.out.Rules = append(w.out.Rules, pair[:]...)
@@ -122,7 +127,6 @@ func (w *wanter) routes(family fwmark.Family) {
 		if gw.IsUnspecified() {
 			gw = netip.Addr{}
 		}
-		w.out.Routes = slices.Grow(w.out.Routes, len(u.Addrs))
 		for _, a := range u.Addrs {
 			if fwmark.FamilyOf(a) == family {
 				w.out.Routes = append(w.out.Routes, Route{
