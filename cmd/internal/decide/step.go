@@ -94,5 +94,5 @@ func (o *Outcome) Fail(lines []string, err error) {
 
 // Failing reports whether some line of a step failed.
 func (o Outcome) Failing(s Step) bool {
-	return slices.ContainsFunc(s.Lines(), func(line string) bool { return o.Failed[line] != nil })
+	return len(o.Failed) > 0 && slices.ContainsFunc(s.Lines(), func(line string) bool { return o.Failed[line] != nil })
 }
