@@ -17,6 +17,9 @@ import (
 //   - the device's broadcast addresses: the one that was set, and the last
 //     address of each network, which the kernel takes for one in any case
 //     (fib_add_ifaddr).
+//
+// Of a device that has a feed they are merged: of at most ManyRanges ranges all,
+// of more the first ones and one more than that.
 func DestinationsByDevice(f Facts) map[string][]netip.Prefix {
 	d := destinations{tables: map[tableKey]bool{}, devices: map[tableEntry][]string{}, byDevice: map[string][]netip.Prefix{}}
 	for _, family := range fwmark.Families {
@@ -30,11 +33,20 @@ func DestinationsByDevice(f Facts) map[string][]netip.Prefix {
 	for _, r := range f.Routes {
 		d.addRoute(r)
 	}
+	feeds := map[string][]*Feed{}
+	for _, feed := range f.Feeds {
+		if d.tables[tableKey{feed.Family, feed.Table}] && feed.Device != "" {
+			feeds[feed.Device] = append(feeds[feed.Device], feed)
+		}
+	}
 	for _, r := range f.Rules {
 		d.addRule(r)
 	}
 	for _, a := range f.Addrs {
 		d.addBroadcast(a)
+	}
+	for device, of := range feeds {
+		d.byDevice[device] = merged(d.byDevice[device], of)
 	}
 	return d.byDevice
 }
@@ -97,13 +109,23 @@ func (d *destinations) addBroadcast(a Address) {
 }
 
 // Reach returns, by family, the destinations of main's routes of /2 and
-// longer: what is reached without a default.
+// longer: what is reached without a default. Where there is a feed they are
+// merged, as those of a device are (see DestinationsByDevice).
 func Reach(f Facts) [2][]netip.Prefix {
 	var reach [2][]netip.Prefix
 	for _, r := range f.Routes {
 		if r.Table == TableMain && r.Type == Unicast && r.Dst.Bits() >= 2 {
 			reach[r.Family] = append(reach[r.Family], r.Dst)
 		}
+	}
+	for _, family := range fwmark.Families {
+		var feeds []*Feed
+		for _, feed := range f.Feeds {
+			if feed.Table == TableMain && feed.Family == family {
+				feeds = append(feeds, feed)
+			}
+		}
+		reach[family] = merged(reach[family], feeds)
 	}
 	return reach
 }

@@ -12,6 +12,7 @@ type Facts struct {
 	Addrs  []Address
 	Rules  []Rule  // of both families, each in the order in which the kernel asks them
 	Routes []Route // all of main, all of ours, all of the tables that foreign rules look up, and of those that a device's mark may be
+	Feeds  []*Feed // in place of those of them that are too many
 
 	Leases []Lease
 
@@ -87,6 +88,11 @@ const (
 func (r Route) Ours() bool { return r.Protocol == Protocol && !r.Opaque && r.Hop == 0 }
 
 func (r Route) isDefault() bool { return r.Dst.Bits() == 0 }
+
+// connected reports whether the route leads to destinations on the link.
+func (r *Route) connected() bool {
+	return r.Type == Unicast && !r.Gateway.IsValid() && r.Hop == 0 && !r.isDefault()
+}
 
 // same reports whether two routes are the same to us. Where they differ in
 // `onlink` alone they are: it is only about what the kernel checks on adding.

@@ -162,15 +162,16 @@ func (w *wanter) needsOnLink(device string, gw netip.Addr) bool {
 	if gw.Is6() {
 		return !gw.IsLinkLocalUnicast()
 	}
-	return !slices.ContainsFunc(w.connected, func(r *Route) bool { return r.Device == device && r.Dst.Contains(gw) })
+	return !slices.ContainsFunc(w.connected, func(r *Route) bool { return r.Device == device && r.Dst.Contains(gw) }) &&
+		!slices.ContainsFunc(w.facts.Feeds, func(f *Feed) bool {
+			return f.Table == TableMain && f.Device == device && f.connected.contains(gw)
+		})
 }
 
-// connectedRoutes returns main's routes that lead to destinations on the link.
 func connectedRoutes(f Facts) []*Route {
 	var connected []*Route
 	for i := range f.Routes {
-		r := &f.Routes[i]
-		if r.Table == TableMain && r.Type == Unicast && !r.Gateway.IsValid() && r.Hop == 0 && !r.isDefault() {
+		if r := &f.Routes[i]; r.Table == TableMain && r.connected() {
 			connected = append(connected, r)
 		}
 	}

@@ -146,7 +146,7 @@ func (c *Client) readRoutes(f *policy.Facts) (unknown bool, err error) {
 		return name
 	}
 	// An address of ours has two rules and a route, and a host some of its own.
-	f.Routes = make([]policy.Route, 0, len(f.Rules)/2+64)
+	f.Routes, f.Feeds = make([]policy.Route, 0, len(f.Rules)/2+64), nil
 	for _, family := range fwmark.Families {
 		if !f.Families[family] {
 			continue
@@ -175,51 +175,58 @@ func (c *Client) readFamily(f *policy.Facts, family fwmark.Family, device func(u
 		return r.Family == family && (tables[r.Table] || r.Protocol == policy.Protocol)
 	}
 	if len(tables) > manyTables {
-		return c.dumpRoutes(f, family, 0, 0, device, wanted)
+		return c.collectRoutes(f, family, 0, 0, device, wanted)
 	}
 	for _, table := range slices.Sorted(maps.Keys(tables)) {
 		of := func(r *policy.Route) bool { return wanted(r) && r.Table == table }
-		if err := c.dumpRoutes(f, family, table, 0, device, of); err != nil {
+		if err := c.collectRoutes(f, family, table, 0, device, of); err != nil {
 			return fmt.Errorf("table %d: %w", table, err)
 		}
 	}
 	ours := func(r *policy.Route) bool { return wanted(r) && !tables[r.Table] }
-	return c.dumpRoutes(f, family, 0, policy.Protocol, device, ours)
+	return c.collectRoutes(f, family, 0, policy.Protocol, device, ours)
 }
 
-// dumpRoutes appends the wanted routes of a table, 0 for all of them, and of a
-// protocol, likewise. The kernel filters where it can.
-func (c *Client) dumpRoutes(f *policy.Facts, family fwmark.Family, table uint32, protocol uint8, device func(uint32) string, wanted func(*policy.Route) bool) error {
+// collectRoutes adds the wanted routes of a table, 0 for all of them, and of a
+// protocol, likewise, or what is to be known of them.
+func (c *Client) collectRoutes(f *policy.Facts, family fwmark.Family, table uint32, protocol uint8, device func(uint32) string, wanted func(*policy.Route) bool) error {
+	collector := policy.CollectRoutes(f)
+	err := c.dumpRoutes(family, table, protocol, device, collector.Restart, func(r *policy.Route) {
+		if wanted(r) {
+			collector.Add(r)
+		}
+	})
+	collector.Done()
+	return err
+}
+
+// dumpRoutes hands routes to add. The kernel filters where it can; the others
+// come, too.
+func (c *Client) dumpRoutes(family fwmark.Family, table uint32, protocol uint8, device func(uint32) string, restart func(), add func(*policy.Route)) error {
 	request := header(family, protocol)
 	if table != 0 {
 		request = appendNumber(request, unix.RTA_TABLE, table)
 	}
-	before := len(f.Routes)
 	d := routeDecoder{device: device}
-	add := func(r *policy.Route) {
-		if wanted(r) {
-			f.Routes = append(f.Routes, *r)
-		}
-	}
-	return c.socket.dump(unix.RTM_GETROUTE, request, unix.RTM_NEWROUTE, func() { f.Routes = f.Routes[:before] }, func(m []byte) error {
-		return d.decode(m, add)
-	})
+	return c.socket.dump(unix.RTM_GETROUTE, request, unix.RTM_NEWROUTE, restart, func(m []byte) error { return d.decode(m, add) })
 }
 
 // Tables reads the routes of further tables, in both families, but for ours.
 // Devices are those of the links that were read last.
 func (c *Client) Tables(tables []uint32) ([]policy.Route, error) {
-	var f policy.Facts
+	var routes []policy.Route
 	for _, family := range fwmark.Families {
 		for _, table := range tables {
-			wanted := func(r *policy.Route) bool {
-				return r.Family == family && r.Table == table && r.Protocol != policy.Protocol
-			}
-			err := c.dumpRoutes(&f, family, table, 0, c.device, wanted)
+			before := len(routes)
+			err := c.dumpRoutes(family, table, 0, c.device, func() { routes = routes[:before] }, func(r *policy.Route) {
+				if r.Family == family && r.Table == table && r.Protocol != policy.Protocol {
+					routes = append(routes, *r)
+				}
+			})
 			if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
 				return nil, fmt.Errorf("table %d: %w", table, err)
 			}
 		}
 	}
-	return f.Routes, nil
+	return routes, nil
 }

@@ -128,8 +128,11 @@ func standing(t *testing.T, c *Client) []policy.Route {
 	t.Helper()
 	var f policy.Facts
 	for _, family := range fwmark.Families {
-		must(t, c.dumpRoutes(&f, family, 0, 0, c.device, func(r *policy.Route) bool {
-			return r.Protocol != unix.RTPROT_KERNEL
+		before := len(f.Routes)
+		must(t, c.dumpRoutes(family, 0, 0, c.device, func() { f.Routes = f.Routes[:before] }, func(r *policy.Route) {
+			if r.Protocol != unix.RTPROT_KERNEL {
+				f.Routes = append(f.Routes, *r)
+			}
 		}))
 	}
 	return f.Routes
