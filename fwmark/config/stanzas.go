@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"wg-multihome/fwmark/regular"
 )
 
 // stanza is an `iface` of interfaces(5): no more of it than tells whether
@@ -49,7 +51,7 @@ func (r *reader) read(path string, depth int) {
 		r.errs = append(r.errs, fmt.Errorf("%s: more than %d files, or %d deep, are sourced", path, maxSourced, maxDepth))
 		return
 	}
-	text, err := readFile(path)
+	text, err := regular.Read(path, maxFile)
 	if err != nil {
 		if depth == 0 || !errors.Is(err, fs.ErrNotExist) { // a dangling link in a glob
 			r.errs = append(r.errs, err)
