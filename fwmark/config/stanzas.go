@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -186,7 +187,7 @@ func worthAsking(stanzas []stanza) []stanza {
 		}
 	}
 	var worth []stanza
-	for _, name := range sorted(byName) {
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		all := byName[name]
 		loopback := slices.ContainsFunc(all, func(s stanza) bool { return s.loopback })
 		if !inherited[name] && !loopback && says(name, byName, map[string]bool{}) {
