@@ -71,6 +71,9 @@ func drawFacts(t *rapid.T) nft.Facts {
 	}
 	for _, m := range []fwmark.Mark{{Value: 0x1001, Mask: fwmark.FullMask}, {Value: 0x2000, Mask: 0xff00}} {
 		if !flip("pin") {
+			if flip("goes") {
+				f.Going = append(f.Going, fwmark.Pin{Mark: m, Uplink: rapid.SampledFrom([]string{"", "up1", "up2"}).Draw(t, "its uplink"), Full: flip("full")})
+			}
 			continue
 		}
 		p := fwmark.Pin{Mark: m, Uplink: rapid.SampledFrom([]string{"", "up1", "up2"}).Draw(t, "its uplink")}
@@ -250,6 +253,9 @@ func TestPlansLeadFromDamage(t *testing.T) {
 		},
 		"a mark of an uplink that is none, while the configuration has an error": {
 			before: "", after: "pin 0x1001 up1\npin 0x2000 -\nbroken\n", damage: func(*sim.Table) {},
+		},
+		"a mark that goes, of an uplink that is none any more": {
+			before: "", after: "going 0x1001 up1\nbroken\n", damage: func(*sim.Table) {},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
