@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -105,7 +106,7 @@ func (p *Plan) counters(have State, want Ruleset) {
 			p.say("+ nft counter %s", c)
 		}
 	}
-	for _, c := range sortedKeys(have.Counters) {
+	for _, c := range slices.Sorted(maps.Keys(have.Counters)) {
 		if !slices.Contains(want.Counters, c) {
 			p.DropCounters = append(p.DropCounters, c)
 			p.say("- nft counter %s", c)
@@ -132,7 +133,7 @@ func (p *Plan) chains(have State, want Ruleset) {
 			p.say("= nft chain %s (%d rules)", c.Name, len(c.Rules))
 		}
 	}
-	for _, name := range sortedKeys(have.Chains) {
+	for _, name := range slices.Sorted(maps.Keys(have.Chains)) {
 		if !wanted[name] {
 			p.Flush, p.DropChains = append(p.Flush, name), append(p.DropChains, name)
 			p.say("- nft chain %s", name)
@@ -167,7 +168,7 @@ func (p *Plan) sets(have State, want Ruleset, names map[uint64]string) {
 			}
 		}
 	}
-	for _, name := range sortedKeys(have.Sets) {
+	for _, name := range slices.Sorted(maps.Keys(have.Sets)) {
 		if !wanted[name] {
 			p.DropSets = append(p.DropSets, name)
 			p.say("- nft set %s", name)
@@ -257,13 +258,4 @@ func missing(a, b []uint64) []uint64 {
 		}
 	}
 	return m
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -92,13 +92,18 @@ func (w *wanter) lockOf(p fwmark.Pin) {
 	w.chain(lockChain(p.Mark, p.Full), Base{}, rules...)
 }
 
-// held are the devices that the lock holds by name: the uplinks, and while the
-// configuration has an error those that it holds as it stands, as they may be
-// uplinks by what cannot be read.
+// held are the devices that the lock holds by name: the uplinks, those of all
+// marks among them, and while the configuration has an error those that it holds as it
+// stands, as they may be uplinks by what cannot be read.
 func (w *wanter) held() []string {
 	var names []string
 	for _, u := range w.facts.Uplinks {
 		names = append(names, u.Name)
+	}
+	for _, p := range slices.Concat(w.facts.Pins, w.facts.Going) {
+		if p.Uplink != "" {
+			names = append(names, p.Uplink)
+		}
 	}
 	if w.facts.Broken {
 		names = append(names, w.facts.Have.Locked()...)

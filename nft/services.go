@@ -169,7 +169,7 @@ func (w *wanter) marking(pins []fwmark.Pin) {
 // hang, as nothing is reset.
 func (w *wanter) resets(pins []fwmark.Pin) (families [2]bool) {
 	for _, f := range fwmark.Families {
-		if !slices.ContainsFunc(pins, func(p fwmark.Pin) bool { return !w.routed[p.Uplink][f] }) {
+		if !slices.ContainsFunc(pins, func(p fwmark.Pin) bool { return !w.uplinks[p.Uplink].Routed(f) }) {
 			continue
 		}
 		if ranges := merged(w.facts.Reach[f])[f]; len(ranges) <= FullFeed {
@@ -201,7 +201,7 @@ func reachSet(f fwmark.Family) string { return reachPrefix + f.String() }
 func (w *wanter) pin(p fwmark.Pin, resets [2]bool) {
 	rules := []Rule{{{Kind: SetMetaMark, Mark: p.Mark}, {Kind: SetCtMark, Mark: p.Mark}}}
 	for _, f := range fwmark.Families {
-		if w.routed[p.Uplink][f] || !resets[f] {
+		if w.uplinks[p.Uplink].Routed(f) || !resets[f] {
 			continue
 		}
 		rules = append(rules, Rule{{Kind: TCP}, {Kind: ToOther}, {Kind: ToSet, Family: f, Name: reachSet(f), Not: true}, {Kind: Reset}})

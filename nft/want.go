@@ -67,13 +67,9 @@ func (d Device) Full() bool {
 // second lock while there is a mark, renewals while there is a lease and a
 // second uplink, services while some mark has a cgroup or could have one.
 func Want(f Facts) Ruleset {
-	w := wanter{facts: f, routed: map[string][2]bool{}}
+	w := wanter{facts: f, uplinks: map[string]fwmark.Uplink{}}
 	for _, u := range f.Uplinks {
-		var routed [2]bool
-		for _, family := range fwmark.Families {
-			routed[family] = u.Routable(family) && u.Address[family].IsValid()
-		}
-		w.routed[u.Name] = routed
+		w.uplinks[u.Name] = u
 	}
 	if len(f.Pins)+len(f.Going) > 0 {
 		w.lock()
@@ -89,9 +85,9 @@ func Want(f Facts) Ruleset {
 }
 
 type wanter struct {
-	facts  Facts
-	routed map[string][2]bool // whether an uplink has a table, by family
-	out    Ruleset
+	facts   Facts
+	uplinks map[string]fwmark.Uplink // by name
+	out     Ruleset
 }
 
 func (w *wanter) chain(name string, base Base, rules ...Rule) {

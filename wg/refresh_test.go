@@ -12,6 +12,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/wg"
+	"wg-multihome/wg/wgtest"
 )
 
 var (
@@ -252,7 +253,7 @@ func TestRefreshTouchesNothingElse(t *testing.T) {
 					t.Fatalf("%s: the file has %v", ch, e)
 				}
 			}
-			if again, err := wg.ParseChange(ch.String()); err != nil || again != ch {
+			if again, err := wgtest.ParseChange(ch.String()); err != nil || again != ch {
 				t.Fatalf("%s reads back as %v, %v", ch, again, err)
 			}
 		}

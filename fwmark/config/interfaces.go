@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -112,7 +113,7 @@ func interfaceOf(name string) string {
 func (c *Config) place(in fwmark.Intent, up map[string]string) {
 	name := in.Uplink
 	placed := false
-	for _, physical := range sorted(up) {
+	for _, physical := range slices.Sorted(maps.Keys(up)) {
 		if up[physical] == name && physical != name {
 			in.Uplink = interfaceOf(physical)
 			c.Intents = append(c.Intents, in)

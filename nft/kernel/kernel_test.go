@@ -279,10 +279,7 @@ func TestOthersElementsStay(t *testing.T) {
 	other := run(t, "nft", "list", "table", "inet", "other")
 	sync(t, c, f)
 	public := nft.Set{Name: "mark_0x2000", Type: nft.Cgroups}
-	conn, err := transaction()
-	must(t, err)
-	must(t, tx{conn, table()}.elements(setOf(table(), public), ids([]uint64{1}), nil))
-	must(t, conn.Flush())
+	must(t, c.Apply(nft.Plan{Steps: []string{"by others"}, Elements: []nft.Update{{Set: public, Add: []uint64{1}}}}))
 	before, err := c.Read()
 	must(t, err)
 	if len(before.Sets["mark_0x2000"].Cgroups) != 1 {
