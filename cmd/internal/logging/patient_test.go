@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // unread returns a logger into a pipe, and the end that nobody has read yet.
@@ -62,6 +63,7 @@ func TestNobodyReads(t *testing.T) {
 // What is read is there before the next thing is done, without any Flush.
 func TestLineIsWrittenAtOnce(t *testing.T) {
 	l, reader := unread(t)
+	l.stderr.left = time.Hour // however busy the machine is
 	lines := bufio.NewReader(reader)
 	for i := range 3 {
 		l.Infof("%d", i)
@@ -78,6 +80,7 @@ func TestLineIsWrittenAtOnce(t *testing.T) {
 func TestReaderIsGone(t *testing.T) {
 	var l Logger
 	l.stderr = newPatient(broken{})
+	l.stderr.left = time.Hour
 	for range 2 * keptLines {
 		l.Infof("x")
 	}
