@@ -58,6 +58,22 @@ func BenchmarkPlan(b *testing.B) {
 	}
 }
 
+// BenchmarkNothingToDo decides about a host on which all stands that is wanted.
+func BenchmarkNothingToDo(b *testing.B) {
+	f := crowd(1000)
+	f.Rules = nil
+	p := plan(b, f, nil)
+	have := policy.StateAfter(policy.State{Rules: f.Rules, Routes: f.Routes}, p.Open)
+	f.Rules, f.Routes = have.Rules, have.Routes
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		if p := plan(b, f, nil); !p.Empty() {
+			b.Fatal(p)
+		}
+	}
+}
+
 func plan(tb testing.TB, f policy.Facts, intents []fwmark.Intent) policy.Plan {
 	uplinks, errs := policy.Uplinks(f, intents, false)
 	pins, problems := fwmark.Resolve(intents, nil, policy.Standing(f), nil, nil)

@@ -1,10 +1,6 @@
 package policy
 
-import (
-	"slices"
-
-	"wg-multihome/fwmark"
-)
+import "wg-multihome/fwmark"
 
 // Close returns the steps that delete, from what stands after Open, in this
 // order:
@@ -24,82 +20,98 @@ import (
 // wanted rule that replaces it is missing. The old rules of a mark also stay
 // while an old pair has to stay in front of the mark's new unreachable.
 func Close(have, want State, held []fwmark.Mark) []Step {
-	c := closer{want: ruleSet(want.Rules), have: ruleSet(have.Rules), successors: map[Rule]Rule{}}
+	c := closer{want: ruleSetOf(want.Rules)}
+	old := missingOf(have.Rules, c.want.has) // no longer wanted
+	routes := obsoleteRoutes(have, want)
+	if len(old) == 0 {
+		return routes
+	}
+	c.have = ruleSetOf(have.Rules)
+	c.successors = indexOf(want.Rules, (*Rule).successorKey)
 	pinned, kept := map[fwmark.Mark]bool{}, map[fwmark.Mark]bool{}
-	for _, r := range want.Rules {
-		c.successors[withoutPlace(r)] = r
-		if r.marked() {
+	for i := range want.Rules {
+		if r := &want.Rules[i]; r.marked() {
 			pinned[r.Mark] = true
 		}
 	}
 	for _, m := range held {
 		kept[m] = true
 	}
-	stays := func(r Rule) bool { return r.marked() && pinned[r.Mark] }
-	goes := func(r Rule) bool { return r.marked() && !pinned[r.Mark] && !kept[r.Mark] }
-	pair := func(r Rule) bool { return !r.marked() }
-	and := func(of func(Rule) bool, role func(Rule) bool) func(Rule) bool {
-		return func(r Rule) bool { return of(r) && role(r) }
+	stays := func(r *Rule) bool { return r.marked() && pinned[r.Mark] }
+	goes := func(r *Rule) bool { return r.marked() && !pinned[r.Mark] && !kept[r.Mark] }
+	pair := func(r *Rule) bool { return !r.marked() }
+	and := func(of func(*Rule) bool, role func(*Rule) bool) func(*Rule) bool {
+		return func(r *Rule) bool { return of(r) && role(r) }
 	}
-	c.remove(have.Rules, and(pair, Rule.isLookup))
-	c.remove(have.Rules, and(pair, func(r Rule) bool { return !r.isLookup() }))
-	stays = and(stays, c.unneeded(have, want))
-	for _, of := range []func(Rule) bool{
-		and(stays, Rule.isUnreachable), and(stays, Rule.isLookup), and(stays, other),
-		and(goes, Rule.isLookup), and(goes, other), and(goes, Rule.isUnreachable),
+	old = c.remove(old, and(pair, (*Rule).isLookup))
+	old = c.remove(old, and(pair, func(r *Rule) bool { return !r.isLookup() }))
+	stays = and(stays, c.unneeded(old))
+	for _, of := range []func(*Rule) bool{
+		and(stays, (*Rule).isUnreachable), and(stays, (*Rule).isLookup), and(stays, other),
+		and(goes, (*Rule).isLookup), and(goes, other), and(goes, (*Rule).isUnreachable),
 	} {
-		c.remove(have.Rules, of)
+		old = c.remove(old, of)
 	}
-	return append(c.steps, obsoleteRoutes(have, want)...)
+	return append(c.steps, routes...)
 }
 
-func other(r Rule) bool { return !r.isLookup() && !r.isUnreachable() }
+func other(r *Rule) bool { return !r.isLookup() && !r.isUnreachable() }
 
 type closer struct {
-	want, have map[Rule]bool
-	successors map[Rule]Rule // wanted rules, by withoutPlace
+	want, have ruleSet
+	successors index[ruleKey] // of the wanted rules, by withoutPlace
 	steps      []Step
 }
 
-// remove deletes those rules that are not wanted, and that no missing rule is
-// to replace.
-func (c *closer) remove(rules []Rule, of func(Rule) bool) {
-	for _, r := range rules {
-		if c.want[r] || !of(r) {
-			continue
+// remove deletes those of the old rules that no missing rule is to replace, and
+// returns the others.
+func (c *closer) remove(old []*Rule, of func(*Rule) bool) (left []*Rule) {
+	for _, r := range old {
+		if of(r) && c.mayGo(r) {
+			c.steps = append(c.steps, Step{Op: Delete, Rule: *r})
+		} else {
+			left = append(left, r)
 		}
-		successor, replaced := c.successors[withoutPlace(r)]
-		if replaced && !c.have[successor] {
-			continue
-		}
-		// The script's pair goes only when ours stands in its place.
-		if !replaced && !r.Ours() && !r.marked() {
-			continue
-		}
-		c.steps = append(c.steps, Step{Op: Delete, Rule: r})
 	}
+	return left
+}
+
+func (c *closer) mayGo(old *Rule) bool {
+	if successor := c.successor(old); successor != nil {
+		return c.have.has(successor)
+	}
+	// The script's pair goes only when ours stands in its place.
+	return old.Ours() || old.marked()
+}
+
+// successor returns the wanted rule that replaces an old one, the last of
+// several; nil: none does.
+func (c *closer) successor(old *Rule) (successor *Rule) {
+	alike := old.withoutPlace()
+	for i := range c.successors.places(old.successorKey()) {
+		if r := &c.want.rules[i]; r.withoutPlace() == alike {
+			successor = r
+		}
+	}
+	return successor
 }
 
 // unneeded returns whether an old rule of a mark that stays may go: not while an
 // old pair has to stay in front of the mark's new unreachable.
-func (c *closer) unneeded(have, want State) func(Rule) bool {
-	going := map[Rule]bool{}
-	for _, s := range c.steps {
-		going[s.Rule] = true
-	}
+func (c *closer) unneeded(old []*Rule) func(*Rule) bool {
 	oldPair := map[fwmark.Family]uint32{} // the first one that stays
-	for _, r := range have.Rules {
-		if first, any := oldPair[r.Family]; r.sourced() && !c.want[r] && !going[r] && (!any || r.Priority < first) {
+	for _, r := range old {
+		if first, any := oldPair[r.Family]; r.sourced() && (!any || r.Priority < first) {
 			oldPair[r.Family] = r.Priority
 		}
 	}
 	guard := map[markKey]uint32{}
-	for _, r := range want.Rules {
-		if r.marked() && r.isUnreachable() {
+	for i := range c.want.rules {
+		if r := &c.want.rules[i]; r.marked() && r.isUnreachable() {
 			guard[markKey{r.Family, r.Mark}] = r.Priority
 		}
 	}
-	return func(r Rule) bool {
+	return func(r *Rule) bool {
 		first, any := oldPair[r.Family]
 		return !any || first > guard[markKey{r.Family, r.Mark}]
 	}
@@ -107,25 +119,36 @@ func (c *closer) unneeded(have, want State) func(Rule) bool {
 
 // withoutPlace returns what a rule has in common with the one that replaces it:
 // all but its priority, its protocol and the length that it suppresses.
-func withoutPlace(r Rule) Rule {
-	r.Priority, r.Protocol = 0, 0
-	if r.isSuppress() {
-		r.Suppress = 0
+func (r *Rule) withoutPlace() Rule {
+	w := *r
+	w.Priority, w.Protocol = 0, 0
+	if w.isSuppress() {
+		w.Suppress = 0
 	}
-	return r
+	return w
+}
+
+func (r *Rule) successorKey() ruleKey {
+	w := r.withoutPlace()
+	return w.key()
 }
 
 func obsoleteRoutes(have, want State) []Step {
-	wanted, stands := routesByTable(want.Routes), routesByTable(have.Routes)
+	wanted := routeTablesOf(want.Routes)
+	old := missingOf(have.Routes, wanted.have)
+	if len(old) == 0 {
+		return nil
+	}
+	stands := routeTablesOf(have.Routes)
 	var steps []Step
-	for _, r := range have.Routes {
-		k := tableKey{r.Family, r.Table}
-		// What a wanted route will replace stays until that one stands.
-		coming := func(w Route) bool { return r.replacedBy(w) && !slices.ContainsFunc(stands[k], w.same) }
-		if slices.ContainsFunc(wanted[k], r.same) || slices.ContainsFunc(wanted[k], coming) {
-			continue
+	for _, r := range old {
+		coming := false // what a wanted route will replace stays until that one stands
+		for w := range wanted.of(r.tableKey()) {
+			coming = coming || r.replacedBy(*w) && !stands.have(w)
 		}
-		steps = append(steps, Step{Op: Delete, IsRoute: true, Route: r})
+		if !coming {
+			steps = append(steps, Step{Op: Delete, IsRoute: true, Route: *r})
+		}
 	}
 	return steps
 }

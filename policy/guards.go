@@ -9,7 +9,7 @@ import (
 // Guarded reports whether the unreachable of a mark stands, ours, in each
 // family that the kernel has rules for: only then may anything carry the mark.
 func Guarded(f Facts, m fwmark.Mark) bool {
-	stands := guards(f, m, Rule.Ours)
+	stands := guards(f, m, func(r *Rule) bool { return r.Ours() })
 	for _, family := range fwmark.Families {
 		if f.Families[family] && !stands[family] {
 			return false
@@ -21,11 +21,12 @@ func Guarded(f Facts, m fwmark.Mark) bool {
 // Guards reports, by family, whether an unreachable of a mark stands, whoever
 // made it.
 func Guards(f Facts, m fwmark.Mark) [2]bool {
-	return guards(f, m, func(Rule) bool { return true })
+	return guards(f, m, func(*Rule) bool { return true })
 }
 
-func guards(f Facts, m fwmark.Mark, of func(Rule) bool) (stands [2]bool) {
-	for _, r := range f.Rules {
+func guards(f Facts, m fwmark.Mark, of func(*Rule) bool) (stands [2]bool) {
+	for i := range f.Rules {
+		r := &f.Rules[i]
 		if r.Mark == m && r.marked() && r.isUnreachable() && of(r) {
 			stands[r.Family] = true
 		}
@@ -60,7 +61,7 @@ func Routed(f Facts, m fwmark.Mark) (stands [2]bool) {
 // with the uplink that its look-up leads to.
 func Standing(f Facts) []fwmark.Claim {
 	leads := map[fwmark.Mark]string{}
-	device := ownDefaults(f)
+	own := ownDefaults{routes: f.Routes}
 	guarded := map[fwmark.Mark]bool{}
 	for _, r := range f.Rules {
 		if !r.Ours() || !r.marked() {
@@ -70,7 +71,7 @@ func Standing(f Facts) []fwmark.Claim {
 		case r.isUnreachable():
 			guarded[r.Mark] = true
 		case r.isLookup() && leads[r.Mark] == "":
-			leads[r.Mark] = device[r.Table].Device
+			leads[r.Mark] = own.of(r.Table).Device
 		}
 	}
 	claims := make([]fwmark.Claim, 0, len(guarded))

@@ -10,14 +10,14 @@ import (
 // default routes of its tables lead through, in whichever family. A mark whose
 // tables are empty is there without a device.
 func Leads(f Facts) map[fwmark.Mark][]string {
-	device := ownDefaults(f)
+	own := ownDefaults{routes: f.Routes}
 	leads := map[fwmark.Mark][]string{}
 	for _, r := range f.Rules {
 		if !r.Ours() || !r.marked() || !r.isLookup() {
 			continue
 		}
 		devices := leads[r.Mark]
-		if d := device[r.Table].Device; d != "" && !slices.Contains(devices, d) {
+		if d := own.of(r.Table).Device; d != "" && !slices.Contains(devices, d) {
 			devices = append(devices, d)
 		}
 		leads[r.Mark] = devices

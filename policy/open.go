@@ -15,42 +15,39 @@ import (
 //  3. routes;
 //  4. suppress rules and look-ups of marks, then pairs.
 func Open(have, want State) []Step {
-	stands := ruleSet(have.Rules)
-	var missing []Rule
-	if len(stands) == 0 {
-		missing = want.Rules
-	} else {
-		missing = slices.DeleteFunc(slices.Clone(want.Rules), func(r Rule) bool { return stands[r] })
-	}
-	routes := missingRoutes(have, want)
-	steps := make([]Step, 0, len(missing)+len(routes))
-	add := func(of func(Rule) bool) {
-		for _, r := range missing {
+	rules := missingOf(want.Rules, ruleSetOf(have.Rules).has)
+	stands := routeTablesOf(have.Routes)
+	routes := missingOf(want.Routes, stands.have)
+	steps := make([]Step, 0, len(rules)+len(routes))
+	add := func(of func(*Rule) bool) {
+		for _, r := range rules {
 			if of(r) {
-				steps = append(steps, Step{Op: Add, Rule: r})
+				steps = append(steps, Step{Op: Add, Rule: *r})
 			}
 		}
 	}
-	add(Rule.isUnreachable)
+	add((*Rule).isUnreachable)
 	steps = append(steps, interimGuards(have, want)...)
-	steps = append(steps, deleteMisleading(have, want)...)
-	steps = append(steps, routes...)
-	add(func(r Rule) bool { return r.marked() && r.isSuppress() })
-	add(func(r Rule) bool { return r.marked() && r.isLookup() })
-	add(func(r Rule) bool { return r.sourced() && r.isSuppress() })
-	add(func(r Rule) bool { return r.sourced() && r.isLookup() })
+	steps = append(steps, deleteMisleading(have, want, stands)...)
+	for _, r := range routes {
+		steps = append(steps, Step{Op: Add, IsRoute: true, Route: *r})
+	}
+	add(func(r *Rule) bool { return r.marked() && r.isSuppress() })
+	add(func(r *Rule) bool { return r.marked() && r.isLookup() })
+	add(func(r *Rule) bool { return r.sourced() && r.isSuppress() })
+	add(func(r *Rule) bool { return r.sourced() && r.isLookup() })
 	return steps
 }
 
-func missingRoutes(have, want State) []Step {
-	stands := routesByTable(have.Routes)
-	steps := make([]Step, 0, len(want.Routes))
-	for _, r := range want.Routes {
-		if !slices.ContainsFunc(stands[tableKey{r.Family, r.Table}], r.same) {
-			steps = append(steps, Step{Op: Add, IsRoute: true, Route: r})
+// missingOf returns those that are wanted and do not stand.
+func missingOf[T any](want []T, stands func(*T) bool) []*T {
+	var missing []*T
+	for i := range want {
+		if !stands(&want[i]) {
+			missing = append(missing, &want[i])
 		}
 	}
-	return steps
+	return missing
 }
 
 // deleteMisleading returns the deletions of rules that lead, or are about to
@@ -60,10 +57,10 @@ func missingRoutes(have, want State) []Step {
 // The look-ups go first: a suppress rule, even one that is too short, may lead a
 // packet before a wrong look-up gets it. They go from the last one on, as the
 // first one may do the same to those behind it.
-func deleteMisleading(have, want State) []Step {
+func deleteMisleading(have, want State, stands routeTables) []Step {
 	t := markTables{
 		wanted: map[markKey]uint32{}, marks: map[fwmark.Family][]fwmark.Mark{},
-		have: routesByTable(have.Routes), want: routesByTable(want.Routes),
+		have: stands, want: want.Routes,
 	}
 	length := map[fwmark.Family]uint32{}
 	for _, r := range want.Rules {
@@ -98,9 +95,10 @@ type markKey struct {
 
 // markTables are the tables that marks are to look up, and the routes there.
 type markTables struct {
-	wanted     map[markKey]uint32 // 0: the mark has no look-up
-	marks      map[fwmark.Family][]fwmark.Mark
-	have, want map[tableKey][]Route
+	wanted map[markKey]uint32 // 0: the mark has no look-up
+	marks  map[fwmark.Family][]fwmark.Mark
+	have   routeTables
+	want   []Route
 }
 
 // misleads reports whether a look-up leads packets of a wanted mark to a table
@@ -118,6 +116,10 @@ func (t markTables) misleads(r Rule) bool {
 		}
 	}
 	k := tableKey{r.Family, r.Table}
-	next := t.want[k]
-	return len(next) > 0 && !slices.ContainsFunc(t.have[k], func(now Route) bool { return now.Device == next[0].Device })
+	for i := range t.want {
+		if next := &t.want[i]; next.tableKey() == k {
+			return !t.have.leadThrough(k, next.Device)
+		}
+	}
+	return false
 }

@@ -84,20 +84,20 @@ func pairRules(prio uint32, addr netip.Addr, length uint32) [2]Rule {
 
 // marked reports whether the rule selects by a mark and nothing else, as the
 // rules of a block do.
-func (r Rule) marked() bool {
+func (r *Rule) marked() bool {
 	return r.Mark.Mask != 0 && !r.From.IsValid() && r.plain()
 }
 
 // sourced reports whether the rule selects one source address and nothing
 // else, as the rules of a pair do.
-func (r Rule) sourced() bool {
+func (r *Rule) sourced() bool {
 	return r.Mark.Mask == 0 && r.From.IsValid() && r.From.IsSingleIP() && r.plain()
 }
 
-func (r Rule) plain() bool {
+func (r *Rule) plain() bool {
 	return !r.To.IsValid() && r.Iif == "" && r.Oif == "" && !r.Invert && !r.Opaque
 }
 
-func (r Rule) isSuppress() bool    { return r.Action == Lookup && r.Table == TableMain && r.Suppresses }
-func (r Rule) isLookup() bool      { return r.Action == Lookup && !r.Suppresses }
-func (r Rule) isUnreachable() bool { return r.Action == Unreachable && !r.Suppresses }
+func (r *Rule) isSuppress() bool    { return r.Action == Lookup && r.Table == TableMain && r.Suppresses }
+func (r *Rule) isLookup() bool      { return r.Action == Lookup && !r.Suppresses }
+func (r *Rule) isUnreachable() bool { return r.Action == Unreachable && !r.Suppresses }

@@ -36,11 +36,11 @@ func (w *wanter) findScriptRules() {
 			l.found[s] = true
 		}
 	}
-	remembered := ruleSet(w.facts.ScriptRules)
+	remembered := ruleSetOf(w.facts.ScriptRules)
 	seen := otherRules{}
 	for _, r := range w.facts.Rules {
 		s, ok := l.selector(r)
-		if ok && (l.found[s] || remembered[r]) && s.wrote(r) && !seen.mayGoInPlaceOf(r) {
+		if ok && (l.found[s] || remembered.has(&r)) && s.wrote(r) && !seen.mayGoInPlaceOf(r) {
 			w.scriptRules[r] = true
 		} else if !r.Ours() {
 			seen.add(r)

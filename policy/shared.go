@@ -18,15 +18,18 @@ import (
 // none has a mark, it stays with the one that has it now: its table leads there,
 // with that source. Where that tells nothing, it is the first one by name.
 func (s *survey) settleShared() []error {
-	byTable := map[uint32][]Address{}
+	all := make([]*Address, 0, len(s.facts.Addrs))
 	for _, u := range s.uplinks {
-		for _, a := range u.addrs {
-			t := TableOf(a.Prefix.Addr())
-			byTable[t] = append(byTable[t], a)
-		}
+		all = append(all, u.addrs...)
 	}
+	byTable := indexOf(all, func(a **Address) uint32 { return TableOf((*a).Prefix.Addr()) })
 	var errs []error
-	for table, addrs := range byTable {
+	var addrs []*Address
+	for table := range byTable.first {
+		addrs = addrs[:0]
+		for i := range byTable.places(table) {
+			addrs = append(addrs, all[i])
+		}
 		slices.SortFunc(addrs, s.compareOwners)
 		addrs = slices.CompactFunc(addrs, sameOwner) // one address under two prefix lengths
 		if len(addrs) == 1 {
@@ -34,7 +37,7 @@ func (s *survey) settleShared() []error {
 		}
 		for _, a := range addrs[1:] {
 			u := s.uplinks[a.Device]
-			u.addrs = slices.DeleteFunc(u.addrs, func(b Address) bool { return sameOwner(a, b) })
+			u.addrs = slices.DeleteFunc(u.addrs, func(b *Address) bool { return sameOwner(a, b) })
 		}
 		errs = append(errs, sharedError(table, addrs))
 	}
@@ -43,7 +46,7 @@ func (s *survey) settleShared() []error {
 }
 
 // compareOwners orders addresses of one table: the one that keeps it is first.
-func (s *survey) compareOwners(a, b Address) int {
+func (s *survey) compareOwners(a, b *Address) int {
 	first := func(a, b bool) int {
 		switch {
 		case a == b:
@@ -53,8 +56,8 @@ func (s *survey) compareOwners(a, b Address) int {
 		}
 		return 1
 	}
-	now := func(a Address) bool {
-		r := s.own[TableOf(a.Prefix.Addr())]
+	now := func(a *Address) bool {
+		r := s.own.of(TableOf(a.Prefix.Addr()))
 		return a.Device == r.Device && a.Prefix.Addr() == r.Src
 	}
 	return cmp.Or(
@@ -65,12 +68,12 @@ func (s *survey) compareOwners(a, b Address) int {
 	)
 }
 
-func sameOwner(a, b Address) bool {
+func sameOwner(a, b *Address) bool {
 	return a.Device == b.Device && a.Prefix.Addr() == b.Prefix.Addr()
 }
 
 // sharedError names all that share a table. The first one keeps it.
-func sharedError(table uint32, addrs []Address) error {
+func sharedError(table uint32, addrs []*Address) error {
 	keeper := addrs[0]
 	var uplinks, each []string
 	one := true

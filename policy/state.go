@@ -3,8 +3,6 @@ package policy
 import (
 	"cmp"
 	"slices"
-
-	"wg-multihome/fwmark"
 )
 
 // State is a set of rules and routes: what we want, or what stands of it.
@@ -17,44 +15,93 @@ type State struct {
 // other: what one step adds a later one may delete. Rules come out in the order
 // in which the kernel asks them.
 func StateAfter(have State, steps []Step) State {
-	rules := slices.Clone(have.Rules)
-	stands := ruleSet(have.Rules)
-	routes := routesByTable(have.Routes)
-	var tables []tableKey // of routes that are new or changed
-	for _, s := range steps {
-		switch k := (tableKey{s.Route.Family, s.Route.Table}); {
-		case s.IsRoute:
-			routes[k] = routesAfter(routes[k], s)
-			tables = append(tables, k)
-		case s.Op == Delete:
-			delete(stands, s.Rule)
-		case !stands[s.Rule]:
-			stands[s.Rule] = true
-			rules = append(rules, s.Rule)
-		}
+	if len(steps) == 0 {
+		return have
 	}
-	var out State
-	for _, r := range rules {
-		if stands[r] {
-			out.Rules = append(out.Rules, r)
-			delete(stands, r) // a dump of the kernel may have repeated it
-		}
-	}
-	slices.SortStableFunc(out.Rules, func(a, b Rule) int {
-		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Priority, b.Priority))
-	})
-	for _, r := range have.Routes {
-		tables = append(tables, tableKey{r.Family, r.Table})
-	}
-	for _, k := range tables {
-		out.Routes = append(out.Routes, routes[k]...)
-		delete(routes, k)
-	}
-	return out
+	return State{Rules: rulesAfter(have.Rules, steps), Routes: routesAfter(have.Routes, steps)}
 }
 
-// routesAfter returns the routes of one table after a step.
-func routesAfter(routes []Route, s Step) []Route {
+func rulesAfter(have []Rule, steps []Step) []Rule {
+	rules := make([]Rule, 0, len(have)+len(steps)) // all that there are at some time, each once
+	gone := make([]bool, 0, cap(rules))            // those that a step has deleted
+	places := index[ruleKey]{first: make(map[ruleKey]int32, cap(rules))}
+	place := func(r *Rule) int {
+		for i := range places.places(r.key()) {
+			if rules[i] == *r {
+				return i
+			}
+		}
+		return -1
+	}
+	add := func(r *Rule) {
+		if i := place(r); i >= 0 {
+			gone[i] = false
+			return
+		}
+		places.add(r.key())
+		rules, gone = append(rules, *r), append(gone, false)
+	}
+	for i := range have { // a dump of the kernel may have repeated some
+		add(&have[i])
+	}
+	for i := range steps {
+		s := &steps[i]
+		switch {
+		case s.IsRoute:
+		case s.Op == Add:
+			add(&s.Rule)
+		default:
+			if i := place(&s.Rule); i >= 0 {
+				gone[i] = true
+			}
+		}
+	}
+	left := rules[:0]
+	for i := range rules {
+		if !gone[i] {
+			left = append(left, rules[i])
+		}
+	}
+	slices.SortStableFunc(left, func(a, b Rule) int {
+		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Priority, b.Priority))
+	})
+	return left
+}
+
+func routesAfter(have []Route, steps []Step) []Route {
+	byTable := map[tableKey][]Route{} // those that steps change
+	for i := range steps {
+		if s := &steps[i]; s.IsRoute {
+			byTable[s.Route.tableKey()] = nil
+		}
+	}
+	routes := make([]Route, 0, len(have)+len(byTable))
+	for i := range have {
+		k := have[i].tableKey()
+		if changed, is := byTable[k]; is {
+			byTable[k] = append(changed, have[i])
+		} else {
+			routes = append(routes, have[i])
+		}
+	}
+	for i := range steps {
+		if s := &steps[i]; s.IsRoute {
+			k := s.Route.tableKey()
+			byTable[k] = tableAfter(byTable[k], s)
+		}
+	}
+	for i := range steps {
+		if s := &steps[i]; s.IsRoute {
+			k := s.Route.tableKey()
+			routes = append(routes, byTable[k]...)
+			delete(byTable, k)
+		}
+	}
+	return routes
+}
+
+// tableAfter returns the routes of one table after a step.
+func tableAfter(routes []Route, s *Step) []Route {
 	if s.Op == Delete {
 		return slices.DeleteFunc(routes, func(r Route) bool { return r == s.Route })
 	}
@@ -63,27 +110,4 @@ func routesAfter(routes []Route, s Step) []Route {
 		return routes
 	}
 	return append(routes, s.Route)
-}
-
-// tableKey names a routing table.
-type tableKey struct {
-	family fwmark.Family
-	table  uint32
-}
-
-func ruleSet(rules []Rule) map[Rule]bool {
-	set := make(map[Rule]bool, len(rules))
-	for _, r := range rules {
-		set[r] = true
-	}
-	return set
-}
-
-func routesByTable(routes []Route) map[tableKey][]Route {
-	m := make(map[tableKey][]Route, len(routes))
-	for _, r := range routes {
-		k := tableKey{r.Family, r.Table}
-		m[k] = append(m[k], r)
-	}
-	return m
 }

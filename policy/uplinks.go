@@ -8,15 +8,27 @@ import (
 	"wg-multihome/fwmark"
 )
 
-// ownDefaults returns the default routes of ours by table.
-func ownDefaults(f Facts) map[uint32]Route {
-	routes := map[uint32]Route{}
-	for _, r := range f.Routes {
-		if r.Ours() && r.isDefault() && r.Table != TableMain {
-			routes[r.Table] = r
+// ownDefaults finds the default routes of ours by their table. It looks through
+// all routes when it is asked first: mostly nobody asks.
+type ownDefaults struct {
+	routes  []Route
+	byTable map[uint32]*Route
+}
+
+// of returns the route of a table; the zero Route where it has none.
+func (o *ownDefaults) of(table uint32) Route {
+	if o.byTable == nil {
+		o.byTable = map[uint32]*Route{}
+		for i := range o.routes {
+			if r := &o.routes[i]; r.Ours() && r.isDefault() && r.Table != TableMain {
+				o.byTable[r.Table] = r
+			}
 		}
 	}
-	return routes
+	if r := o.byTable[table]; r != nil {
+		return *r
+	}
+	return Route{}
 }
 
 // Uplinks finds the uplinks: what has a lease record, an option or a stanza's
@@ -27,7 +39,7 @@ func ownDefaults(f Facts) map[uint32]Route {
 // An address that several uplinks have stays with one of them, and is an error in
 // any case (see settleShared).
 func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []error) {
-	s := survey{facts: f, uplinks: map[string]*found{}, links: make(map[string]Link, len(f.Links)), own: ownDefaults(f)}
+	s := survey{facts: f, uplinks: map[string]*found{}, links: make(map[string]Link, len(f.Links)), own: ownDefaults{routes: f.Routes}}
 	for _, l := range f.Links {
 		s.links[l.Name] = l
 	}
@@ -57,14 +69,14 @@ type found struct {
 	stanza     [2]netip.Addr
 	main       [2]*Route // default with the lowest metric
 	bare       [2]bool   // a default without a gateway in main
-	addrs      []Address
+	addrs      []*Address
 }
 
 type survey struct {
 	facts   Facts
 	uplinks map[string]*found
 	links   map[string]Link
-	own     map[uint32]Route
+	own     ownDefaults
 }
 
 func (s *survey) uplink(name string) *found {
@@ -151,7 +163,7 @@ func (s *survey) fromStanding() {
 		}
 	}
 	for _, a := range s.facts.Addrs {
-		if addr := a.Prefix.Addr(); paired[addr] && s.own[TableOf(addr)].Device == a.Device {
+		if addr := a.Prefix.Addr(); paired[addr] && s.own.of(TableOf(addr)).Device == a.Device {
 			s.uplink(a.Device)
 			delete(paired, addr)
 		}
@@ -169,7 +181,8 @@ func (s *survey) fromStanding() {
 }
 
 func (s *survey) addAddresses() {
-	for _, a := range s.facts.Addrs {
+	for i := range s.facts.Addrs {
+		a := &s.facts.Addrs[i]
 		u, addr := s.uplinks[a.Device], a.Prefix.Addr()
 		if u == nil {
 			continue
@@ -182,7 +195,8 @@ func (s *survey) addAddresses() {
 }
 
 func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
-	slices.SortFunc(u.addrs, func(a, b Address) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
+	slices.SortFunc(u.addrs, func(a, b *Address) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
+	u.Addrs = make([]netip.Addr, 0, len(u.addrs))
 	for _, a := range u.addrs {
 		addr := a.Prefix.Addr()
 		if n := len(u.Addrs); n == 0 || u.Addrs[n-1] != addr { // one address under two prefix lengths
@@ -215,7 +229,7 @@ func (s *survey) gateway(u *found, f fwmark.Family, broken bool) netip.Addr {
 	}
 	if broken {
 		for _, a := range u.Addrs {
-			own := s.own[TableOf(a)]
+			own := s.own.of(TableOf(a))
 			if fwmark.FamilyOf(a) == f && own.Device == u.Name && own.Gateway.IsValid() {
 				return own.Gateway
 			}

@@ -13,6 +13,8 @@ type Wanted struct {
 	Have   State // what stands: ours, and the original shell script's rules, which ours are to replace
 	Fronts []Front
 	Errs   []error
+
+	lookups []Rule // those of marks, among the rules
 }
 
 // Want decides which rules and routes should stand for these uplinks and pins.
@@ -30,7 +32,7 @@ type Wanted struct {
 // A priority of 0 means that the configured one could not be read: the rules
 // stay where they start now.
 func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) Wanted {
-	w := wanter{facts: f, uplinks: uplinks, pins: pins, tables: tableDefaults(f), scriptRules: map[Rule]bool{}}
+	w := wanter{facts: f, uplinks: uplinks, pins: pins, tables: tableDefaults(f), connected: connectedRoutes(f), scriptRules: map[Rule]bool{}}
 	w.findScriptRules()
 	for _, family := range fwmark.Families {
 		if f.Families[family] {
@@ -46,6 +48,7 @@ type wanter struct {
 	uplinks     []fwmark.Uplink
 	pins        []fwmark.Pin
 	tables      map[tableKey]tableDefault
+	connected   []*Route
 	scriptRules map[Rule]bool
 	out         Wanted
 }
@@ -95,12 +98,14 @@ func (w *wanter) blocks(family fwmark.Family, first, length uint32) {
 	for _, p := range w.pins {
 		w.out.Rules = append(w.out.Rules, suppressRule(family, first, p.Mark, length), unreachableRule(family, first+2, p.Mark))
 		if a := address[p.Uplink]; a.IsValid() {
-			w.out.Rules = append(w.out.Rules, lookupRule(family, first+1, p.Mark, TableOf(a)))
+			r := lookupRule(family, first+1, p.Mark, TableOf(a))
+			w.out.Rules, w.out.lookups = append(w.out.Rules, r), append(w.out.lookups, r)
 		}
 	}
 }
 
 func (w *wanter) pairs(first, length uint32, addrs []netip.Addr) {
+	w.out.Rules = slices.Grow(w.out.Rules, 2*len(addrs))
 	for _, a := range addrs {
 		pair := pairRules(first+3, a, length)
 		w.out.Rules = append(w.out.Rules, pair[:]...)
@@ -117,6 +122,7 @@ func (w *wanter) routes(family fwmark.Family) {
 		if gw.IsUnspecified() {
 			gw = netip.Addr{}
 		}
+		w.out.Routes = slices.Grow(w.out.Routes, len(u.Addrs))
 		for _, a := range u.Addrs {
 			if fwmark.FamilyOf(a) == family {
 				w.out.Routes = append(w.out.Routes, Route{
@@ -152,26 +158,43 @@ func (w *wanter) needsOnLink(device string, gw netip.Addr) bool {
 	if gw.Is6() {
 		return !gw.IsLinkLocalUnicast()
 	}
-	for _, r := range w.facts.Routes {
-		if r.Table == TableMain && r.Device == device && r.Type == Unicast && !r.Gateway.IsValid() && r.Hop == 0 && !r.isDefault() && r.Dst.Contains(gw) {
-			return false
+	return !slices.ContainsFunc(w.connected, func(r *Route) bool { return r.Device == device && r.Dst.Contains(gw) })
+}
+
+// connectedRoutes returns main's routes that lead to destinations on the link.
+func connectedRoutes(f Facts) []*Route {
+	var connected []*Route
+	for i := range f.Routes {
+		r := &f.Routes[i]
+		if r.Table == TableMain && r.Type == Unicast && !r.Gateway.IsValid() && r.Hop == 0 && !r.isDefault() {
+			connected = append(connected, r)
 		}
 	}
-	return true
+	return connected
 }
 
 // have collects what stands of ours, and the script's rules.
 func (w *wanter) have() {
-	for _, r := range w.facts.Rules {
-		if r.Ours() || w.scriptRules[r] {
-			w.out.Have.Rules = append(w.out.Have.Rules, r)
+	w.out.Have.Rules = filter(w.facts.Rules, func(r *Rule) bool { return r.Ours() || w.scriptRules[*r] })
+	w.out.Have.Routes = filter(w.facts.Routes, func(r *Route) bool { return r.Ours() })
+}
+
+// filter returns those elements that it is asked for, in a list as long as they
+// take: of many addresses one that grows takes thrice that.
+func filter[T any](list []T, is func(*T) bool) []T {
+	n := 0
+	for i := range list {
+		if is(&list[i]) {
+			n++
 		}
 	}
-	for _, r := range w.facts.Routes {
-		if r.Ours() {
-			w.out.Have.Routes = append(w.out.Have.Routes, r)
+	filtered := make([]T, 0, n)
+	for i := range list {
+		if is(&list[i]) {
+			filtered = append(filtered, list[i])
 		}
 	}
+	return filtered
 }
 
 // Reroutes returns the wanted marks whose packets a step gives another way: it
@@ -187,8 +210,8 @@ func (w Wanted) Reroutes(s Step) []fwmark.Mark {
 		return nil
 	}
 	var marks []fwmark.Mark
-	for _, r := range w.State.Rules {
-		if r.marked() && r.isLookup() && r.Family == s.Route.Family && r.Table == s.Route.Table {
+	for _, r := range w.lookups {
+		if r.Family == s.Route.Family && r.Table == s.Route.Table {
 			marks = append(marks, r.Mark)
 		}
 	}

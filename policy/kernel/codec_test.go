@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
@@ -13,14 +12,12 @@ import (
 	"wg-multihome/policy"
 )
 
-// encoded is what encoding sends, behind nlmsghdr: the form in which the kernel
-// answers as well.
-func encoded(header *nl.RtMsg, attrs []*nl.RtAttr) []byte {
-	m := header.Serialize()
-	for _, a := range attrs {
-		m = append(m, a.Serialize()...)
-	}
-	return m
+// decodeRoutes returns all that a message decodes to.
+func decodeRoutes(m []byte, device func(uint32) string) ([]policy.Route, error) {
+	var routes []policy.Route
+	d := routeDecoder{device: device}
+	err := d.decode(m, func(r *policy.Route) { routes = append(routes, *r) })
+	return routes, err
 }
 
 func drawPrefix(t *rapid.T, f fwmark.Family, name string) netip.Prefix {
@@ -61,7 +58,7 @@ func TestRulesComeBack(t *testing.T) {
 				*s = names.Draw(t, "device")
 			}
 		}
-		got, err := decodeRule(encoded(encodeRule(r)))
+		got, err := decodeRule(appendRule(nil, &r))
 		if err != nil || got != r {
 			t.Fatalf("%+v, %v\nwant %+v", got, err, r)
 		}
@@ -85,7 +82,7 @@ func TestRoutesComeBack(t *testing.T) {
 			r.Src = drawPrefix(t, f, "source").Addr()
 		}
 		index := rapid.Uint32Min(1).Draw(t, "index")
-		got, err := decodeRoute(encoded(encodeRoute(r, index)), func(i uint32) string {
+		got, err := decodeRoutes(appendRoute(nil, &r, index), func(i uint32) string {
 			if i == index {
 				return "up1"
 			}
@@ -101,42 +98,35 @@ func TestRoutesComeBack(t *testing.T) {
 // makes the rule foreign whatever its protocol.
 func TestStrangeRulesAreOpaque(t *testing.T) {
 	plain := policy.Rule{Priority: 5, Action: policy.Lookup, Table: 9, Protocol: policy.Protocol}
-	for name, change := range map[string]func(*nl.RtMsg, []*nl.RtAttr) (*nl.RtMsg, []*nl.RtAttr){
-		"an unknown attribute": func(h *nl.RtMsg, a []*nl.RtAttr) (*nl.RtMsg, []*nl.RtAttr) {
-			return h, append(a, nl.NewRtAttr(99, []byte{1}))
-		},
-		"l3mdev": func(h *nl.RtMsg, a []*nl.RtAttr) (*nl.RtMsg, []*nl.RtAttr) {
-			return h, append(a, nl.NewRtAttr(19, []byte{1}))
-		},
-		"ports": func(h *nl.RtMsg, a []*nl.RtAttr) (*nl.RtMsg, []*nl.RtAttr) {
-			return h, append(a, nl.NewRtAttr(nl.FRA_DPORT_RANGE, []byte{7, 0, 7, 0}))
-		},
-		"type of service": func(h *nl.RtMsg, a []*nl.RtAttr) (*nl.RtMsg, []*nl.RtAttr) { h.Tos = 4; return h, a },
-		"a short number": func(h *nl.RtMsg, a []*nl.RtAttr) (*nl.RtMsg, []*nl.RtAttr) {
-			return h, append(a, nl.NewRtAttr(nl.FRA_FWMARK, []byte{1, 2}))
-		},
-		"a length without its address": func(h *nl.RtMsg, a []*nl.RtAttr) (*nl.RtMsg, []*nl.RtAttr) { h.Src_len = 24; return h, a },
+	for name, change := range map[string]func([]byte) []byte{
+		"an unknown attribute":         func(m []byte) []byte { return appendAttribute(m, 99, 1) },
+		"l3mdev":                       func(m []byte) []byte { return appendAttribute(m, unix.FRA_L3MDEV, 1) },
+		"ports":                        func(m []byte) []byte { return appendAttribute(m, unix.FRA_DPORT_RANGE, 7, 0, 7, 0) },
+		"type of service":              func(m []byte) []byte { m[3] = 4; return m },
+		"a short number":               func(m []byte) []byte { return appendAttribute(m, unix.FRA_FWMARK, 1, 2) },
+		"a length without its address": func(m []byte) []byte { m[2] = 24; return m },
 	} {
-		r, err := decodeRule(encoded(change(encodeRule(plain))))
+		r, err := decodeRule(change(appendRule(nil, &plain)))
 		if err != nil || !r.Opaque || r.Ours() {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}
-	if r, err := decodeRule(encoded(encodeRule(plain))); err != nil || r != plain {
+	if r, err := decodeRule(appendRule(nil, &plain)); err != nil || r != plain {
 		t.Errorf("a plain one: %+v, %v", r, err)
 	}
 }
 
 func TestMarkWithoutMaskHasTheFullOne(t *testing.T) {
-	h := &nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET, Type: 7}}
-	r, err := decodeRule(encoded(h, []*nl.RtAttr{nl.NewRtAttr(nl.FRA_FWMARK, nl.Uint32Attr(5))}))
+	m := header(fwmark.IPv4, 0)
+	m[7] = byte(policy.Unreachable)
+	r, err := decodeRule(appendNumber(m, unix.FRA_FWMARK, 5))
 	if err != nil || r.Mark != (fwmark.Mark{Value: 5, Mask: fwmark.FullMask}) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
 
 func FuzzRule(f *testing.F) {
-	f.Add(encoded(encodeRule(policy.Rule{Priority: 5, Action: policy.Lookup, Table: 1 << 31, Mark: fwmark.Mark{Value: 1, Mask: 3}, Iif: "lo"})))
+	f.Add(appendRule(nil, &policy.Rule{Priority: 5, Action: policy.Lookup, Table: 1 << 31, Mark: fwmark.Mark{Value: 1, Mask: 3}, Iif: "lo"}))
 	f.Fuzz(func(t *testing.T, m []byte) {
 		r, err := decodeRule(m)
 		if err != nil {
@@ -146,16 +136,16 @@ func FuzzRule(f *testing.F) {
 			t.Errorf("%+v", r)
 		}
 		// What is not opaque is all that was there.
-		if again, err := decodeRule(encoded(encodeRule(r))); !r.Opaque && r.Mark.Mask != 0 && (err != nil || again != r) {
+		if again, err := decodeRule(appendRule(nil, &r)); !r.Opaque && r.Mark.Mask != 0 && (err != nil || again != r) {
 			t.Errorf("%+v, %v\nwas %+v", again, err, r)
 		}
 	})
 }
 
 func FuzzRoute(f *testing.F) {
-	f.Add(encoded(encodeRoute(policy.Route{Table: 1 << 31, Type: policy.Unicast, Gateway: netip.MustParseAddr("1.2.3.4")}, 7)))
+	f.Add(appendRoute(nil, &policy.Route{Table: 1 << 31, Type: policy.Unicast, Gateway: netip.MustParseAddr("1.2.3.4")}, 7))
 	f.Fuzz(func(t *testing.T, m []byte) {
-		routes, err := decodeRoute(m, func(uint32) string { return "x" })
+		routes, err := decodeRoutes(m, func(uint32) string { return "x" })
 		if err != nil {
 			return
 		}
@@ -176,9 +166,32 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(header)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		errs := make([]error, 3)
-		last, err := answers(b, errs)
+		last, err := answers(b, 1, errs)
 		if last && err != nil || len(b) < 36 && (last || errs[0] != nil) {
 			t.Errorf("%t, %v, %v", last, err, errs)
+		}
+	})
+}
+
+func FuzzLink(f *testing.F) {
+	m := appendName(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_IFNAME, "wg0")
+	f.Add(appendAttribute(m, unix.IFLA_LINKINFO, appendName(nil, unix.IFLA_INFO_KIND, "wireguard")...))
+	f.Fuzz(func(t *testing.T, m []byte) {
+		l, _, err := decodeLink(m)
+		if err == nil && l.WireGuard != (l.Kind == "wireguard") {
+			t.Errorf("%+v", l)
+		}
+	})
+}
+
+func FuzzAddress(f *testing.F) {
+	m := make([]byte, unix.SizeofIfAddrmsg)
+	m[0], m[1] = unix.AF_INET, 24
+	f.Add(appendAddress(m, unix.IFA_LOCAL, netip.MustParseAddr("192.0.2.1")))
+	f.Fuzz(func(t *testing.T, m []byte) {
+		a, ok, err := decodeAddress(m, func(uint32) string { return "x" })
+		if ok && (err != nil || !a.Prefix.IsValid() || a.Device != "x" || a.Broadcast.IsValid() && a.Broadcast.Is4() != a.Prefix.Addr().Is4()) {
+			t.Errorf("%+v, %v", a, err)
 		}
 	})
 }

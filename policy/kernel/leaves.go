@@ -1,23 +1,47 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 
-	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
 )
 
 // Leaves returns the device that the kernel would send an unbound packet with a
 // mark by. Where it would refuse it, that is an error.
 func (c *Client) Leaves(dst netip.Addr, mark uint32) (string, error) {
-	routes, err := c.handle.RouteGetWithOptions(dst.AsSlice(), &netlink.RouteGetOptions{Mark: mark})
-	if err != nil {
+	device, err := c.leaves(dst, netip.Addr{}, mark)
+	switch {
+	case err != nil:
 		return "", fmt.Errorf("look up the route to %s with mark %#x: %w", dst, mark, err)
+	case device == "":
+		return "", fmt.Errorf("look up the route to %s with mark %#x: its device is not known", dst, mark)
 	}
-	for name, index := range c.links {
-		if len(routes) > 0 && int(index) == routes[0].LinkIndex {
-			return name, nil
-		}
+	return device, nil
+}
+
+// leaves does so for a packet from src, where that is valid.
+func (c *Client) leaves(dst, src netip.Addr, mark uint32) (device string, err error) {
+	var from byte
+	if src.IsValid() {
+		from = byte(src.BitLen())
 	}
-	return "", fmt.Errorf("look up the route to %s with mark %#x: its device is not known", dst, mark)
+	b := []byte{familyNumber(fwmark.FamilyOf(dst)), byte(dst.BitLen()), from, 0, 0, 0, 0, 0}
+	b = binary.NativeEndian.AppendUint32(b, 0)
+	b = appendAddress(b, unix.RTA_DST, dst)
+	if src.IsValid() {
+		b = appendAddress(b, unix.RTA_SRC, src)
+	}
+	if mark != 0 {
+		b = appendNumber(b, unix.RTA_MARK, mark)
+	}
+	d := routeDecoder{device: c.device}
+	_, err = c.socket.ask(unix.RTM_GETROUTE, 0, b, unix.RTM_NEWROUTE, func(m []byte) error {
+		return d.decode(m, func(r *policy.Route) { device = r.Device })
+	})
+	return device, err
 }

@@ -5,90 +5,100 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
 )
 
-// encodeRoute returns the header and attributes of a route. index is that of
+// routeScope is where struct rtmsg has its scope.
+const routeScope = 6
+
+// appendRoute appends the header and attributes of a route. index is that of
 // its device, 0 for none.
-func encodeRoute(r policy.Route, index uint32) (*nl.RtMsg, []*nl.RtAttr) {
-	h := &nl.RtMsg{RtMsg: unix.RtMsg{
-		Family: familyNumber(r.Family), Dst_len: uint8(r.Dst.Bits()), Type: uint8(r.Type), Protocol: r.Protocol,
-		Table: unix.RT_TABLE_UNSPEC, // RTA_TABLE says it
-	}}
-	if r.OnLink {
-		h.Flags = unix.RTNH_F_ONLINK
-	}
-	attrs := []*nl.RtAttr{nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(r.Table))}
-	add := func(kind int, data []byte) { attrs = append(attrs, nl.NewRtAttr(kind, data)) }
-	if r.Dst.Bits() > 0 {
-		add(unix.RTA_DST, r.Dst.Addr().AsSlice())
-	}
-	switch {
-	case !r.Gateway.IsValid() && r.Type != policy.Unicast:
-	case !r.Gateway.IsValid():
+func appendRoute(b []byte, r *policy.Route, index uint32) []byte {
+	var scope byte
+	if !r.Gateway.IsValid() && r.Type == policy.Unicast {
 		// The kernel refuses an IPv4 default without a gateway in any wider
 		// scope (fib_check_nh_nongw); to IPv6 scope means nothing.
-		h.Scope = unix.RT_SCOPE_LINK
+		scope = unix.RT_SCOPE_LINK
+	}
+	var flags uint32
+	if r.OnLink {
+		flags = unix.RTNH_F_ONLINK
+	}
+	// RTA_TABLE says which table it is.
+	b = append(b, familyNumber(r.Family), byte(r.Dst.Bits()), 0, 0, unix.RT_TABLE_UNSPEC, r.Protocol, scope, byte(r.Type))
+	b = binary.NativeEndian.AppendUint32(b, flags)
+	b = appendNumber(b, unix.RTA_TABLE, r.Table)
+	if r.Dst.Bits() > 0 {
+		b = appendAddress(b, unix.RTA_DST, r.Dst.Addr())
+	}
+	switch {
+	case !r.Gateway.IsValid():
 	case fwmark.FamilyOf(r.Gateway) == r.Family:
-		add(unix.RTA_GATEWAY, r.Gateway.AsSlice())
+		b = appendAddress(b, unix.RTA_GATEWAY, r.Gateway)
 	default:
 		via := binary.NativeEndian.AppendUint16(nil, uint16(familyNumber(fwmark.FamilyOf(r.Gateway))))
-		add(unix.RTA_VIA, append(via, r.Gateway.AsSlice()...))
+		b = appendAttribute(b, unix.RTA_VIA, append(via, r.Gateway.AsSlice()...)...)
 	}
 	if r.Src.IsValid() {
-		add(unix.RTA_PREFSRC, r.Src.AsSlice())
+		b = appendAddress(b, unix.RTA_PREFSRC, r.Src)
 	}
 	if r.Metric != 0 {
-		add(unix.RTA_PRIORITY, nl.Uint32Attr(r.Metric))
+		b = appendNumber(b, unix.RTA_PRIORITY, r.Metric)
 	}
 	if index != 0 {
-		add(unix.RTA_OIF, nl.Uint32Attr(index))
+		b = appendNumber(b, unix.RTA_OIF, index)
 	}
-	return h, attrs
+	return b
 }
 
-// decodeRoute reads a message of RTM_NEWROUTE, from its header on: one Route
-// for each nexthop. device names an index. What it does not know makes the
-// route Opaque; an error means that it is no route at all.
-func decodeRoute(m []byte, device func(uint32) string) ([]policy.Route, error) {
-	if len(m) < headerSize {
-		return nil, errShort
-	}
-	family, err := familyOfNumber(m[0])
-	if err != nil {
-		return nil, err
-	}
-	attrs, err := attributes(m[headerSize:])
-	if err != nil {
-		return nil, fmt.Errorf("attributes of a route: %w", err)
-	}
-	flags := binary.NativeEndian.Uint32(m[8:])
-	d := routeDecoder{device: device, dstLen: int(m[1]), route: policy.Route{
-		Family: family, Table: uint32(m[4]), Protocol: m[5], Type: policy.RouteType(m[7]),
-		Dst:    netip.PrefixFrom(family.Unspecified(), 0),
-		OnLink: flags&unix.RTNH_F_ONLINK != 0,
-		Opaque: m[2] != 0 || m[3] != 0, // source-specific, or by type of service
-	}}
-	for _, a := range attrs {
-		if !d.read(a) {
-			d.route.Opaque = true
-		}
-	}
-	if d.dstLen > 0 && d.route.Dst.Bits() != d.dstLen {
-		return nil, fmt.Errorf("a route to a prefix of %d bits has no such address", d.dstLen)
-	}
-	return d.finish(), nil
-}
-
+// routeDecoder reads messages of RTM_NEWROUTE, one after the other. device names
+// an index.
 type routeDecoder struct {
 	device func(uint32) string
 	route  policy.Route
 	dstLen int
 	hops   []policy.Route // of a multipath route: Gateway, Device and OnLink of each
+}
+
+// decode reads a message, from its header on, and hands on one Route for each
+// nexthop. What it does not know makes the route Opaque; an error means that it
+// is no route at all.
+func (d *routeDecoder) decode(m []byte, add func(*policy.Route)) error {
+	if len(m) < headerSize {
+		return errShort
+	}
+	family, err := familyOfNumber(m[0])
+	if err != nil {
+		return err
+	}
+	flags := binary.NativeEndian.Uint32(m[8:])
+	d.dstLen, d.hops = int(m[1]), d.hops[:0]
+	d.route = policy.Route{
+		Family: family, Table: uint32(m[4]), Protocol: m[5], Type: policy.RouteType(m[7]),
+		Dst:    netip.PrefixFrom(family.Unspecified(), 0),
+		OnLink: flags&unix.RTNH_F_ONLINK != 0,
+		Opaque: m[2] != 0 || m[3] != 0, // source-specific, or by type of service
+	}
+	known, err := eachAttribute(m[headerSize:], d.read)
+	if err != nil {
+		return fmt.Errorf("attributes of a route: %w", err)
+	}
+	d.route.Opaque = d.route.Opaque || !known
+	if d.dstLen > 0 && d.route.Dst.Bits() != d.dstLen {
+		return fmt.Errorf("a route to a prefix of %d bits has no such address", d.dstLen)
+	}
+	if len(d.hops) == 0 {
+		add(&d.route)
+	}
+	for i, hop := range d.hops {
+		r := d.route
+		r.Hop, r.Gateway, r.Device, r.OnLink = i+1, hop.Gateway, hop.Device, hop.OnLink
+		add(&r)
+	}
+	return nil
 }
 
 func (d *routeDecoder) read(a attribute) bool {
@@ -153,31 +163,14 @@ func (d *routeDecoder) readHops(b []byte) bool {
 			return false
 		}
 		hop := policy.Route{Family: d.route.Family, Device: d.device(binary.NativeEndian.Uint32(b[4:])), OnLink: b[2]&unix.RTNH_F_ONLINK != 0}
-		attrs, err := attributes(b[sizeofNexthop:length])
-		if err != nil {
+		known, err := eachAttribute(b[sizeofNexthop:length], func(a attribute) bool {
+			return a.kind != unix.RTA_GATEWAY && a.kind != unix.RTA_VIA || gateway(&hop, a)
+		})
+		if err != nil || !known {
 			return false
-		}
-		for _, a := range attrs {
-			if a.kind == unix.RTA_GATEWAY || a.kind == unix.RTA_VIA {
-				if !gateway(&hop, a) {
-					return false
-				}
-			}
 		}
 		d.hops = append(d.hops, hop)
 		b = b[min(len(b), aligned(length)):]
 	}
 	return len(b) == 0
-}
-
-func (d *routeDecoder) finish() []policy.Route {
-	if len(d.hops) == 0 {
-		return []policy.Route{d.route}
-	}
-	routes := make([]policy.Route, len(d.hops))
-	for i, hop := range d.hops {
-		routes[i] = d.route
-		routes[i].Hop, routes[i].Gateway, routes[i].Device, routes[i].OnLink = i+1, hop.Gateway, hop.Device, hop.OnLink
-	}
-	return routes
 }

@@ -2,11 +2,9 @@ package kernel
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
@@ -27,11 +25,6 @@ const (
 // noSuppress is how the kernel writes that a rule suppresses nothing.
 const noSuppress = 0xffffffff
 
-// fra_pad, which linux/fib_rules.h has and nl has not.
-const fraPad = 18
-
-var errShort = errors.New("message of the kernel is too short")
-
 func familyNumber(f fwmark.Family) uint8 {
 	if f == fwmark.IPv6 {
 		return unix.AF_INET6
@@ -49,44 +42,48 @@ func familyOfNumber(n uint8) (fwmark.Family, error) {
 	return 0, fmt.Errorf("address family %d is neither IPv4 nor IPv6", n)
 }
 
-// encodeRule returns the header and attributes of a rule, each field given: in
+// appendRule appends the header and attributes of a rule, each field given: in
 // RTM_DELRULE the kernel takes what is missing for a wildcard.
-func encodeRule(r policy.Rule) (*nl.RtMsg, []*nl.RtAttr) {
-	h := &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyNumber(r.Family), Type: uint8(r.Action)}}
-	if r.Invert {
-		h.Flags = ruleInvert
-	}
-	attrs := []*nl.RtAttr{nl.NewRtAttr(nl.FRA_PRIORITY, nl.Uint32Attr(r.Priority))}
-	add := func(kind int, data []byte) { attrs = append(attrs, nl.NewRtAttr(kind, data)) }
+func appendRule(b []byte, r *policy.Rule) []byte {
+	var from, to, flags byte
 	if r.From.IsValid() {
-		h.Src_len = uint8(r.From.Bits())
-		add(nl.FRA_SRC, r.From.Addr().AsSlice())
+		from = byte(r.From.Bits())
 	}
 	if r.To.IsValid() {
-		h.Dst_len = uint8(r.To.Bits())
-		add(nl.FRA_DST, r.To.Addr().AsSlice())
+		to = byte(r.To.Bits())
+	}
+	if r.Invert {
+		flags = ruleInvert
+	}
+	b = append(b, familyNumber(r.Family), to, from, 0, 0, 0, 0, byte(r.Action))
+	b = binary.NativeEndian.AppendUint32(b, uint32(flags))
+	b = appendNumber(b, unix.FRA_PRIORITY, r.Priority)
+	if r.From.IsValid() {
+		b = appendAddress(b, unix.FRA_SRC, r.From.Addr())
+	}
+	if r.To.IsValid() {
+		b = appendAddress(b, unix.FRA_DST, r.To.Addr())
 	}
 	if r.Mark.Mask != 0 {
-		add(nl.FRA_FWMARK, nl.Uint32Attr(r.Mark.Value))
-		add(nl.FRA_FWMASK, nl.Uint32Attr(r.Mark.Mask))
+		b = appendNumber(b, unix.FRA_FWMARK, r.Mark.Value)
+		b = appendNumber(b, unix.FRA_FWMASK, r.Mark.Mask)
 	}
 	if r.Iif != "" {
-		add(nl.FRA_IIFNAME, nl.ZeroTerminated(r.Iif))
+		b = appendName(b, unix.FRA_IIFNAME, r.Iif)
 	}
 	if r.Oif != "" {
-		add(nl.FRA_OIFNAME, nl.ZeroTerminated(r.Oif))
+		b = appendName(b, unix.FRA_OIFNAME, r.Oif)
 	}
 	switch {
 	case r.Action == policy.Goto:
-		add(nl.FRA_GOTO, nl.Uint32Attr(r.Table))
+		b = appendNumber(b, unix.FRA_GOTO, r.Table)
 	case r.Table != 0:
-		add(nl.FRA_TABLE, nl.Uint32Attr(r.Table))
+		b = appendNumber(b, unix.FRA_TABLE, r.Table)
 	}
 	if r.Suppresses {
-		add(nl.FRA_SUPPRESS_PREFIXLEN, nl.Uint32Attr(r.Suppress))
+		b = appendNumber(b, unix.FRA_SUPPRESS_PREFIXLEN, r.Suppress)
 	}
-	add(nl.FRA_PROTOCOL, []byte{r.Protocol})
-	return h, attrs
+	return appendAttribute(b, unix.FRA_PROTOCOL, r.Protocol)
 }
 
 // decodeRule reads a message of RTM_NEWRULE, from its header on. What it does
@@ -99,28 +96,24 @@ func decodeRule(m []byte) (policy.Rule, error) {
 	if err != nil {
 		return policy.Rule{}, err
 	}
-	attrs, err := attributes(m[headerSize:])
-	if err != nil {
-		return policy.Rule{}, fmt.Errorf("attributes of a rule: %w", err)
-	}
 	flags := binary.NativeEndian.Uint32(m[8:])
 	r := policy.Rule{
 		Family: family, Action: policy.Action(m[7]), Table: uint32(m[4]),
 		Invert: flags&ruleInvert != 0, Opaque: m[3] != 0 || flags&ruleFindSaddr != 0,
 	}
 	d := ruleDecoder{rule: r, dstLen: int(m[1]), srcLen: int(m[2])}
-	for _, a := range attrs {
-		if !d.read(a) {
-			d.rule.Opaque = true
-		}
+	known, err := eachAttribute(m[headerSize:], d.read)
+	if err != nil {
+		return policy.Rule{}, fmt.Errorf("attributes of a rule: %w", err)
 	}
+	d.rule.Opaque = d.rule.Opaque || !known
 	return d.finish(), nil
 }
 
 type ruleDecoder struct {
 	rule           policy.Rule
 	dstLen, srcLen int
-	mark, mask     *uint32
+	marked, masked bool
 	target         uint32
 }
 
@@ -128,40 +121,40 @@ type ruleDecoder struct {
 func (d *ruleDecoder) read(a attribute) bool {
 	number, isNumber := a.number()
 	switch a.kind {
-	case nl.FRA_SRC:
+	case unix.FRA_SRC:
 		return prefix(&d.rule.From, d.rule.Family, a.value, d.srcLen)
-	case nl.FRA_DST:
+	case unix.FRA_DST:
 		return prefix(&d.rule.To, d.rule.Family, a.value, d.dstLen)
-	case nl.FRA_IIFNAME:
+	case unix.FRA_IIFNAME:
 		d.rule.Iif = unix.ByteSliceToString(a.value)
-	case nl.FRA_OIFNAME:
+	case unix.FRA_OIFNAME:
 		d.rule.Oif = unix.ByteSliceToString(a.value)
-	case nl.FRA_PRIORITY:
+	case unix.FRA_PRIORITY:
 		d.rule.Priority = number
 		return isNumber
-	case nl.FRA_GOTO:
+	case unix.FRA_GOTO:
 		d.target = number
 		return isNumber
-	case nl.FRA_FWMARK:
-		d.mark = &number
+	case unix.FRA_FWMARK:
+		d.rule.Mark.Value, d.marked = number, true
 		return isNumber
-	case nl.FRA_FWMASK:
-		d.mask = &number
+	case unix.FRA_FWMASK:
+		d.rule.Mark.Mask, d.masked = number, true
 		return isNumber
-	case nl.FRA_TABLE:
+	case unix.FRA_TABLE:
 		d.rule.Table = number
 		return isNumber
-	case nl.FRA_SUPPRESS_PREFIXLEN:
+	case unix.FRA_SUPPRESS_PREFIXLEN:
 		if number != noSuppress {
 			d.rule.Suppresses, d.rule.Suppress = true, number
 		}
 		return isNumber
-	case nl.FRA_PROTOCOL:
+	case unix.FRA_PROTOCOL:
 		if len(a.value) != 1 {
 			return false
 		}
 		d.rule.Protocol = a.value[0]
-	case fraPad:
+	case unix.FRA_PAD:
 	default:
 		return false
 	}
@@ -172,14 +165,8 @@ func (d *ruleDecoder) finish() policy.Rule {
 	r := &d.rule
 	// A mark without a mask is one under the full mask (the kernel says so
 	// itself), a mask without a mark selects packets without those bits.
-	switch {
-	case d.mask != nil:
-		r.Mark.Mask = *d.mask
-	case d.mark != nil:
+	if d.marked && !d.masked {
 		r.Mark.Mask = fwmark.FullMask
-	}
-	if d.mark != nil {
-		r.Mark.Value = *d.mark
 	}
 	if r.Mark.Mask == 0 && r.Mark.Value != 0 {
 		r.Opaque = true

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
@@ -22,7 +21,7 @@ import (
 
 // namespace opens a client in a network namespace of its own, which ends with
 // the test's thread.
-func namespace(t *testing.T) *Client {
+func namespace(t testing.TB) *Client {
 	t.Helper()
 	runtime.LockOSThread() // and never unlocked: the thread ends with the test
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -36,7 +35,7 @@ func namespace(t *testing.T) *Client {
 	return c
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -44,24 +43,24 @@ func must(t *testing.T, err error) {
 }
 
 // build makes the links and addresses that scenarios begin with.
-func build(t *testing.T, c *Client) {
+func build(t testing.TB, c *Client) {
 	t.Helper()
 	for _, l := range sim.Links {
 		peer := "peer-" + l.Name
-		must(t, c.handle.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: l.Name}, PeerName: peer}))
+		must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: l.Name}, PeerName: peer}))
 		for _, name := range []string{l.Name, peer} {
-			link, err := c.handle.LinkByName(name)
+			link, err := netlink.LinkByName(name)
 			must(t, err)
 			if l.Up {
-				must(t, c.handle.LinkSetUp(link))
+				must(t, netlink.LinkSetUp(link))
 			}
 		}
 	}
 	for _, a := range sim.Addrs {
-		link, err := c.handle.LinkByName(a.Device)
+		link, err := netlink.LinkByName(a.Device)
 		must(t, err)
 		bits := a.Prefix.Addr().BitLen()
-		must(t, c.handle.AddrAdd(link, &netlink.Addr{
+		must(t, netlink.AddrAdd(link, &netlink.Addr{
 			IPNet: &net.IPNet{IP: a.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(a.Prefix.Bits(), bits)},
 			Flags: unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD,
 		}))
@@ -74,10 +73,8 @@ func build(t *testing.T, c *Client) {
 func run(c *Client, o sim.Op) syscall.Errno {
 	var err error
 	if o.Append {
-		var req *nl.NetlinkRequest
-		if req, err = c.route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, o.Route); err == nil {
-			err = c.steps.execute([]*nl.NetlinkRequest{req})[0]
-		}
+		body := appendRoute(nil, &o.Route, c.links[o.Route.Device])
+		_, err = c.socket.ask(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_APPEND|unix.NLM_F_ACK, body, 0, nil)
 	} else {
 		err = c.try([]policy.Step{o.Step})[0]
 	}
@@ -131,7 +128,7 @@ func standing(t *testing.T, c *Client) []policy.Route {
 	t.Helper()
 	var f policy.Facts
 	for _, family := range fwmark.Families {
-		must(t, c.dumpRoutes(&f, family, 0, 0, func(i uint32) string { return c.names[i] }, func(r policy.Route) bool {
+		must(t, c.dumpRoutes(&f, family, 0, 0, c.device, func(r *policy.Route) bool {
 			return r.Protocol != unix.RTPROT_KERNEL
 		}))
 	}
@@ -141,23 +138,13 @@ func standing(t *testing.T, c *Client) []policy.Route {
 // ask looks a packet's route up, and returns the device that it leaves by.
 func ask(t *testing.T, c *Client, p policy.Packet) (string, syscall.Errno) {
 	t.Helper()
-	options := &netlink.RouteGetOptions{Mark: p.Mark}
-	if p.Src.IsValid() {
-		options.SrcAddr = p.Src.AsSlice()
-	}
-	routes, err := c.handle.RouteGetWithOptions(p.Dst.AsSlice(), options)
+	device, err := c.leaves(p.Dst, p.Src, p.Mark)
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		return "", errno
 	}
 	must(t, err)
-	for name, index := range c.links {
-		if len(routes) == 1 && int(index) == routes[0].LinkIndex {
-			return name, 0
-		}
-	}
-	t.Fatalf("%+v: %v", p, routes)
-	return "", 0
+	return device, 0
 }
 
 // byTable orders routes but for those of one destination in one table, whose

@@ -1,0 +1,118 @@
+package policy
+
+import (
+	"iter"
+
+	"wg-multihome/fwmark"
+)
+
+// index finds the elements of a list that have a key in common. Rules as keys of
+// a map themselves would be hashed and kept whole, 136 bytes of each.
+type index[K comparable] struct {
+	first map[K]int32 // the place of the first element, counted from 1
+	next  []int32     // that of the next one, by place; 0: there is none
+}
+
+func indexOf[T any, K comparable](list []T, key func(*T) K) index[K] {
+	x := index[K]{make(map[K]int32, len(list)), make([]int32, len(list))}
+	for i := len(list) - 1; i >= 0; i-- {
+		k := key(&list[i])
+		x.next[i] = x.first[k]
+		x.first[k] = int32(i + 1)
+	}
+	return x
+}
+
+// add puts an element at the end of the list, in front of those with its key.
+func (x *index[K]) add(k K) {
+	x.next = append(x.next, x.first[k])
+	x.first[k] = int32(len(x.next))
+}
+
+// places yields where the elements with a key stand in the list, in order.
+func (x index[K]) places(k K) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for at := x.first[k]; at != 0 && yield(int(at-1)); at = x.next[at-1] {
+		}
+	}
+}
+
+// ruleKey is the same for equal rules, and mostly another for others.
+type ruleKey struct{ place, selector uint64 }
+
+func (r *Rule) key() ruleKey {
+	k := ruleKey{uint64(r.Priority)<<32 | uint64(r.Table), uint64(r.Mark.Value)<<32 | uint64(r.Action)<<8 | uint64(r.Family)}
+	if r.From.IsValid() {
+		b := r.From.Addr().As16()
+		for i, octet := range b[8:] {
+			k.selector ^= uint64(octet) << (8 * i)
+		}
+	}
+	return k
+}
+
+// ruleSet answers which rules there are.
+type ruleSet struct {
+	rules []Rule
+	index index[ruleKey]
+}
+
+func ruleSetOf(rules []Rule) ruleSet { return ruleSet{rules, indexOf(rules, (*Rule).key)} }
+
+func (s ruleSet) has(r *Rule) bool {
+	for i := range s.index.places(r.key()) {
+		if s.rules[i] == *r {
+			return true
+		}
+	}
+	return false
+}
+
+// tableKey names a routing table.
+type tableKey struct {
+	family fwmark.Family
+	table  uint32
+}
+
+func (r *Route) tableKey() tableKey { return tableKey{r.Family, r.Table} }
+
+// routeTables answers which routes a table has.
+type routeTables struct {
+	routes []Route
+	index  index[tableKey]
+}
+
+func routeTablesOf(routes []Route) routeTables {
+	return routeTables{routes, indexOf(routes, (*Route).tableKey)}
+}
+
+// of yields the routes of a table.
+func (t routeTables) of(k tableKey) iter.Seq[*Route] {
+	return func(yield func(*Route) bool) {
+		for i := range t.index.places(k) {
+			if !yield(&t.routes[i]) {
+				return
+			}
+		}
+	}
+}
+
+// leadThrough reports whether a table has a route through a device.
+func (t routeTables) leadThrough(k tableKey, device string) bool {
+	for r := range t.of(k) {
+		if r.Device == device {
+			return true
+		}
+	}
+	return false
+}
+
+// have reports whether there is a route that is the same to us.
+func (t routeTables) have(r *Route) bool {
+	for o := range t.of(r.tableKey()) {
+		if o.same(*r) {
+			return true
+		}
+	}
+	return false
+}
