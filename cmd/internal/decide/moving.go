@@ -101,7 +101,7 @@ func (d *Decision) connected() bool {
 		return false
 	}
 	return d.Table.Have.MarksConnections() || slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool {
-		return p.Cgroups != nil || len(d.Cgroups.Runs[p.Mark.Value]) > 0
+		return p.Cgroups != nil || len(d.Cgroups.runsOf(p)) > 0
 	})
 }
 

@@ -15,8 +15,8 @@ func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 		Cgroups: d.Cgroups.ByPath, Runs: map[fwmark.Mark][]nft.Cgroup{}, Unseen: d.Cgroups.Unread,
 		Broken: len(d.Problems) > 0, Have: d.Table.Have,
 	}
-	for _, p := range pins {
-		if runs := d.Cgroups.Runs[p.Mark.Value]; len(runs) > 0 {
+	for _, p := range d.Pins { // whose uplink is known even while their mark moves
+		if runs := d.Cgroups.runsOf(p); len(runs) > 0 {
 			f.Runs[p.Mark] = runs
 		}
 	}
@@ -79,18 +79,25 @@ func (d Decision) Refills() bool {
 	})
 }
 
-// lockedStill returns, as pins, the marks that go and that the second lock holds
-// as it does now: until their guards are gone, and no device carries them. What
-// the lock knows of them tells the next run, too, whose they were.
+// lockedStill returns, as pins, the marks that go and that the second lock knows
+// until their guards are gone: what it knows of them tells the next run, too,
+// whose they were. It lets one leave by its uplink only while a device carries
+// it: a packet of a service that has got it already would have conntrack
+// remember the mark, right after its connections were forgotten.
 func (d Decision) lockedStill() []fwmark.Pin {
 	held := d.held()
 	guarded := policy.Standing(d.Facts)
 	var pins []fwmark.Pin
 	for _, c := range d.stands {
-		stays := slices.Contains(held, c.Mark) || slices.ContainsFunc(guarded, func(g fwmark.Claim) bool { return g.Mark == c.Mark })
-		if !d.pinned(c.Mark) && stays {
-			pins = append(pins, fwmark.Pin{Mark: c.Mark, Uplink: c.Uplink, Full: c.Full, Kept: true})
+		carried := slices.Contains(held, c.Mark)
+		if d.pinned(c.Mark) || !carried && !slices.ContainsFunc(guarded, func(g fwmark.Claim) bool { return g.Mark == c.Mark }) {
+			continue
 		}
+		p := fwmark.Pin{Mark: c.Mark, Full: c.Full, Kept: true}
+		if carried {
+			p.Uplink = c.Uplink
+		}
+		pins = append(pins, p)
 	}
 	return pins
 }

@@ -81,7 +81,7 @@ func (h *fakeHost) Sync(context.Context, time.Duration) report.Report {
 		return report.Report{}
 	}
 	if m, err := cgroup.Find(); err == nil && !h.unpinned {
-		if slice, ok, _ := m.Resolve(cgroup.RunSlice(mark())); ok {
+		if slice, ok, _ := m.Resolve(cgroup.RunSlice(mark(), "up2")); ok {
 			h.before.Table.Have.Sets = map[string]nft.Set{nft.PathsSet(mark()): {Cgroups: []uint64{1, slice.ID}}}
 		}
 	}
@@ -108,7 +108,7 @@ func run(t *testing.T, h *fakeHost) (status int, started bool, said string) {
 	_, err = os.Stat(file)
 	m, findErr := cgroup.Find()
 	must(t, findErr)
-	if left, err := m.Remove(cgroup.RunSlice(mark())); left || err != nil {
+	if left, err := m.Remove(cgroup.RunSlice(mark(), "up2")); left || err != nil {
 		t.Errorf("a cgroup is left: %v, %v", left, err)
 	}
 	_ = os.Remove(filepath.Join(m.Point, cgroup.RunsSlice)) // others may run there
@@ -176,17 +176,17 @@ func TestSliceIsHeld(t *testing.T) {
 	var before cgroup.Node
 	h := &fakeHost{before: view(), after: view(block(t)...), ran: func() {
 		var ok bool
-		before, ok, err = m.Resolve(cgroup.RunSlice(mark()))
+		before, ok, err = m.Resolve(cgroup.RunSlice(mark(), "up2"))
 		if !ok || err != nil {
 			t.Errorf("slice: %v, %v", ok, err)
 		}
-		if populated, err := m.Populated(cgroup.RunSlice(mark())); !populated || err != nil {
+		if populated, err := m.Populated(cgroup.RunSlice(mark(), "up2")); !populated || err != nil {
 			t.Errorf("populated %v, %v", populated, err)
 		}
-		if _, err := m.RemoveIdle(cgroup.RunSlice(mark())); err != nil {
+		if _, err := m.RemoveIdle(cgroup.RunSlice(mark(), "up2")); err != nil {
 			t.Error(err)
 		}
-		if after, _, _ := m.Resolve(cgroup.RunSlice(mark())); after != before {
+		if after, _, _ := m.Resolve(cgroup.RunSlice(mark(), "up2")); after != before {
 			t.Errorf("slice %v, and then %v", before, after)
 		}
 	}}
