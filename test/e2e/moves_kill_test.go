@@ -56,7 +56,7 @@ func (c *course) killThrough(trials int) {
 			span *= 0.92
 		}
 		leaked := c.account()
-		c.wait("is sent after the kill", func(string) int { return 0 })
+		c.wait("is sent after the kill", c.steady(), func(string) int { return 0 })
 		if c.account() {
 			stayed++
 			leaked = true

@@ -17,9 +17,10 @@ import (
 // traffic is what a test counts: a flow of a service, or the packets of a
 // tunnel.
 type traffic struct {
-	name  string
-	match string // of its packets, as a router gets them: nft's words
-	sent  string // as they come from their socket, before anything has refused them
+	name   string
+	match  string // of its packets, as a router gets them: nft's words
+	sent   string // as they come from their socket, before anything has refused them
+	stream bool   // a TCP connection, which sends nothing while it is cut off
 }
 
 // meter counts traffic at each router, from the host, and at its origin.

@@ -9,22 +9,24 @@ import (
 )
 
 // serviceFlows are those of a service that is pinned to up2. Main's default
-// leads by up1, so an unbound socket has a source of up1's first.
+// leads by up1, so an unbound socket has a source of up1's first. They are known
+// by the length of their datagrams: NAT may choose another port when a mark is
+// another one.
 var serviceFlows = []struct {
 	name  string
 	match string
 	flow  lab.Flow
 }{
-	{"bound4", "udp sport 20001", lab.Flow{Network: "udp", To: lab.Far4, Source: two4, From: 20001}},
-	{"bound6", "udp sport 20002", lab.Flow{Network: "udp", To: lab.Far6, Source: two6, From: 20002, Connected: true}},
-	{"unbound4", "udp sport 20003", lab.Flow{Network: "udp", To: lab.Far4, From: 20003}},
-	{"unbound6", "udp sport 20004", lab.Flow{Network: "udp", To: lab.Far6, From: 20004}},
-	{"connected4", "udp sport 20005", lab.Flow{Network: "udp", To: lab.Far4, From: 20005, Connected: true}},
+	{"bound4", "udp length 19", lab.Flow{Network: "udp", To: lab.Far4, Source: two4, Size: 11}},
+	{"bound6", "udp length 20", lab.Flow{Network: "udp", To: lab.Far6, Source: two6, Connected: true, Size: 12}},
+	{"unbound4", "udp length 21", lab.Flow{Network: "udp", To: lab.Far4, Size: 13}},
+	{"unbound6", "udp length 22", lab.Flow{Network: "udp", To: lab.Far6, Size: 14}},
+	{"connected4", "udp length 23", lab.Flow{Network: "udp", To: lab.Far4, Connected: true, Size: 15}},
 	{"stream4", "meta nfproto ipv4 tcp dport 8", lab.Flow{Network: "tcp", To: lab.Far4, Port: 8}},
 	{"stream6", "meta nfproto ipv6 tcp dport 8", lab.Flow{Network: "tcp", To: lab.Far6, Port: 8, Source: two6}},
 }
 
-// everything is all of them, whatever a source port has become on the way.
+// everything is all of them.
 const everything = "meta l4proto { tcp, udp } th dport { 7, 8 }"
 
 // startService has the flows of a service run through a course, in which the
@@ -56,9 +58,9 @@ func startFlows(t *testing.T, l *lab.Lab, course, pinning string, pin func(*lab.
 			pin(&f.flow)
 			stop := l.Flow(f.flow)
 			t.Cleanup(func() { stop() })
-			all = append(all, traffic{f.name, f.match, f.match})
+			all = append(all, traffic{f.name, f.match, f.match, f.flow.Network == "tcp"})
 		}
-		return append(all, traffic{"all", everything, everything})
+		return append(all, traffic{"all", everything, everything, false})
 	})
 	return c
 }

@@ -94,21 +94,30 @@ func (c *course) settle() (leaked bool) {
 	for name, uplink := range c.edits[c.now].at {
 		c.allowed[name] = map[int]bool{uplink: true}
 	}
-	c.wait("leaves by its uplink", func(name string) int { return c.edits[c.now].at[name] })
+	c.wait("leaves by its uplink", c.traffics, func(name string) int { return c.edits[c.now].at[name] })
 	return c.account() || leaked
 }
 
-// wait waits until all traffic has come to a router since the last reading, or
-// was sent where the number is 0.
-func (c *course) wait(what string, where func(name string) int) {
+// wait waits until traffic has come to a router since the last reading, or was
+// sent where the number is 0.
+func (c *course) wait(what string, traffics []traffic, where func(name string) int) {
 	c.t.Helper()
-	lab.Until(c.t, fmt.Sprintf("all traffic %s, after %v", what, c.last), func() bool {
-		r := c.read()
-		return !slices.ContainsFunc(c.traffics, func(f traffic) bool {
-			at := where(f.name)
-			return r[f.name][at] < c.last[f.name][at]+flowing
+	r := c.last
+	for _, f := range traffics {
+		at := where(f.name)
+		enough := func() bool { return r[f.name][at] >= c.last[f.name][at]+flowing }
+		lab.Until(c.t, fmt.Sprintf("%s %s; before that %v", f.name, what, c.last), func() bool {
+			if !enough() {
+				r = c.read()
+			}
+			return enough()
 		})
-	})
+	}
+}
+
+// steady is the traffic that is sent whatever becomes of it.
+func (c *course) steady() []traffic {
+	return slices.DeleteFunc(slices.Clone(c.traffics), func(f traffic) bool { return f.stream })
 }
 
 // goThrough makes so many changes, from one edit to the next, by sync.
@@ -148,7 +157,7 @@ func (c *course) countsWrong() {
 	c.t.Helper()
 	c.l.MustMH("down", "--config", c.config)
 	c.last = c.read()
-	c.wait("leaves by the first uplink, once nothing is pinned", func(string) int { return 1 })
+	c.wait("leaves by the first uplink, once nothing is pinned", c.steady(), func(string) int { return 1 })
 }
 
 // up is what the file says of an uplink.

@@ -20,7 +20,7 @@ func tunnel(t *testing.T, l *lab.Lab, number int, endpoint string, mark uint32) 
 	l.Script(fmt.Sprintf("ip addr add 10.20%d.0.1/24 dev %s; ip link set %[2]s up", number, name))
 	stop := l.Flow(lab.Flow{Network: "udp", To: fmt.Sprintf("10.20%d.0.2", number), Port: 9})
 	t.Cleanup(func() { stop() })
-	return traffic{name, fmt.Sprintf("udp dport %d", 51820+number), "oifname " + name + " udp dport 9"}
+	return traffic{name, fmt.Sprintf("udp dport %d", 51820+number), "oifname " + name + " udp dport 9", false}
 }
 
 // The tunnels of the courses, each with what the file says of it.

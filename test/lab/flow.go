@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ type Flow struct {
 	To        string
 	Port      int      // 0: where Echo answers
 	Source    string   // "": the kernel chooses
-	From      int      // the source port; 0: the kernel chooses
+	Size      int      // of a datagram, by which it is known where NAT changes ports; 0: 1 byte
 	Cgroup    string   // below the mount; "": the test's own
 	By        []string // a command that runs it; nil: none
 	Connected bool     // a UDP socket is connected, so its source is chosen once
@@ -36,21 +37,22 @@ func (l *Lab) Flow(f Flow) (stop func() int) {
 	if f.Port != 0 {
 		to = strconv.Itoa(f.Port)
 	}
-	args := []string{self(l.t), f.Network, net.JoinHostPort(f.To, to), f.Source, strconv.Itoa(f.From), strconv.FormatBool(f.Connected)}
+	args := []string{self(l.t), f.Network, net.JoinHostPort(f.To, to), f.Source, strconv.FormatBool(f.Connected), strconv.Itoa(max(1, f.Size))}
 	return l.counting(l.endless(l.Namespace, "flow", l.inCgroup(f.Cgroup, append(append([]string{}, f.By...), args...))...))
 }
 
-// flow is the role: NETWORK DESTINATION SOURCE PORT CONNECTED. It goes on until
-// standard input ends.
+// flow is the role: NETWORK DESTINATION SOURCE CONNECTED SIZE. It goes on
+// until standard input ends.
 func flow(args []string) error {
 	if len(args) != 5 {
-		return errors.New("usage: NETWORK DESTINATION SOURCE PORT CONNECTED")
+		return errors.New("usage: NETWORK DESTINATION SOURCE CONNECTED SIZE")
 	}
-	from, err := strconv.Atoi(args[3])
+	size, err := strconv.Atoi(args[4])
 	if err != nil {
 		return err
 	}
-	d, err := dialer(args[0], args[2], from, 0)
+	datagram := bytes.Repeat([]byte("?"), size)
+	d, err := dialer(args[0], args[2], 0, 0)
 	if err != nil {
 		return err
 	}
@@ -58,8 +60,8 @@ func flow(args []string) error {
 	switch {
 	case args[0] == "tcp":
 		dial = func() (net.Conn, error) { return impatient(d, args[1]) }
-	case args[4] != "true":
-		dial = func() (net.Conn, error) { return unconnectedTo(args[1], args[2], from) }
+	case args[3] != "true":
+		dial = func() (net.Conn, error) { return unconnectedTo(args[1], args[2]) }
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -84,7 +86,7 @@ func flow(args []string) error {
 			go drain(c)
 		}
 		_ = c.SetWriteDeadline(time.Now().Add(often))
-		_, err := c.Write([]byte("?"))
+		_, err := c.Write(datagram)
 		switch {
 		case err == nil:
 			sent++
@@ -130,7 +132,7 @@ type unconnected struct {
 
 func (u unconnected) Write(b []byte) (int, error) { return u.WriteToUDP(b, u.to) }
 
-func unconnectedTo(destination, source string, from int) (net.Conn, error) {
+func unconnectedTo(destination, source string) (net.Conn, error) {
 	to, err := net.ResolveUDPAddr("udp", destination)
 	if err != nil {
 		return nil, err
@@ -139,7 +141,7 @@ func unconnectedTo(destination, source string, from int) (net.Conn, error) {
 	if to.IP.To4() != nil {
 		network = "udp4" // a socket of both families would be one of IPv6
 	}
-	c, err := net.ListenUDP(network, &net.UDPAddr{IP: net.ParseIP(source), Port: from})
+	c, err := net.ListenUDP(network, &net.UDPAddr{IP: net.ParseIP(source)})
 	if err != nil {
 		return nil, err
 	}
