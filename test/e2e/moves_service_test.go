@@ -79,6 +79,13 @@ var serviceEdits = map[string][]string{
 		up(1, "0x200") + up(2, "0x300", pinsService),
 		up(1, "0x100") + up(2, "0x300", pinsService),
 	},
+	"one comes back elsewhere": {
+		up(1, "0x100") + up(2, "0x300", pinsService),
+		up(1, "0x100") + up(2, "0x200", pinsService),
+		up(1, "0x300") + up(2, "0x200", pinsService),
+		up(1, "0x300") + up(2, "0x100", pinsService),
+		up(1, "0x200") + up(2, "0x100", pinsService),
+	},
 	"a mask comes and goes": {
 		up(1, "0x100") + up(2, "0x200", pinsService),
 		up(1, "0x100") + up(2, `"0x200/0xff00"`, pinsService),
