@@ -139,7 +139,7 @@ func TestOnlyAPersonTakesGuardsAway(t *testing.T) {
 		putArgs   []string // of the person's sync while all is there
 		hookArgs  []string // of the hooks' calls
 		cgroup    bool     // the service's line alone is away
-		refused   bool     // a person's sync is bad usage then
+		refused   bool     // a person's sync is bad usage then: that the file is not there is what is said
 		names     []string // what is configured no longer, beside up2's mark
 	}{
 		"the TOML file is away": {
@@ -157,7 +157,7 @@ func TestOnlyAPersonTakesGuardsAway(t *testing.T) {
 		},
 		"the file that the hook names is away": {
 			put: func(p *protected) { p.l.Write(namedFile, p.toml(), 0o644) }, take: func(p *protected) { p.l.Run("rm", namedFile) },
-			putArgs: []string{"--config", namedFile}, hookArgs: []string{"--config", namedFile}, refused: true, names: []string{"0x1001"},
+			putArgs: []string{"--config", namedFile}, hookArgs: []string{"--config", namedFile}, refused: true,
 		},
 		"the options of a stanza are away": {
 			put: writeInterfaces, take: func(p *protected) { p.l.Interfaces(stanzaOfUp1 + "auto up2\niface up2 inet dhcp\n\tmetric 2\n") },
@@ -173,8 +173,11 @@ func TestOnlyAPersonTakesGuardsAway(t *testing.T) {
 			p := newProtected(t)
 			l := p.l
 			names := append(c.names, "0x2005")
-			if c.cgroup {
+			switch {
+			case c.cgroup:
 				names = []string{p.service}
+			case c.refused:
+				names = []string{namedFile}
 			}
 			hook := func(when string, code int, args ...string) {
 				t.Helper()

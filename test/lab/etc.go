@@ -11,7 +11,7 @@ func (l *Lab) PrivateEtc() {
 	// Links that are relative mean the same from outside, below /proc/PID/root.
 	l.Script(`mkdir /run/etc /run/etc.machine
 mount --rbind /etc /run/etc.machine
-for f in /run/etc.machine/*; do ln -s "../run/etc.machine/${f##*/}" "/run/etc/${f##*/}"; done
+ls /run/etc.machine | sed 's,^,../run/etc.machine/,' | xargs -d '\n' ln -s -t /run/etc
 rm -f /run/etc/wg-multihome.toml
 mount --bind /run/etc /etc`)
 }
