@@ -189,7 +189,7 @@ func (r *resolver) pins(standing []Claim) []Pin {
 		if in.Mark.IsZero() {
 			continue
 		}
-		if _, taken := pins[in.Mark]; !taken || in.Uplink != "" {
+		if _, configured := pins[in.Mark]; !configured || in.Uplink != "" {
 			pins[in.Mark] = Pin{Mark: in.Mark, Uplink: in.Uplink, Devices: in.Devices, Cgroups: in.Cgroups, RotatePort: in.RotatePort}
 		}
 	}

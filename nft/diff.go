@@ -29,8 +29,8 @@ type ChainState struct {
 type Plan struct {
 	Want Ruleset
 
-	Steps []string // its text, a line each
-	First bool     // connections may run that conntrack does not know, and the marking chain is about to come
+	Steps          []string // its text, a line each
+	ConntrackFirst bool     // connections may run that conntrack does not know, and the marking chain is about to come
 
 	DropTable    bool
 	Wake         bool     // the table is dormant
@@ -79,13 +79,13 @@ func (p *Plan) changes(have State, want Ruleset, names map[uint64]string) {
 	p.chains(have, want)
 	p.sets(have, want, names)
 	for _, c := range want.Chains {
-		p.First = p.First || c.Name == marking && (len(have.Chains[marking].Fingerprints) <= 1 || have.Dormant)
+		p.ConntrackFirst = p.ConntrackFirst || c.Name == marking && (len(have.Chains[marking].Fingerprints) <= 1 || have.Dormant)
 	}
 }
 
-// Warm returns a ruleset like r, but whose marking chain marks nothing, and
+// WithoutMarks returns a ruleset like r, but whose marking chain marks nothing, and
 // only turns conntrack on.
-func (r Ruleset) Warm() Ruleset {
+func (r Ruleset) WithoutMarks() Ruleset {
 	r.Chains = slices.Clone(r.Chains)
 	for i := range r.Chains {
 		if r.Chains[i].Name == marking {

@@ -161,8 +161,8 @@ func leads(t rapid.TB, k *sim.Table, f nft.Facts, how way) {
 		for _, p := range nft.Parts {
 			plans = append(plans, p.Diff(f.Have, want, nil))
 		}
-	case how == conntrackFirst && plans[0].First:
-		apply(t, k, nft.Diff(f.Have, want.Warm(), nil))
+	case how == conntrackFirst && plans[0].ConntrackFirst:
+		apply(t, k, nft.Diff(f.Have, want.WithoutMarks(), nil))
 		plans[0] = nft.Diff(state(k), want, nil)
 	}
 	for _, p := range plans {

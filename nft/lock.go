@@ -167,7 +167,7 @@ func (w *wanter) exempt() {
 	devices := slices.SortedFunc(slices.Values(w.facts.Devices), func(a, b Device) int { return strings.Compare(a.Name, b.Name) })
 	for _, d := range devices {
 		out := Expr{Kind: OutDevice, Name: d.Name}
-		if d.Full() {
+		if d.LeftOut() {
 			rules = append(rules, Rule{out, {Kind: Accept}})
 			continue
 		}
@@ -197,7 +197,7 @@ func viaSet(f fwmark.Family, device string) string { return setName("via"+f.Stri
 // Unknown returns what lies behind a device and is not let through by the lock
 // as it stands.
 func Unknown(have State, d Device) []netip.Prefix {
-	if _, stands := have.Chains[exemptChain]; !stands || d.Full() {
+	if _, stands := have.Chains[exemptChain]; !stands || d.LeftOut() {
 		return nil
 	}
 	return slices.DeleteFunc(beyond(d.Prefixes), func(p netip.Prefix) bool {

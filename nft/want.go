@@ -53,14 +53,17 @@ type Lease struct {
 	Address netip.Addr // IPv4
 }
 
-// FullFeed is from how many ranges on a device is left out of the second lock,
-// and main's routes out of what is not reset: such a table leads everywhere.
-const FullFeed = 4096
+// MaxRanges bounds how many ranges of addresses our sets hold. More of them, as
+// with a full feed, are most of the world: the second lock lets a device with
+// so many behind it pass everything, and where main has so many no connection is
+// reset.
+const MaxRanges = 4096
 
-// Full reports whether the device is left out of the second lock.
-func (d Device) Full() bool {
+// LeftOut reports whether the second lock lets everything pass that leaves by the
+// device, as it leads to too many ranges.
+func (d Device) LeftOut() bool {
 	r := merged(d.Prefixes)
-	return len(r[fwmark.IPv4])+len(r[fwmark.IPv6]) > FullFeed
+	return len(r[fwmark.IPv4])+len(r[fwmark.IPv6]) > MaxRanges
 }
 
 // Want decides what is to stand in the table. It has up to three parts: the

@@ -136,7 +136,7 @@ func (d Decision) sysctls(want nft.Ruleset) []Step {
 	}
 	var steps []Step
 	sysctls := nft.Sysctls(want, d.Sysctls.Filters)
-	for _, device := range nft.Stale(d.Sysctls.Ours, d.Sysctls.Filters, sysctls) {
+	for _, device := range nft.ObsoleteNotes(d.Sysctls.Ours, d.Sysctls.Filters, sysctls) {
 		steps = append(steps, SysctlGone{device})
 	}
 	for _, s := range sysctls {

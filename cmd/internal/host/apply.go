@@ -166,9 +166,9 @@ func (h *Host) transact(ctx context.Context, s decide.TableStep, diff func(nft.S
 		return err
 	}
 	plan := diff(s.Have, s.Want, nil)
-	if plan.First {
+	if plan.ConntrackFirst {
 		h.enterFlows(ctx)
-		if err := client.Apply(diff(s.Have, s.Want.Warm(), nil)); err != nil {
+		if err := client.Apply(diff(s.Have, s.Want.WithoutMarks(), nil)); err != nil {
 			return err
 		}
 		h.enterFlows(ctx)
