@@ -46,10 +46,10 @@ type Table struct {
 
 // Cgroups are the cgroups that services are pinned by.
 type Cgroups struct {
-	ByPath map[string]nft.Cgroup   // of the configured paths, those that exist
-	Runs   []RunSlice              // slices of `run` that hold a cgroup
-	Names  map[uint64]string       // paths by id, for the text of steps
-	Unread bool                    // some could not be read: no cgroup that is pinned goes
+	ByPath map[string]nft.Cgroup // of the configured paths, those that exist
+	Runs   []RunSlice            // slices of `run` that hold a cgroup
+	Names  map[uint64]string     // paths by id, for the text of steps
+	Unread bool                  // some could not be read: no cgroup that is pinned goes
 
 	// Unlisted are cgroups that a set of ours holds, that exist, and that are
 	// neither configured nor of `run`: paths by id.

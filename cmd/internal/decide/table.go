@@ -113,9 +113,10 @@ func (d Decision) unguarded() map[fwmark.Mark]bool {
 	return marks
 }
 
-// unpinned returns the marks that no service is pinned by any more. Where
-// others keep conntrack, and not NAT, in use it would take their connections
-// for masqueraded still, and drop the answers.
+// unpinned returns the marks that no service is pinned by any more. Conntrack
+// would keep their masqueraded connections translated, to where they do not
+// leave by now; and those that are not would keep a mark that nobody gives back
+// to their packets, in place of the one that their service has now.
 func (d Decision) unpinned(want nft.Ruleset) []fwmark.Mark {
 	marks := d.going()
 	for _, p := range d.Pins {
