@@ -26,15 +26,15 @@ const takenOver = " (taken over)"
 // String returns the step's one text form: "+ rule 4 32754 fwmark 0x2005
 // unreachable".
 func (s Step) String() string {
-	text := string(s.Op) + " "
+	b := append(make([]byte, 0, textSize), byte(s.Op), ' ')
 	if s.IsRoute {
-		return text + s.Route.String()
+		return string(s.Route.appendText(b))
 	}
-	text += s.Rule.String()
+	b = s.Rule.appendText(b)
 	if !s.Rule.Ours() {
-		text += takenOver
+		b = append(b, takenOver...)
 	}
-	return text
+	return string(b)
 }
 
 // Pair reports whether the step is about a rule of a pair, one that selects by

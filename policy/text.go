@@ -4,47 +4,50 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
-	"strings"
 )
 
 // String returns the rule's one text form, "rule 4 32754 fwmark 0x2005
 // unreachable", as in steps, messages and tests. Protocols are not part of it.
-func (r Rule) String() string {
-	words := []string{"rule", r.Family.String(), strconv.FormatUint(uint64(r.Priority), 10)}
-	add := func(w ...string) { words = append(words, w...) }
+func (r Rule) String() string { return string(r.appendText(make([]byte, 0, textSize))) }
+
+// textSize is more than the text of a step mostly takes.
+const textSize = 128
+
+func (r *Rule) appendText(b []byte) []byte {
+	b = append(append(b, "rule "...), r.Family.String()...)
+	b = appendNumber(b, r.Priority)
 	if r.Invert {
-		add("not")
+		b = appendWord(b, "not")
 	}
 	if r.From.IsValid() {
-		add("from", prefixText(r.From))
+		b = appendPrefix(appendWord(b, "from"), r.From)
 	}
 	if r.To.IsValid() {
-		add("to", prefixText(r.To))
+		b = appendPrefix(appendWord(b, "to"), r.To)
 	}
 	if r.Mark.Mask != 0 {
-		add("fwmark", r.Mark.String())
+		b = appendWord(appendWord(b, "fwmark"), r.Mark.String())
 	}
 	if r.Iif != "" {
-		add("iif", r.Iif)
+		b = appendWord(appendWord(b, "iif"), r.Iif)
 	}
 	if r.Oif != "" {
-		add("oif", r.Oif)
+		b = appendWord(appendWord(b, "oif"), r.Oif)
 	}
 	if r.Opaque {
-		add("(and more)")
+		b = appendWord(b, "(and more)")
 	}
+	b = appendWord(b, r.Action.String())
 	switch r.Action {
 	case Lookup:
-		add("lookup", tableText(r.Table))
+		b = appendTable(b, r.Table)
 	case Goto:
-		add("goto", strconv.FormatUint(uint64(r.Table), 10))
-	default:
-		add(r.Action.String())
+		b = appendNumber(b, r.Table)
 	}
 	if r.Suppresses {
-		add("suppress_prefixlength", strconv.FormatUint(uint64(r.Suppress), 10))
+		b = appendNumber(appendWord(b, "suppress_prefixlength"), r.Suppress)
 	}
-	return strings.Join(words, " ")
+	return b
 }
 
 // String returns the action's word in ip-rule(8).
@@ -67,50 +70,62 @@ var actionWords = [...]struct {
 
 // String returns the route's one text form, "route 4 16909060 default via
 // 1.2.3.1 dev enp2s0.5 src 1.2.3.4".
-func (r Route) String() string {
-	words := []string{"route", r.Family.String(), tableText(r.Table)}
-	add := func(w ...string) { words = append(words, w...) }
+func (r Route) String() string { return string(r.appendText(make([]byte, 0, textSize))) }
+
+func (r *Route) appendText(b []byte) []byte {
+	b = append(append(b, "route "...), r.Family.String()...)
+	b = appendTable(b, r.Table)
 	if r.Type != Unicast {
-		add(fmt.Sprintf("type-%d", uint8(r.Type)))
+		b = appendWord(b, fmt.Sprintf("type-%d", uint8(r.Type)))
 	}
 	if r.isDefault() {
-		add("default")
+		b = appendWord(b, "default")
 	} else {
-		add(prefixText(r.Dst))
+		b = appendPrefix(b, r.Dst)
 	}
 	if r.Gateway.IsValid() {
-		add("via", r.Gateway.String())
+		b = appendAddr(appendWord(b, "via"), r.Gateway)
 	}
 	if r.Device != "" {
-		add("dev", r.Device)
+		b = appendWord(appendWord(b, "dev"), r.Device)
 	}
 	if r.Src.IsValid() {
-		add("src", r.Src.String())
+		b = appendAddr(appendWord(b, "src"), r.Src)
 	}
 	if r.Metric != metric(r.Family) {
-		add("metric", strconv.FormatUint(uint64(r.Metric), 10))
+		b = appendNumber(appendWord(b, "metric"), r.Metric)
 	}
 	if r.OnLink {
-		add("onlink")
+		b = appendWord(b, "onlink")
 	}
-	return strings.Join(words, " ")
+	return b
 }
 
-func prefixText(p netip.Prefix) string {
+// Each of these appends a blank, and then its word.
+
+func appendWord(b []byte, word string) []byte { return append(append(b, ' '), word...) }
+
+func appendNumber(b []byte, n uint32) []byte {
+	return strconv.AppendUint(append(b, ' '), uint64(n), 10)
+}
+
+func appendAddr(b []byte, a netip.Addr) []byte { return a.AppendTo(append(b, ' ')) }
+
+func appendPrefix(b []byte, p netip.Prefix) []byte {
 	if p.IsSingleIP() {
-		return p.Addr().String()
+		return appendAddr(b, p.Addr())
 	}
-	return p.String()
+	return p.AppendTo(append(b, ' '))
 }
 
-func tableText(t uint32) string {
+func appendTable(b []byte, t uint32) []byte {
 	switch t {
 	case TableMain:
-		return "main"
+		return appendWord(b, "main")
 	case TableLocal:
-		return "local"
+		return appendWord(b, "local")
 	case TableDefault:
-		return "default"
+		return appendWord(b, "default")
 	}
-	return strconv.FormatUint(uint64(t), 10)
+	return appendNumber(b, t)
 }

@@ -34,6 +34,12 @@ type Wanted struct {
 func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) Wanted {
 	w := wanter{facts: f, uplinks: uplinks, pins: pins, tables: tableDefaults(f), connected: connectedRoutes(f), scriptRules: map[Rule]bool{}}
 	w.findScriptRules()
+	addrs := 0
+	for _, u := range uplinks {
+		addrs += len(u.Addrs)
+	}
+	w.out.Rules = make([]Rule, 0, 2*addrs+len(fwmark.Families)*3*len(pins))
+	w.out.Routes = make([]Route, 0, addrs)
 	for _, family := range fwmark.Families {
 		if f.Families[family] {
 			w.family(family, priority)

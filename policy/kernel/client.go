@@ -1,6 +1,9 @@
 package kernel
 
-import "fmt"
+import (
+	"fmt"
+	"hash/maphash"
+)
 
 // Client speaks rtnetlink in the network namespace of the thread that opened
 // it. It is not for several goroutines at once.
@@ -8,7 +11,7 @@ type Client struct {
 	socket *socket
 	links  map[string]uint32 // index by name, as read last
 	names  map[uint32]string // the other way round
-	rules  [2][]byte         // two answers, see readRules; used again
+	seed   maphash.Seed      // of hashes of answers
 }
 
 // Open opens the socket. It needs no privilege; changing anything does.
@@ -17,7 +20,7 @@ func Open() (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	return &Client{socket: s}, nil
+	return &Client{socket: s, seed: maphash.MakeSeed()}, nil
 }
 
 // Close closes the socket.

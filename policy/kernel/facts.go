@@ -1,10 +1,9 @@
 package kernel
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"slices"
 
@@ -32,54 +31,88 @@ func (c *Client) Facts() (policy.Facts, error) {
 
 // ReadRules reads the rules, and tells for which families there are any in this
 // kernel.
+//
+// It reads them until two dumps agree: while others write, a dump misses some
+// and repeats others, and unlike elsewhere the kernel does not say so. The first
+// dump only tells how many there are.
 func (c *Client) ReadRules(f *policy.Facts) error {
 	f.Rules, f.Families = nil, [2]bool{}
+	var dumps [2]rulesDump
+	number := 0
 	for _, family := range fwmark.Families {
-		err := c.readRules(f, family)
+		d, err := c.dumpRules(family, nil)
 		switch {
 		case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP):
 			continue // no such family, or no policy rules, in this kernel
 		case err != nil:
 			return fmt.Errorf("read IPv%s rules: %w", family, err)
 		}
-		f.Families[family] = true
+		f.Families[family], dumps[family] = true, d
+		number += d.number
+	}
+	f.Rules = make([]policy.Rule, 0, number)
+	for _, family := range fwmark.Families {
+		if !f.Families[family] {
+			continue
+		}
+		if err := c.readRules(f, family, dumps[family]); err != nil {
+			return fmt.Errorf("read IPv%s rules: %w", family, err)
+		}
 	}
 	return nil
 }
 
-// readRules dumps rules until two dumps agree: while others write, a dump
-// misses some and repeats others, and unlike elsewhere the kernel does not say
-// so.
-func (c *Client) readRules(f *policy.Facts, family fwmark.Family) error {
-	number := 0
-	for try := range dumpTries {
-		now := &c.rules[try%2]
-		err := c.socket.dump(unix.RTM_GETRULE, header(family, 0), unix.RTM_NEWRULE, func() { *now, number = (*now)[:0], 0 }, func(m []byte) error {
-			*now = binary.NativeEndian.AppendUint32(*now, uint32(len(m)))
-			*now = append(*now, m...)
-			number++
-			return nil
-		})
-		if err != nil {
+// readRules appends the rules of a family, once a dump agrees with the one
+// before.
+func (c *Client) readRules(f *policy.Facts, family fwmark.Family, last rulesDump) error {
+	others := len(f.Rules)
+	for range dumpTries {
+		f.Rules = f.Rules[:others]
+		now, err := c.dumpRules(family, f)
+		if err != nil || now == last {
 			return err
 		}
-		if try > 0 && bytes.Equal(c.rules[0], c.rules[1]) {
-			break
-		}
-	}
-	f.Rules = slices.Grow(f.Rules, number)
-	for rest := c.rules[(dumpTries-1)%2]; len(rest) > 0; {
-		end := 4 + binary.NativeEndian.Uint32(rest)
-		r, err := decodeRule(rest[4:end])
-		if err != nil {
-			return err
-		}
-		if r.Family == family { // an unknown family has all families dumped
-			f.Rules = append(f.Rules, r)
-		}
-		rest = rest[end:]
+		last = now
 	}
 	return nil
+}
+
+// rulesDump tells what the kernel answered: how many rules, and all of their
+// bytes, hashed.
+type rulesDump struct {
+	number int
+	hash   uint64
+}
+
+// dumpRules dumps the rules of a family once, and appends them to f's unless
+// that is nil.
+func (c *Client) dumpRules(family fwmark.Family, f *policy.Facts) (d rulesDump, err error) {
+	before := 0
+	if f != nil {
+		before = len(f.Rules)
+	}
+	var hash maphash.Hash
+	hash.SetSeed(c.seed)
+	err = c.socket.dump(unix.RTM_GETRULE, header(family, 0), unix.RTM_NEWRULE, func() {
+		d.number = 0
+		hash.Reset()
+		if f != nil {
+			f.Rules = f.Rules[:before]
+		}
+	}, func(m []byte) error {
+		d.number++
+		hash.Write(m) // never returns an error
+		if f == nil {
+			return nil
+		}
+		r, err := decodeRule(m)
+		if err == nil && r.Family == family { // an unknown family has all families dumped
+			f.Rules = append(f.Rules, r)
+		}
+		return err
+	})
+	d.hash = hash.Sum64()
+	return d, err
 }
 
 // header is struct fib_rule_hdr, or struct rtmsg, of a request for all rules or
@@ -112,7 +145,8 @@ func (c *Client) readRoutes(f *policy.Facts) (unknown bool, err error) {
 		unknown = unknown || !ok && index != 0
 		return name
 	}
-	f.Routes = nil
+	// An address of ours has two rules and a route, and a host some of its own.
+	f.Routes = make([]policy.Route, 0, len(f.Rules)/2+64)
 	for _, family := range fwmark.Families {
 		if !f.Families[family] {
 			continue

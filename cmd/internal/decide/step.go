@@ -106,7 +106,7 @@ func (o *Outcome) Fail(lines []string, err error) {
 
 // Failing reports whether some line of a step failed.
 func (o Outcome) Failing(s Step) bool {
-	return slices.ContainsFunc(Keys(s), func(line string) bool { return o.Failed[line] != nil })
+	return len(o.Failed) > 0 && slices.ContainsFunc(Keys(s), func(line string) bool { return o.Failed[line] != nil })
 }
 
 // Keys are what failures of a step are noted by: its lines, or a text of its own
