@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -25,8 +24,11 @@ func TestHelpShowsTopics(t *testing.T) {
 	t.Parallel()
 	list, _ := help(t, 0)
 	wantPart(t, "help", list, "Available Commands:")
-	for _, p := range readPapers(t)[1:] {
-		topic := strings.TrimSuffix(filepath.Base(p.file), ".md")
+	for _, p := range readPapers(t) {
+		topic := p.topic
+		if topic == "" {
+			continue
+		}
 		wantPart(t, "help", list, "\n  "+topic+" ")
 		text, _ := help(t, 0, topic)
 		for _, mark := range []string{"```", "<!--", "**", "\n#"} {

@@ -10,7 +10,7 @@ import (
 	"wg-multihome/test/lab"
 )
 
-// A paper is README or a topic of `wg-multihome help`. Its fenced blocks say in
+// A paper is README, a topic of `wg-multihome help`, or what .github has. Its fenced blocks say in
 // their first line what they are, and which lab runs them:
 //
 //	```sh LAB          runs, and exits with 0
@@ -25,6 +25,7 @@ import (
 // `<!-- lab: WHAT -->` between them has something happen there (docEvents).
 type paper struct {
 	file   string // from the top of the tree
+	topic  string // "": it is none
 	text   string
 	blocks []block
 }
@@ -40,25 +41,31 @@ type block struct {
 
 func (b block) String() string { return fmt.Sprintf("%s, line %d", b.paper, b.line) }
 
-// readPapers reads README and all topics.
+// readPapers reads all papers, README first.
 func readPapers(t *testing.T) []paper {
 	t.Helper()
 	top := "../.."
 	if _, err := os.Stat("README.md"); err == nil { // the virtual machine's tests run at the top
 		top = "."
 	}
-	files, err := filepath.Glob(filepath.Join(top, "cmd/wg-multihome/doc/*.md"))
-	fatal(t, err)
-	if len(files) == 0 {
-		t.Fatal("there are no topics")
-	}
 	var papers []paper
-	for _, file := range append([]string{filepath.Join(top, "README.md")}, files...) {
-		text, err := os.ReadFile(file)
+	for _, pattern := range []string{"README.md", "cmd/wg-multihome/doc/*.md", ".github/*.md"} {
+		files, err := filepath.Glob(filepath.Join(top, pattern))
 		fatal(t, err)
-		name, err := filepath.Rel(top, file)
-		fatal(t, err)
-		papers = append(papers, paper{name, string(text), blocksOf(t, name, string(text))})
+		if len(files) == 0 {
+			t.Fatalf("there is no %s", pattern)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			fatal(t, err)
+			name, err := filepath.Rel(top, file)
+			fatal(t, err)
+			p := paper{file: name, text: string(text), blocks: blocksOf(t, name, string(text))}
+			if strings.Contains(pattern, "doc") {
+				p.topic = strings.TrimSuffix(filepath.Base(file), ".md")
+			}
+			papers = append(papers, p)
+		}
 	}
 	return papers
 }
@@ -127,7 +134,8 @@ var notRun = map[string]string{
 	"apt update && apt install golang-go ca-certificates":                                                     "installs packages of Debian 13",
 	"echo 'deb http://deb.debian.org/debian bookworm-backports main' >/etc/apt/sources.list.d/backports.list": "installs packages of Debian 12",
 	"nmcli connection modify wg0 wireguard.fwmark 0x2005":                                                     "takes a running NetworkManager",
-	"journalctl -t wg-multihome --since today":                                                                "reads the machine's own journal",
+	"test/run quick": "is what runs this test",
+	"journalctl -t wg-multihome --since today": "reads the machine's own journal",
 }
 
 // TestPapersRunOrSayWhyNot: each block of shell is run, or named here with the
@@ -168,13 +176,15 @@ func TestPapersAreInOrder(t *testing.T) {
 	if n := strings.Count(readme, "\n"); n > 150 {
 		t.Errorf("README has %d lines", n)
 	}
-	for _, p := range papers[1:] {
-		topic := strings.TrimSuffix(filepath.Base(p.file), ".md")
-		if !strings.HasPrefix(p.text, "# "+topic+": ") {
-			t.Errorf("%s does not begin with %q", p.file, "# "+topic+": ")
+	for _, p := range papers {
+		if p.topic == "" {
+			continue
 		}
-		if !strings.Contains(readme, topic) {
-			t.Errorf("README does not name the topic %s", topic)
+		if !strings.HasPrefix(p.text, "# "+p.topic+": ") {
+			t.Errorf("%s does not begin with %q", p.file, "# "+p.topic+": ")
+		}
+		if !strings.Contains(readme, p.topic) {
+			t.Errorf("README does not name the topic %s", p.topic)
 		}
 		for i, line := range strings.Split(p.text, "\n") {
 			if n := len([]rune(line)); n > 120 {

@@ -31,12 +31,13 @@ func networkdOnHost(t *testing.T, l *lab.Lab) {
 	systemctl(t, "start", service)
 }
 
-// configured returns how often networkd has said that it configures wg0.
+// configured returns how often networkd has said that it configures wg0. Debian
+// 12's says "Configuring with", Debian 13's "Reconfiguring with".
 func configured(t *testing.T) int {
 	t.Helper()
 	journal, err := exec.Command("journalctl", "--no-pager", "-u", "systemd-networkd.service").Output()
 	fatal(t, err)
-	return strings.Count(string(journal), "wg0: Configuring with")
+	return strings.Count(string(journal), "onfiguring with /run/systemd/network/wg0.network")
 }
 
 // TestSystemdNetworkd has networkd make a full tunnel as the topic tunnels says
