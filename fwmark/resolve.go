@@ -2,6 +2,7 @@ package fwmark
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -144,7 +145,7 @@ func (r *resolver) checkClaims(kind string, list func(*Intent) *[]string) {
 			}
 		}
 	}
-	for _, name := range sortedKeys(owners) {
+	for _, name := range slices.Sorted(maps.Keys(owners)) {
 		o := owners[name]
 		if len(o) < 2 {
 			continue
@@ -188,7 +189,7 @@ func (r *resolver) pins(standing []Claim) []Pin {
 		if in.Mark.IsZero() {
 			continue
 		}
-		if _, taken := pins[in.Mark]; !taken || in.Uplink != "" {
+		if _, configured := pins[in.Mark]; !configured || in.Uplink != "" {
 			pins[in.Mark] = Pin{Mark: in.Mark, Uplink: in.Uplink, Devices: in.Devices, Cgroups: in.Cgroups, RotatePort: in.RotatePort}
 		}
 	}
@@ -219,13 +220,4 @@ func quoteAll(names []string) string {
 		q[i] = fmt.Sprintf("%q", n)
 	}
 	return strings.Join(q, ", ")
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -82,3 +82,7 @@ type Uplink struct {
 // Routable reports whether the uplink can have a table in the family: it is
 // up, and where its default leads to is known.
 func (u Uplink) Routable(f Family) bool { return u.Up && u.Gateways[f].IsValid() }
+
+// Routed reports whether the uplink has a table in the family that marks are
+// looked up in: it is routable, and has an address.
+func (u Uplink) Routed(f Family) bool { return u.Routable(f) && u.Address[f].IsValid() }

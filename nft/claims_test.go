@@ -146,7 +146,7 @@ func TestLockGrows(t *testing.T) {
 			f.Devices = append(f.Devices, Device{Name: fmt.Sprintf("up%d", i), Prefixes: prefixes("192.0.2.0/24", "2001:db8::/64")})
 		}
 		for i := range marks {
-			f.Pins = append(f.Pins, fwmark.Pin{Mark: fwmark.Mark{Value: uint32(1 + i), Mask: fwmark.FullMask}, Uplink: fmt.Sprintf("up%d", i)})
+			f.Pins = append(f.Pins, fwmark.Pin{Mark: fwmark.Mark{Value: uint32(1 + i), Mask: fwmark.FullMask}, Uplink: fmt.Sprintf("up%d", i%uplinks)})
 		}
 		for _, c := range Want(f).Chains {
 			n += len(c.Rules)

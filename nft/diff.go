@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -28,8 +29,8 @@ type ChainState struct {
 type Plan struct {
 	Want Ruleset
 
-	Steps []string // its text, a line each
-	First bool     // connections may run that conntrack does not know, and the marking chain is about to come
+	Steps          []string // its text, a line each
+	ConntrackFirst bool     // connections may run that conntrack does not know, and the marking chain is about to come
 
 	DropTable    bool
 	Wake         bool     // the table is dormant
@@ -78,13 +79,13 @@ func (p *Plan) changes(have State, want Ruleset, names map[uint64]string) {
 	p.chains(have, want)
 	p.sets(have, want, names)
 	for _, c := range want.Chains {
-		p.First = p.First || c.Name == marking && (len(have.Chains[marking].Fingerprints) <= 1 || have.Dormant)
+		p.ConntrackFirst = p.ConntrackFirst || c.Name == marking && (len(have.Chains[marking].Fingerprints) <= 1 || have.Dormant)
 	}
 }
 
-// Warm returns a ruleset like r, but whose marking chain marks nothing, and
+// WithoutMarks returns a ruleset like r, but whose marking chain marks nothing, and
 // only turns conntrack on.
-func (r Ruleset) Warm() Ruleset {
+func (r Ruleset) WithoutMarks() Ruleset {
 	r.Chains = slices.Clone(r.Chains)
 	for i := range r.Chains {
 		if r.Chains[i].Name == marking {
@@ -105,7 +106,7 @@ func (p *Plan) counters(have State, want Ruleset) {
 			p.say("+ nft counter %s", c)
 		}
 	}
-	for _, c := range sortedKeys(have.Counters) {
+	for _, c := range slices.Sorted(maps.Keys(have.Counters)) {
 		if !slices.Contains(want.Counters, c) {
 			p.DropCounters = append(p.DropCounters, c)
 			p.say("- nft counter %s", c)
@@ -132,7 +133,7 @@ func (p *Plan) chains(have State, want Ruleset) {
 			p.say("= nft chain %s (%d rules)", c.Name, len(c.Rules))
 		}
 	}
-	for _, name := range sortedKeys(have.Chains) {
+	for _, name := range slices.Sorted(maps.Keys(have.Chains)) {
 		if !wanted[name] {
 			p.Flush, p.DropChains = append(p.Flush, name), append(p.DropChains, name)
 			p.say("- nft chain %s", name)
@@ -167,7 +168,7 @@ func (p *Plan) sets(have State, want Ruleset, names map[uint64]string) {
 			}
 		}
 	}
-	for _, name := range sortedKeys(have.Sets) {
+	for _, name := range slices.Sorted(maps.Keys(have.Sets)) {
 		if !wanted[name] {
 			p.DropSets = append(p.DropSets, name)
 			p.say("- nft set %s", name)
@@ -257,13 +258,4 @@ func missing(a, b []uint64) []uint64 {
 		}
 	}
 	return m
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -92,13 +92,18 @@ func (w *wanter) lockOf(p fwmark.Pin) {
 	w.chain(lockChain(p.Mark, p.Full), Base{}, rules...)
 }
 
-// held are the devices that the lock holds by name: the uplinks, and while the
-// configuration has an error those that it holds as it stands, as they may be
-// uplinks by what cannot be read.
+// held are the devices that the lock holds by name: the uplinks, those of all
+// marks among them, and while the configuration has an error those that it holds as it
+// stands, as they may be uplinks by what cannot be read.
 func (w *wanter) held() []string {
 	var names []string
 	for _, u := range w.facts.Uplinks {
 		names = append(names, u.Name)
+	}
+	for _, p := range slices.Concat(w.facts.Pins, w.facts.Going) {
+		if p.Uplink != "" {
+			names = append(names, p.Uplink)
+		}
 	}
 	if w.facts.Broken {
 		names = append(names, w.facts.Have.Locked()...)
@@ -162,7 +167,7 @@ func (w *wanter) exempt() {
 	devices := slices.SortedFunc(slices.Values(w.facts.Devices), func(a, b Device) int { return strings.Compare(a.Name, b.Name) })
 	for _, d := range devices {
 		out := Expr{Kind: OutDevice, Name: d.Name}
-		if d.Full() {
+		if d.LeftOut() {
 			rules = append(rules, Rule{out, {Kind: Accept}})
 			continue
 		}
@@ -192,7 +197,7 @@ func viaSet(f fwmark.Family, device string) string { return setName("via"+f.Stri
 // Unknown returns what lies behind a device and is not let through by the lock
 // as it stands.
 func Unknown(have State, d Device) []netip.Prefix {
-	if _, stands := have.Chains[exemptChain]; !stands || d.Full() {
+	if _, stands := have.Chains[exemptChain]; !stands || d.LeftOut() {
 		return nil
 	}
 	return slices.DeleteFunc(beyond(d.Prefixes), func(p netip.Prefix) bool {

@@ -117,15 +117,16 @@ func (w *wanter) cgroups(p fwmark.Pin) []Cgroup {
 }
 
 // marking decides by the first packet of a connection alone, and keeps what it
-// decided in the connection's mark: marking or unmarking a connection that runs
-// would give it the wrong source. Most packets are of connections that run, so
-// these leave the chain first.
+// decided in the connection's mark: a connection that runs would get the wrong
+// source if it were marked or unmarked. Most packets are of connections that run,
+// so these leave the chain first.
 //
-// Packets of connections that are not new carry the mark that they began with:
-// `ct state new` does not tell that (one-way UDP stays new), so it takes the
-// confirmed bit. Packets whose own mark has one of our bits are left alone:
-// WireGuard's, and those of other software. Those to multicast are not counted:
-// IGMP and MLD have another field of sk_buff there (reserved_tailroom).
+// A later packet gets the mark that its connection began with. `ct state new` does
+// not tell a first packet from a later one, as one-way UDP stays new; the
+// confirmed bit does. A packet whose own mark has one of our bits is left alone:
+// it is WireGuard's, or other software's. Those to multicast are not counted: the
+// kernel keeps the mark of IGMP and MLD in a field that it uses for something
+// else there (sk_buff's reserved_tailroom).
 func (w *wanter) marking(pins []fwmark.Pin) {
 	var bits fwmark.Mark // all of ours, none set
 	for _, p := range pins {
@@ -163,16 +164,18 @@ func (w *wanter) marking(pins []fwmark.Pin) {
 	}
 }
 
-// resets tells the families in which some mark has no table, and adds the set of
-// what is reached all the same. Behind a full feed that is next to everything,
-// and the kernel takes minutes to tell what such a set holds: there connections
-// hang, as nothing is reset.
+// resets returns the families in which connections are to be reset: those in which
+// some mark has no table. For each it adds the set of destinations that main
+// reaches by routes other than a default; connections to those are not reset.
+//
+// The kernel takes minutes to list a set as large as a full feed. There nothing
+// is reset, and connections of such a mark hang.
 func (w *wanter) resets(pins []fwmark.Pin) (families [2]bool) {
 	for _, f := range fwmark.Families {
-		if !slices.ContainsFunc(pins, func(p fwmark.Pin) bool { return !w.routed[p.Uplink][f] }) {
+		if !slices.ContainsFunc(pins, func(p fwmark.Pin) bool { return !w.uplinks[p.Uplink].Routed(f) }) {
 			continue
 		}
-		if ranges := merged(w.facts.Reach[f])[f]; len(ranges) <= FullFeed {
+		if ranges := merged(w.facts.Reach[f])[f]; len(ranges) <= MaxRanges {
 			families[f] = true
 			w.out.Sets = append(w.out.Sets, Set{Name: reachSet(f), Type: Prefixes, Family: f, Ranges: ranges})
 		}
@@ -195,13 +198,13 @@ func (w *wanter) levels(pins []fwmark.Pin) int {
 func reachSet(f fwmark.Family) string { return reachPrefix + f.String() }
 
 // pin marks a packet and its connection. Where the mark has no table, a TCP
-// connection that only a default could carry is reset: it would be refused by
-// the rules, but connect(2) does not hear of that and hangs (its route was
-// found before it had the mark).
+// connection to a destination that only a default leads to is reset. The rules
+// refuse it in any case, but the socket found its route before it had the mark,
+// so connect(2) would not be told and would hang.
 func (w *wanter) pin(p fwmark.Pin, resets [2]bool) {
 	rules := []Rule{{{Kind: SetMetaMark, Mark: p.Mark}, {Kind: SetCtMark, Mark: p.Mark}}}
 	for _, f := range fwmark.Families {
-		if w.routed[p.Uplink][f] || !resets[f] {
+		if w.uplinks[p.Uplink].Routed(f) || !resets[f] {
 			continue
 		}
 		rules = append(rules, Rule{{Kind: TCP}, {Kind: ToOther}, {Kind: ToSet, Family: f, Name: reachSet(f), Not: true}, {Kind: Reset}})
@@ -219,14 +222,17 @@ func (w *wanter) answers(pins []fwmark.Pin) {
 	w.chain(answersChain, Base{"filter", "prerouting", priorityMangle}, rules...)
 }
 
-// sources masquerades pinned connections whose source is not the uplink's: it
-// was chosen before they had the mark. Only `masquerade` forgets by itself when
-// the address goes. The rule is there before the mark has a table: what began in
-// between would keep its source as long as it lasts.
+// sources gives pinned connections a source of their uplink. A socket's source
+// was chosen before its packets had the mark, so it may be another uplink's, and
+// then the connection is masqueraded. It is `masquerade`, not `snat`, because the
+// kernel forgets masqueraded connections when the address goes. The rule stands
+// even while the mark has no table: a connection that begins without it would
+// keep its source for as long as it lasts.
 //
-// Where the uplink has no address, `masquerade` takes another interface's. That
-// is so from when IPv6 loses it until the mark's table is gone, and the
-// connection would keep it; so what has no source of the uplink then is dropped.
+// On an uplink without an address `masquerade` takes the address of another
+// interface, and the connection keeps that. It happens in IPv6, between the loss
+// of the address and the removal of the mark's table. So the first packet of a
+// connection whose source is not the uplink's, after masquerading, is dropped.
 func (w *wanter) sources(pins []fwmark.Pin) {
 	var masquerade []Rule
 	drop := []Rule{{{Kind: Confirmed}, {Kind: Accept}}}

@@ -19,6 +19,7 @@ import (
 //
 //	uplink up2 198.51.100.10 2001:db8:2::10    what has no address has no table
 //	pin 0x2005 up2 [cgroups a.service b.slice] an uplink of "-" is none
+//	going 0x2005 up2                           a mark that goes
 //	cgroup a.service 77 2                      path, id, level
 //	run 0x2005 99 2                            a slice of `run`: id, level
 //	reach 10.0.0.0/8                           behind a longer route of main
@@ -58,6 +59,8 @@ func readFacts(t *testing.T, text string) nft.Facts {
 				p.Cgroups = append([]string{}, words[4:]...)
 			}
 			f.Pins = append(f.Pins, p)
+		case "going":
+			f.Going = append(f.Going, fwmark.Pin{Mark: parse(words[1]), Uplink: strings.Trim(words[2], "-")})
 		case "cgroup":
 			f.Cgroups[words[1]] = nft.Cgroup{ID: number(words[2]), Level: int(number(words[3]))}
 		case "run":

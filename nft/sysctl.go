@@ -71,10 +71,10 @@ func Masquerading(r Ruleset) []string {
 	return slices.Compact(devices)
 }
 
-// Stale returns the devices that are noted as set by us and are not, and which
+// ObsoleteNotes returns the devices that are noted as set by us and are not, and which
 // no step sets: others set them back, or the device is gone. A value that such
 // a device gets later is not ours to put back.
-func Stale(noted map[string]bool, filters []Filter, steps []Sysctl) []string {
+func ObsoleteNotes(noted map[string]bool, filters []Filter, steps []Sysctl) []string {
 	stale := maps.Clone(noted)
 	for _, f := range filters {
 		if f.ValidMark != 0 {

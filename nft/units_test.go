@@ -93,18 +93,18 @@ func TestMergedHoldsTheSame(t *testing.T) {
 
 func TestFull(t *testing.T) {
 	d := Device{Name: "up1"}
-	for i := range FullFeed {
+	for i := range MaxRanges {
 		d.Prefixes = append(d.Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 0}), 25))
 	}
-	if d.Full() {
-		t.Errorf("full with %d ranges", FullFeed)
+	if d.LeftOut() {
+		t.Errorf("full with %d ranges", MaxRanges)
 	}
 	d.Prefixes = append(d.Prefixes, netip.MustParsePrefix("20.0.0.0/26")) // within the first one: no range more
-	if d.Full() {
+	if d.LeftOut() {
 		t.Error("full with a prefix within another")
 	}
 	d.Prefixes = append(d.Prefixes, netip.MustParsePrefix("2001:db8::/32"))
-	if !d.Full() {
+	if !d.LeftOut() {
 		t.Error("not full with one range of the other family more")
 	}
 }
@@ -122,11 +122,11 @@ func TestFullFeedInMain(t *testing.T) {
 		}
 		return sets, strings.Count(want.String(), "reject with tcp reset")
 	}
-	for i := range FullFeed {
+	for i := range MaxRanges {
 		f.Reach[fwmark.IPv4] = append(f.Reach[fwmark.IPv4], netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 0}), 25))
 	}
 	if sets, rules := resets(); !slices.Equal(sets, []string{"reach4", "reach6"}) || rules != 2 {
-		t.Errorf("with %d ranges: %v, %d rules", FullFeed, sets, rules)
+		t.Errorf("with %d ranges: %v, %d rules", MaxRanges, sets, rules)
 	}
 	f.Reach[fwmark.IPv4] = append(f.Reach[fwmark.IPv4], netip.MustParsePrefix("10.0.0.0/8"))
 	if sets, rules := resets(); !slices.Equal(sets, []string{"reach6"}) || rules != 1 {
@@ -179,7 +179,7 @@ func TestSysctls(t *testing.T) {
 func TestTunnelStale(t *testing.T) {
 	noted := map[string]bool{"stands": true, "gone": true, "set back": true, "to be set": true}
 	filters := []Filter{{Device: "stands", ValidMark: 1, Ours: true}, {Device: "set back", Ours: true}, {Device: "to be set", Ours: true}, {Device: "another"}}
-	if diff := cmp.Diff([]string{"gone", "set back"}, Stale(noted, filters, []Sysctl{{"to be set", 1}})); diff != "" {
+	if diff := cmp.Diff([]string{"gone", "set back"}, ObsoleteNotes(noted, filters, []Sysctl{{"to be set", 1}})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

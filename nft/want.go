@@ -53,27 +53,26 @@ type Lease struct {
 	Address netip.Addr // IPv4
 }
 
-// FullFeed is from how many ranges on a device is left out of the second lock,
-// and main's routes out of what is not reset: such a table leads everywhere.
-const FullFeed = 4096
+// MaxRanges bounds how many ranges of addresses our sets hold. More of them, as
+// with a full feed, are most of the world: the second lock lets a device with
+// so many behind it pass everything, and where main has so many no connection is
+// reset.
+const MaxRanges = 4096
 
-// Full reports whether the device is left out of the second lock.
-func (d Device) Full() bool {
+// LeftOut reports whether the second lock lets everything pass that leaves by the
+// device, as it leads to too many ranges.
+func (d Device) LeftOut() bool {
 	r := merged(d.Prefixes)
-	return len(r[fwmark.IPv4])+len(r[fwmark.IPv6]) > FullFeed
+	return len(r[fwmark.IPv4])+len(r[fwmark.IPv6]) > MaxRanges
 }
 
 // Want decides what is to stand in the table. It has up to three parts: the
 // second lock while there is a mark, renewals while there is a lease and a
 // second uplink, services while some mark has a cgroup or could have one.
 func Want(f Facts) Ruleset {
-	w := wanter{facts: f, routed: map[string][2]bool{}}
+	w := wanter{facts: f, uplinks: map[string]fwmark.Uplink{}}
 	for _, u := range f.Uplinks {
-		var routed [2]bool
-		for _, family := range fwmark.Families {
-			routed[family] = u.Routable(family) && u.Address[family].IsValid()
-		}
-		w.routed[u.Name] = routed
+		w.uplinks[u.Name] = u
 	}
 	if len(f.Pins)+len(f.Going) > 0 {
 		w.lock()
@@ -89,9 +88,9 @@ func Want(f Facts) Ruleset {
 }
 
 type wanter struct {
-	facts  Facts
-	routed map[string][2]bool // whether an uplink has a table, by family
-	out    Ruleset
+	facts   Facts
+	uplinks map[string]fwmark.Uplink // by name
+	out     Ruleset
 }
 
 func (w *wanter) chain(name string, base Base, rules ...Rule) {

@@ -111,6 +111,7 @@ func (w *wanter) blocks(family fwmark.Family, first, length uint32) {
 }
 
 func (w *wanter) pairs(first, length uint32, addrs []netip.Addr) {
+	w.out.Rules = slices.Grow(w.out.Rules, 2*len(addrs))
 	for _, a := range addrs {
 		pair := pairRules(first+3, a, length)
 		w.out.Rules = append(w.out.Rules, pair[:]...)
@@ -127,6 +128,7 @@ func (w *wanter) routes(family fwmark.Family) {
 		if gw.IsUnspecified() {
 			gw = netip.Addr{}
 		}
+		w.out.Routes = slices.Grow(w.out.Routes, len(u.Addrs))
 		for _, a := range u.Addrs {
 			if fwmark.FamilyOf(a) == family {
 				w.out.Routes = append(w.out.Routes, Route{

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	"wg-multihome/fwmark"
 )
@@ -59,55 +57,6 @@ func (c Change) String() string {
 		return fmt.Sprintf("= wg %s fwmark off", c.Device)
 	}
 	return fmt.Sprintf("= wg %s fwmark %#x", c.Device, c.Mark)
-}
-
-// ParseChange reads what String writes, and nothing else. Of a peer's key it
-// knows what the text shows.
-func ParseChange(s string) (Change, error) {
-	words := strings.Split(s, " ")
-	if len(words) < 5 || words[2] == "" {
-		return Change{}, errChange(s)
-	}
-	c := Change{Device: words[2]}
-	ok := c.parse(words[3:])
-	if !ok || c.String() != s {
-		return Change{}, errChange(s)
-	}
-	return c, nil
-}
-
-func errChange(s string) error {
-	return fmt.Errorf("step %.120q is not of the form `= wg DEVICE fwmark MARK`, `listen-port 0`, `peer KEY persistent-keepalive 0 SECONDS` or `peer KEY endpoint ADDRESS:PORT`", s)
-}
-
-// parse reads what follows the device.
-func (c *Change) parse(words []string) (ok bool) {
-	switch {
-	case words[0] == "fwmark" && words[1] == "off":
-		return true
-	case words[0] == "fwmark":
-		mark, err := strconv.ParseUint(words[1], 0, 32)
-		c.Mark = uint32(mark)
-		return err == nil
-	case words[0] == "listen-port":
-		c.Kind = RotatePort
-		return true
-	case words[0] != "peer" || len(words) < 4:
-		return false
-	}
-	var err error
-	if c.Peer, ok = parseShown(words[1]); !ok {
-		return false
-	}
-	if words[2] == "endpoint" {
-		c.Kind = SetEndpoint
-		c.Endpoint, err = netip.ParseAddrPort(words[3])
-		return err == nil
-	}
-	c.Kind = Kick
-	seconds, err := strconv.ParseUint(words[len(words)-1], 10, 16)
-	c.Keepalive = uint16(seconds)
-	return err == nil && seconds != 0
 }
 
 // Want returns the changes that give each listed device its pin's mark, in

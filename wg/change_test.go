@@ -11,6 +11,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/wg"
+	"wg-multihome/wg/wgtest"
 )
 
 // text shows changes as a plan does.
@@ -131,32 +132,8 @@ func TestChangeText(t *testing.T) {
 		if got := fmt.Sprint(c.change); got != c.text {
 			t.Errorf("got %s, want %s", got, c.text)
 		}
-		if got, err := wg.ParseChange(c.text); err != nil || got != c.change {
+		if got, err := wgtest.ParseChange(c.text); err != nil || got != c.change {
 			t.Errorf("%s: got %v %v", c.text, got, err)
 		}
 	}
-	for _, s := range []string{
-		"", "= wg wg0 fwmark", "= wg wg0 fwmark ", "= wg  fwmark off", "= wg wg0 fwmark 0", "= wg wg0 fwmark 0x0", "= wg wg0 fwmark 8197",
-		"= wg wg0 fwmark 0x100000000", "= wg wg0 fwmark 0x2_005", "= wg wg0 fwmark -1", "+ wg wg0 fwmark off", "= wg wg0 fwmark off\n", " = wg wg0 fwmark off",
-		"= wg wg0 listen-port 1", "= wg wg0 listen-port 0 0", "= wg wg0 peer AQIDBAUG", "= wg wg0 peer AQIDBAUG endpoint", "= wg wg0 peer AQIDBAUG endpoint x:1",
-		"= wg wg0 peer AQIDBAU endpoint 192.0.2.1:1", "= wg wg0 peer AQIDBAUG persistent-keepalive 0 0", "= wg wg0 peer AQIDBAUG persistent-keepalive 0 65536",
-		"= wg wg0 peer AQIDBAUG persistent-keepalive 1 25", "= wg wg0 peer AQIDBAUG persistent-keepalive 25", "= wg wg0 peer AQIDBAUG endpoint 192.0.2.1:01",
-	} {
-		if c, err := wg.ParseChange(s); err == nil {
-			t.Errorf("%q is read as %v", s, c)
-		}
-	}
-}
-
-func FuzzParseChange(f *testing.F) {
-	f.Add("= wg wg0 fwmark 0x2005")
-	f.Add("= wg wg0 fwmark off")
-	f.Add("= wg wg0 listen-port 0")
-	f.Add("= wg wg0 peer AQIDBAUG persistent-keepalive 0 25")
-	f.Add("= wg wg0 peer AQIDBAUG endpoint [fe80::1%eth0]:51820")
-	f.Fuzz(func(t *testing.T, s string) {
-		if c, err := wg.ParseChange(s); err == nil && c.String() != s {
-			t.Errorf("%q is read as %q", s, c)
-		}
-	})
 }

@@ -116,7 +116,7 @@ func (c *Client) Apply(ctx context.Context, change Change) error {
 func (c *Client) ApplyAll(ctx context.Context, device string, changes []Change) []error {
 	var errs []error
 	for _, change := range changes {
-		_, err := bounded(ctx, c, device, func() (struct{}, error) { return struct{}{}, c.make(change) })
+		_, err := bounded(ctx, c, device, func() (struct{}, error) { return struct{}{}, c.perform(change) })
 		switch {
 		case absent(err):
 			return errs
@@ -139,16 +139,16 @@ func (c *Client) ApplyAll(ctx context.Context, device string, changes []Change) 
 		return nil
 	}
 	for _, change := range changes {
-		if err := change.left(*d); err != nil {
+		if err := change.check(*d); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", change, err))
 		}
 	}
 	return errs
 }
 
-// left returns an error where the device is not as the change should have left
+// check returns an error where the device is not as the change should have left
 // it. Of an endpoint it cannot be told: the peer may have roamed since.
-func (c Change) left(d Detail) error {
+func (c Change) check(d Detail) error {
 	switch c.Kind {
 	case SetMark:
 		if d.Mark != c.Mark {
@@ -164,7 +164,7 @@ func (c Change) left(d Detail) error {
 	return nil
 }
 
-func (c *Client) make(change Change) error {
+func (c *Client) perform(change Change) error {
 	switch change.Kind {
 	case RotatePort:
 		return c.ctrl.ConfigureDevice(change.Device, wgtypes.Config{ListenPort: new(int)})

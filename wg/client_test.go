@@ -258,7 +258,7 @@ func TestExplained(t *testing.T) {
 		{syscall.EPERM, "not permitted, it takes CAP_NET_ADMIN (and root for a userspace device): operation not permitted"},
 		{&fs.PathError{Op: "open", Path: uapi.dir, Err: syscall.EACCES}, "not permitted, it takes CAP_NET_ADMIN (and root for a userspace device): open /var/run/wireguard: permission denied"},
 		{syscall.EOPNOTSUPP, "operation not supported"},
-		{os.NewSyscallError("read", errors.New("wguser: errno=-98")), "it refuses: address already in use"},
+		{os.NewSyscallError("read", errors.New("wguser: errno=-98")), "the device answered: address already in use"},
 		{os.NewSyscallError("read", errors.New("wguser: private_key="+key)), "its answer cannot be read"},
 		{errors.New(key), "its answer cannot be read"},
 	} {

@@ -47,9 +47,9 @@ func explained(err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("it hung up")
 	}
-	if said := uapiErrno.FindStringSubmatch(err.Error()); said != nil {
-		n, _ := strconv.Atoi(said[1]) // four digits at most
-		return fmt.Errorf("it refuses: %w", syscall.Errno(n))
+	if match := uapiErrno.FindStringSubmatch(err.Error()); match != nil {
+		n, _ := strconv.Atoi(match[1]) // four digits at most
+		return fmt.Errorf("the device answered: %w", syscall.Errno(n))
 	}
 	return errAnswer
 }

@@ -13,16 +13,6 @@ const shown = 6
 // it whole: enough to tell peers apart, and all that is ever shown.
 func (k Key) String() string { return base64.StdEncoding.EncodeToString(k[:shown]) }
 
-// parseShown reads what String writes; the rest of the key is zero.
-func parseShown(s string) (k Key, ok bool) {
-	b, err := base64.StdEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) != shown {
-		return Key{}, false
-	}
-	copy(k[:], b)
-	return k, true
-}
-
 // parseKey reads a key as wg(8) writes it, 44 characters of base64.
 func parseKey(s string) (k Key, ok bool) {
 	b, err := base64.StdEncoding.Strict().DecodeString(s)

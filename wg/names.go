@@ -18,14 +18,14 @@ var networks = [2]string{fwmark.IPv4: "ip4", fwmark.IPv6: "ip6"}
 // LookUp looks names up side by side, each in the families that the uplink
 // has. Answers come as they are there, and all of them by the time ctx ends;
 // then the channel is closed.
-func LookUp(ctx context.Context, names []string, ways [2]bool) <-chan Answer {
+func LookUp(ctx context.Context, names []string, families [2]bool) <-chan Answer {
 	answers := make(chan Answer, len(names))
 	var all sync.WaitGroup
 	for _, name := range names {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			answers <- lookUp(ctx, name, ways)
+			answers <- lookUp(ctx, name, families)
 		}()
 	}
 	go func() {
@@ -38,12 +38,12 @@ func LookUp(ctx context.Context, names []string, ways [2]bool) <-chan Answer {
 // lookUp asks for each family by itself. Asked for both at once, Go's resolver
 // gives what one of them brought for the whole answer, or nothing where the
 // other one takes too long.
-func lookUp(ctx context.Context, name string, ways [2]bool) Answer {
+func lookUp(ctx context.Context, name string, families [2]bool) Answer {
 	a := Answer{Name: name}
 	var found [2][]netip.Addr
 	var both sync.WaitGroup
 	for _, f := range fwmark.Families {
-		if !ways[f] {
+		if !families[f] {
 			continue
 		}
 		both.Add(1)

@@ -28,23 +28,24 @@ type Peer struct {
 	Sent      int64
 }
 
-// Stale is from which age of its last handshake on a peer counts as lost: a
-// session that carries anything makes a new one after 120 s, within 15 s more
-// at most (REKEY_AFTER_TIME, KEEPALIVE_TIMEOUT and REKEY_TIMEOUT of WireGuard's
-// paper, section 6.1).
-const Stale = 135 * time.Second
+// StaleAfter is how old the last handshake of a peer may be; a peer whose last
+// one is older counts as lost. A session that carries packets makes a new
+// handshake after 120 s (REKEY_AFTER_TIME). Where nothing is to be sent, that
+// waits for the next keepalive, 10 s at most (KEEPALIVE_TIMEOUT), and one try
+// takes 5 s (REKEY_TIMEOUT): WireGuard's paper, section 6.1.
+const StaleAfter = 135 * time.Second
 
-// Case is what a refresh is decided by.
-type Case struct {
-	Device Detail
-	Mark   uint32 // that of its pin
-	File   File
-	Rotate bool    // its listen port is to change
-	Ways   [2]bool // by fwmark.Family: the uplink has an address and a table
+// Refresh is one refresh of one device: what it is decided by.
+type Refresh struct {
+	Device     Detail
+	Mark       uint32 // that of its pin
+	File       File
+	RotatePort bool    // its listen port is to change
+	Families   [2]bool // by fwmark.Family: those in which the uplink has an address and a table
 
-	// Inside are the addresses to which packets with the device's mark leave
-	// by a WireGuard device; asked for those of Routes.
-	Inside map[netip.Addr]bool
+	// InTunnel are those of AddressesToRoute whose packets, with the device's
+	// mark, leave by a WireGuard device.
+	InTunnel map[netip.Addr]bool
 
 	OlderThan time.Duration // 0: every peer, else those whose last handshake is older
 	Now       time.Time
@@ -52,17 +53,17 @@ type Case struct {
 
 // peers returns those that are to be refreshed. A handshake in the future says
 // that the clock was set back since, and its age is not known: it may be old.
-func (c Case) peers() []Peer {
+func (r Refresh) peers() []Peer {
 	var due []Peer
-	for _, p := range c.Device.Peers {
-		if age := c.Now.Sub(p.Handshake); c.OlderThan == 0 || age > c.OlderThan || age < 0 {
+	for _, p := range r.Device.Peers {
+		if age := r.Now.Sub(p.Handshake); r.OlderThan == 0 || age > r.OlderThan || age < 0 {
 			due = append(due, p)
 		}
 	}
 	return due
 }
 
-// Refresh returns what a device gets at once, without waiting for a name:
+// AtOnce returns what a device gets at once, without waiting for a name:
 //
 //  1. its mark again, even unchanged: the kernel then forgets every peer's
 //     cached source and route;
@@ -74,42 +75,43 @@ func (c Case) peers() []Peer {
 // What concerns the device as a whole is left out where only some of its peers
 // are to be refreshed. A device that does not carry its pin's mark gets
 // nothing: what it sends does not leave by that uplink.
-func (c Case) Refresh() []Change {
-	due := c.peers()
-	if c.Device.Mark != c.Mark || len(due) == 0 && c.OlderThan > 0 {
+func (r Refresh) AtOnce() []Change {
+	due := r.peers()
+	if r.Device.Mark != r.Mark || len(due) == 0 && r.OlderThan > 0 {
 		return nil
 	}
 	var changes []Change
-	if len(due) == len(c.Device.Peers) {
-		changes = append(changes, Change{Device: c.Device.Name, Mark: c.Mark})
-		if c.Rotate {
-			changes = append(changes, Change{Device: c.Device.Name, Kind: RotatePort})
+	if len(due) == len(r.Device.Peers) {
+		changes = append(changes, Change{Device: r.Device.Name, Mark: r.Mark})
+		if r.RotatePort {
+			changes = append(changes, Change{Device: r.Device.Name, Kind: RotatePort})
 		}
 	}
 	for _, p := range due {
-		if e, roamed := c.roamed(p); roamed {
-			changes = append(changes, Change{Device: c.Device.Name, Kind: SetEndpoint, Peer: p.Key, Endpoint: netip.AddrPortFrom(e.Addr, e.Port)})
+		if e, roamed := r.roamed(p); roamed {
+			changes = append(changes, Change{Device: r.Device.Name, Kind: SetEndpoint, Peer: p.Key, Endpoint: netip.AddrPortFrom(e.Addr, e.Port)})
 		}
 	}
 	for _, p := range due {
-		changes = append(changes, c.kick(p)...)
+		changes = append(changes, r.kick(p)...)
 	}
 	return changes
 }
 
-func (c Case) kick(p Peer) []Change {
+func (r Refresh) kick(p Peer) []Change {
 	if p.Keepalive == 0 {
 		return nil
 	}
-	return []Change{{Device: c.Device.Name, Kind: Kick, Peer: p.Key, Keepalive: p.Keepalive}}
+	return []Change{{Device: r.Device.Name, Kind: Kick, Peer: p.Key, Keepalive: p.Keepalive}}
 }
 
-// Routes returns the addresses that Inside is to tell of: where literal
-// endpoints have roamed to, and where they were. It is sorted.
-func (c Case) Routes() []netip.Addr {
+// AddressesToRoute returns the addresses whose routes decide about endpoints, for
+// InTunnel: of each literal endpoint that has roamed, the file's and the present
+// one. It is sorted.
+func (r Refresh) AddressesToRoute() []netip.Addr {
 	var addrs []netip.Addr
-	for _, p := range c.peers() {
-		if e := c.File.Peers[p.Key]; e.Addr.IsValid() && p.Endpoint.IsValid() && p.Endpoint.Addr() != e.Addr {
+	for _, p := range r.peers() {
+		if e := r.File.Peers[p.Key]; e.Addr.IsValid() && p.Endpoint.IsValid() && p.Endpoint.Addr() != e.Addr {
 			addrs = append(addrs, p.Endpoint.Addr(), e.Addr)
 		}
 	}
@@ -121,22 +123,22 @@ func (c Case) Routes() []netip.Addr {
 // and is to be set back to the file's: seen when a full tunnel was reloaded,
 // and with servers that answer from their address inside the tunnel. Any other
 // literal endpoint is nobody's business but WireGuard's.
-func (c Case) roamed(p Peer) (Endpoint, bool) {
-	e := c.File.Peers[p.Key]
+func (r Refresh) roamed(p Peer) (Endpoint, bool) {
+	e := r.File.Peers[p.Key]
 	is := e.Addr.IsValid() && p.Endpoint.IsValid() && p.Endpoint.Addr() != e.Addr &&
-		c.Inside[p.Endpoint.Addr()] && !c.Inside[e.Addr]
+		r.InTunnel[p.Endpoint.Addr()] && !r.InTunnel[e.Addr]
 	return e, is
 }
 
 // Names returns the host names to look up, sorted: those of peers that the
 // device has, and none where the uplink has no family to reach them by.
-func (c Case) Names() []string {
-	if c.Device.Mark != c.Mark || !c.Ways[fwmark.IPv4] && !c.Ways[fwmark.IPv6] {
+func (r Refresh) Names() []string {
+	if r.Device.Mark != r.Mark || !r.Families[fwmark.IPv4] && !r.Families[fwmark.IPv6] {
 		return nil
 	}
 	var names []string
-	for _, p := range c.peers() {
-		if host := c.File.Peers[p.Key].Host; host != "" {
+	for _, p := range r.peers() {
+		if host := r.File.Peers[p.Key].Host; host != "" {
 			names = append(names, host)
 		}
 	}
@@ -151,23 +153,25 @@ type Answer struct {
 	Errs  [2]error     // by fwmark.Family: why it has not been answered; nil for one without addresses
 }
 
-// Moved returns what the device gets once names were looked up: the endpoint
-// of a peer whose name has moved, and another kick. An endpoint is left alone,
-// port included, when its address is any of the name's in a family that the
-// uplink has, and while that family's addresses could not be told; else it stays
-// in its family, if the name is there, too. The errors name peers whose endpoint
-// was kept because their name led nowhere.
-func (c Case) Moved(answers map[string]Answer) (changes []Change, errs []error) {
-	if c.Device.Mark != c.Mark {
+// AfterLookUp returns what the device gets once names were looked up: for a peer
+// whose name has other addresses now, a new endpoint and another kick.
+//
+// An endpoint stays as it is, with its port, when its address is one of the
+// name's in a family that the uplink has, and when the look-up in that family
+// failed. A new one is of the old one's family where the name has an address in
+// it. The errors name the peers whose endpoint stays because their name could
+// not be resolved.
+func (r Refresh) AfterLookUp(answers map[string]Answer) (changes []Change, errs []error) {
+	if r.Device.Mark != r.Mark {
 		return nil, nil
 	}
-	for _, p := range c.peers() {
-		e := c.File.Peers[p.Key]
+	for _, p := range r.peers() {
+		e := r.File.Peers[p.Key]
 		answer, asked := answers[e.Host]
 		if e.Host == "" || !asked {
 			continue
 		}
-		addrs, err := c.usable(answer)
+		addrs, err := r.usable(answer)
 		if slices.Contains(addrs, p.Endpoint.Addr()) {
 			continue
 		}
@@ -175,10 +179,10 @@ func (c Case) Moved(answers map[string]Answer) (changes []Change, errs []error) 
 			err = unresolved(answer.Errs[fwmark.FamilyOf(is)])
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("endpoint of %s peer %s stays as it is: %s: line %d: %q %w", c.Device.Name, p.Key, c.File.Path, e.Line, e.Host, err))
+			errs = append(errs, fmt.Errorf("endpoint of %s peer %s stays as it is: %s: line %d: %q %w", r.Device.Name, p.Key, r.File.Path, e.Line, e.Host, err))
 		} else {
-			changes = append(changes, Change{Device: c.Device.Name, Kind: SetEndpoint, Peer: p.Key, Endpoint: netip.AddrPortFrom(preferred(addrs, p.Endpoint.Addr()), e.Port)})
-			changes = append(changes, c.kick(p)...)
+			changes = append(changes, Change{Device: r.Device.Name, Kind: SetEndpoint, Peer: p.Key, Endpoint: netip.AddrPortFrom(preferred(addrs, p.Endpoint.Addr()), e.Port)})
+			changes = append(changes, r.kick(p)...)
 		}
 	}
 	return changes, errs
@@ -196,11 +200,11 @@ func preferred(addrs []netip.Addr, now netip.Addr) netip.Addr {
 }
 
 // usable returns the addresses that an endpoint can have, at least one.
-func (c Case) usable(a Answer) ([]netip.Addr, error) {
+func (r Refresh) usable(a Answer) ([]netip.Addr, error) {
 	var addrs []netip.Addr
 	for _, addr := range a.Addrs {
 		addr = addr.Unmap()
-		if addr.IsValid() && !addr.IsUnspecified() && !addr.IsLoopback() && !addr.IsMulticast() && !addr.IsLinkLocalUnicast() && c.Ways[fwmark.FamilyOf(addr)] {
+		if addr.IsValid() && !addr.IsUnspecified() && !addr.IsLoopback() && !addr.IsMulticast() && !addr.IsLinkLocalUnicast() && r.Families[fwmark.FamilyOf(addr)] {
 			addrs = append(addrs, addr)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/wg"
+	"wg-multihome/wg/wgtest"
 )
 
 var (
@@ -30,7 +31,7 @@ func peer(n byte, endpoint string, keepalive uint16, age time.Duration) wg.Peer 
 
 // refreshCase is wg0 with mark 0x2005 and a file that has these endpoints, of
 // peers 1, 2, ...; "" for none.
-func refreshCase(t *testing.T, peers []wg.Peer, endpoints ...string) wg.Case {
+func refreshCase(t *testing.T, peers []wg.Peer, endpoints ...string) wg.Refresh {
 	t.Helper()
 	text := "[Interface]\n"
 	for i, e := range endpoints {
@@ -43,9 +44,9 @@ func refreshCase(t *testing.T, peers []wg.Peer, endpoints ...string) wg.Case {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wg.Case{
+	return wg.Refresh{
 		Device: wg.Detail{Device: wg.Device{Name: "wg0", Mark: 0x2005}, Port: 51820, Peers: peers},
-		Mark:   0x2005, File: file, Ways: ways, Now: now,
+		Mark:   0x2005, File: file, Families: ways, Now: now,
 	}
 }
 
@@ -61,28 +62,30 @@ const (
 func TestRefresh(t *testing.T) {
 	two := []wg.Peer{peer(1, "203.0.113.1:51820", 25, time.Minute), peer(2, "", 9, time.Hour), peer(3, "192.0.2.7:1", 0, time.Hour)}
 	for name, c := range map[string]struct {
-		change func(*wg.Case)
+		change func(*wg.Refresh)
 		want   string
 	}{
-		"the mark again, and each peer with a keepalive": {func(*wg.Case) {}, lines(again, kick1, kick2)},
-		"another port":     {func(c *wg.Case) { c.Rotate = true }, lines(again, port, kick1, kick2)},
-		"no peer":          {func(c *wg.Case) { c.Device.Peers = nil }, again},
-		"a mark of others": {func(c *wg.Case) { c.Device.Mark = 7 }, ""},
-		"no mark yet":      {func(c *wg.Case) { c.Device.Mark = 0; c.Rotate = true }, ""},
-		"no way":           {func(c *wg.Case) { c.Ways = [2]bool{} }, lines(again, kick1, kick2)},
-		"stale ones alone": {func(c *wg.Case) { c.OlderThan, c.Rotate = wg.Stale, true }, kick2},
-		"all are stale":    {func(c *wg.Case) { c.OlderThan, c.Rotate, c.Device.Peers = wg.Stale, true, two[1:] }, lines(again, port, kick2)},
-		"none is stale":    {func(c *wg.Case) { c.OlderThan, c.Device.Peers = wg.Stale, two[:1] }, ""},
-		"just not stale":   {func(c *wg.Case) { c.OlderThan, c.Device.Peers = time.Minute, two[:1] }, ""},
-		"the clock was set back": {func(c *wg.Case) {
-			c.OlderThan, c.Device.Peers = wg.Stale, []wg.Peer{peer(1, "203.0.113.1:51820", 25, -time.Hour)}
+		"the mark again, and each peer with a keepalive": {func(*wg.Refresh) {}, lines(again, kick1, kick2)},
+		"another port":     {func(c *wg.Refresh) { c.RotatePort = true }, lines(again, port, kick1, kick2)},
+		"no peer":          {func(c *wg.Refresh) { c.Device.Peers = nil }, again},
+		"a mark of others": {func(c *wg.Refresh) { c.Device.Mark = 7 }, ""},
+		"no mark yet":      {func(c *wg.Refresh) { c.Device.Mark = 0; c.RotatePort = true }, ""},
+		"no way":           {func(c *wg.Refresh) { c.Families = [2]bool{} }, lines(again, kick1, kick2)},
+		"stale ones alone": {func(c *wg.Refresh) { c.OlderThan, c.RotatePort = wg.StaleAfter, true }, kick2},
+		"all are stale":    {func(c *wg.Refresh) { c.OlderThan, c.RotatePort, c.Device.Peers = wg.StaleAfter, true, two[1:] }, lines(again, port, kick2)},
+		"none is stale":    {func(c *wg.Refresh) { c.OlderThan, c.Device.Peers = wg.StaleAfter, two[:1] }, ""},
+		"just not stale":   {func(c *wg.Refresh) { c.OlderThan, c.Device.Peers = time.Minute, two[:1] }, ""},
+		"the clock was set back": {func(c *wg.Refresh) {
+			c.OlderThan, c.Device.Peers = wg.StaleAfter, []wg.Peer{peer(1, "203.0.113.1:51820", 25, -time.Hour)}
 		}, lines(again, kick1)},
-		"no handshake at all": {func(c *wg.Case) { c.OlderThan, c.Device.Peers = wg.Stale, []wg.Peer{{Key: key(1), Keepalive: 25}} }, lines(again, kick1)},
+		"no handshake at all": {func(c *wg.Refresh) {
+			c.OlderThan, c.Device.Peers = wg.StaleAfter, []wg.Peer{{Key: key(1), Keepalive: 25}}
+		}, lines(again, kick1)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := refreshCase(t, append([]wg.Peer(nil), two...), "203.0.113.1:51820", "vpn.example:2")
 			c.change(&in)
-			if got := text(in.Refresh()); got != c.want {
+			if got := text(in.AtOnce()); got != c.want {
 				t.Errorf("got\n%s\nwant\n%s", got, c.want)
 			}
 		})
@@ -108,14 +111,14 @@ func TestRoamedEndpoints(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := refreshCase(t, roamed, c.file)
-			in.Inside = c.inside
-			if got := fmt.Sprint(in.Routes()); got != c.routes {
+			in.InTunnel = c.inside
+			if got := fmt.Sprint(in.AddressesToRoute()); got != c.routes {
 				t.Errorf("routes to ask for: %s, want %s", got, c.routes)
 			}
-			if got := text(in.Refresh()); got != c.want {
+			if got := text(in.AtOnce()); got != c.want {
 				t.Errorf("got\n%s\nwant\n%s", got, c.want)
 			}
-			if got, _ := in.Moved(nil); got != nil {
+			if got, _ := in.AfterLookUp(nil); got != nil {
 				t.Errorf("moved: %v", got)
 			}
 		})
@@ -165,11 +168,11 @@ func TestMoved(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := refreshCase(t, []wg.Peer{peer(1, c.now, 25, 0), peer(2, "203.0.113.1:1", 9, 0)}, "vpn.example:51820", "203.0.113.7:1")
-			in.Ways = c.ways
+			in.Families = c.ways
 			if got := fmt.Sprint(in.Names()); got != "[vpn.example]" {
 				t.Errorf("names: %s", got)
 			}
-			got, errs := in.Moved(map[string]wg.Answer{"vpn.example": c.answer})
+			got, errs := in.AfterLookUp(map[string]wg.Answer{"vpn.example": c.answer})
 			if text(got) != c.want {
 				t.Errorf("got\n%s\nwant\n%s", text(got), c.want)
 			}
@@ -186,17 +189,17 @@ func TestNamesOf(t *testing.T) {
 	if got := fmt.Sprint(in.Names()); got != "[a.example b.example]" {
 		t.Errorf("got %s", got)
 	}
-	in.OlderThan = wg.Stale
+	in.OlderThan = wg.StaleAfter
 	if got := fmt.Sprint(in.Names()); got != "[a.example]" {
 		t.Errorf("stale: %s", got)
 	}
-	in.Ways = [2]bool{}
+	in.Families = [2]bool{}
 	if got := in.Names(); got != nil {
 		t.Errorf("no way: %v", got)
 	}
-	in.Ways, in.Device.Mark = ways, 0
+	in.Families, in.Device.Mark = ways, 0
 	answers := map[string]wg.Answer{"a.example": {Addrs: []netip.Addr{netip.MustParseAddr("203.0.113.9")}}}
-	if got, _ := in.Moved(answers); in.Names() != nil || got != nil {
+	if got, _ := in.AfterLookUp(answers); in.Names() != nil || got != nil {
 		t.Errorf("without its mark: %v %v", in.Names(), got)
 	}
 }
@@ -207,10 +210,10 @@ func TestNamesOf(t *testing.T) {
 func TestRefreshTouchesNothingElse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		addr := rapid.SampledFrom([]string{"203.0.113.1", "203.0.113.2", "10.200.0.2", "2001:db8::1", "127.0.0.1", "224.0.0.1"})
-		c := wg.Case{Mark: 5, Now: now, Rotate: rapid.Bool().Draw(t, "rotate"), Inside: map[netip.Addr]bool{}, File: wg.File{Peers: map[wg.Key]wg.Endpoint{}}}
+		c := wg.Refresh{Mark: 5, Now: now, RotatePort: rapid.Bool().Draw(t, "rotate"), InTunnel: map[netip.Addr]bool{}, File: wg.File{Peers: map[wg.Key]wg.Endpoint{}}}
 		c.Device.Name, c.Device.Mark = "wg0", rapid.SampledFrom([]uint32{5, 5, 5, 0}).Draw(t, "mark")
-		c.Ways = [2]bool{rapid.Bool().Draw(t, "4"), rapid.Bool().Draw(t, "6")}
-		c.OlderThan = rapid.SampledFrom([]time.Duration{0, wg.Stale}).Draw(t, "older than")
+		c.Families = [2]bool{rapid.Bool().Draw(t, "4"), rapid.Bool().Draw(t, "6")}
+		c.OlderThan = rapid.SampledFrom([]time.Duration{0, wg.StaleAfter}).Draw(t, "older than")
 		keepalive := map[wg.Key]uint16{}
 		for i := range rapid.IntRange(0, 4).Draw(t, "peers") {
 			p := peer(byte(i), addrPort(addr.Draw(t, "endpoint")), rapid.SampledFrom([]uint16{0, 25}).Draw(t, "keepalive"), rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "age"))
@@ -223,15 +226,15 @@ func TestRefreshTouchesNothingElse(t *testing.T) {
 				c.File.Peers[p.Key] = wg.Endpoint{Addr: netip.MustParseAddr(addr.Draw(t, "literal")), Port: 1, Line: 1}
 			}
 		}
-		for _, a := range c.Routes() {
-			c.Inside[a] = rapid.Bool().Draw(t, "inside")
+		for _, a := range c.AddressesToRoute() {
+			c.InTunnel[a] = rapid.Bool().Draw(t, "inside")
 		}
 		answer := wg.Answer{}
 		for range rapid.IntRange(0, 3).Draw(t, "addresses") {
 			answer.Addrs = append(answer.Addrs, netip.MustParseAddr(addr.Draw(t, "address")))
 		}
-		moved, _ := c.Moved(map[string]wg.Answer{"a": answer})
-		for _, ch := range append(c.Refresh(), moved...) {
+		moved, _ := c.AfterLookUp(map[string]wg.Answer{"a": answer})
+		for _, ch := range append(c.AtOnce(), moved...) {
 			keep, known := keepalive[ch.Peer]
 			switch ch.Kind {
 			case wg.SetMark:
@@ -239,7 +242,7 @@ func TestRefreshTouchesNothingElse(t *testing.T) {
 					t.Fatalf("%s: the device has %#x", ch, c.Device.Mark)
 				}
 			case wg.RotatePort:
-				if !c.Rotate {
+				if !c.RotatePort {
 					t.Fatal("another port, unasked for")
 				}
 			case wg.Kick:
@@ -252,7 +255,7 @@ func TestRefreshTouchesNothingElse(t *testing.T) {
 					t.Fatalf("%s: the file has %v", ch, e)
 				}
 			}
-			if again, err := wg.ParseChange(ch.String()); err != nil || again != ch {
+			if again, err := wgtest.ParseChange(ch.String()); err != nil || again != ch {
 				t.Fatalf("%s reads back as %v, %v", ch, again, err)
 			}
 		}

@@ -68,7 +68,7 @@ func errnoOf(value string) error {
 	case err != nil:
 		return errAnswer
 	case n != 0:
-		return fmt.Errorf("it refuses: %w", syscall.Errno(max(n, -n)))
+		return fmt.Errorf("the device answered: %w", syscall.Errno(max(n, -n)))
 	}
 	return nil
 }

@@ -143,6 +143,7 @@ configuration, its valid part was done; 3 only with --exit-code.`,
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(suggestFlag)
+	root.SetHelpCommand(p.help())
 	root.PersistentFlags().StringVar(&p.config, "config", configFile, "configuration `FILE`; the default one may be absent")
 	root.PersistentFlags().StringVar(&p.state, "state-dir", stateDir, "`DIR` for lease records, what was told, and locks")
 	root.PersistentFlags().BoolVarP(&p.verbose, "verbose", "v", false, "say more on stderr")

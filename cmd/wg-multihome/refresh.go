@@ -35,7 +35,7 @@ it, or an error in the configuration. A name that leads nowhere is said.`,
 		defer s.Close()
 		var olderThan time.Duration
 		if stale {
-			olderThan = wg.Stale
+			olderThan = wg.StaleAfter
 		}
 		return p.finish(s.refresher.Named(cmd.Context(), names, olderThan))
 	}

@@ -11,14 +11,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/regular"
 )
 
 // Files says where the configuration is.
@@ -60,7 +58,7 @@ const maxFile = 1 << 20
 // is a named TOML file which is not there.
 func Load(ctx context.Context, f Files) Config {
 	c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
-	text, err := readFile(f.TOML)
+	text, err := regular.Read(f.TOML, maxFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && f.TOMLNamed:
 		c.Priority = 0
@@ -89,31 +87,6 @@ func Load(ctx context.Context, f Files) Config {
 
 func (c *Config) refuse(format string, args ...any) {
 	c.Problems = append(c.Problems, fwmark.Problem{Text: fmt.Sprintf(format, args...)})
-}
-
-// readFile reads a regular file of up to maxFile bytes.
-func readFile(path string) ([]byte, error) {
-	// O_NONBLOCK: opening a FIFO would wait for its writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
-	}
-	return text, nil
 }
 
 // quote shows a value in one line, cut where it is long.

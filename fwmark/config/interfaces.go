@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -66,8 +67,8 @@ func (c *Config) readInterfaces(ctx context.Context, path string, q ifquery) {
 	}
 }
 
-// state asks what is brought up as what. Without an answer every interface has
-// the stanza of its own name.
+// state asks by which stanza each interface was brought up. Without an answer
+// every interface has the stanza of its own name.
 func (c *Config) state(ctx context.Context, path string, q ifquery) map[string]string {
 	up, err := q.state(ctx)
 	if err != nil && !errors.Is(err, errNoIfquery) { // that one is said of each stanza
@@ -81,9 +82,9 @@ func (c *Config) state(ctx context.Context, path string, q ifquery) map[string]s
 	return up
 }
 
-// checkStanza refuses what ifquery takes for something else than the name of
-// one stanza: patterns, `eth0=home`. The name may be a logical one, which need
-// not be fit for an interface.
+// checkStanza refuses a name that ifquery does not read as the name of one
+// stanza: a pattern, or `eth0=home`. A logical name need not be valid as that of
+// an interface.
 func checkStanza(name string) error {
 	const others = "/="
 	switch {
@@ -95,9 +96,9 @@ func checkStanza(name string) error {
 	return nil
 }
 
-// interfaceOf returns the interface that has what is brought up under a name:
-// the alias `eth0:1` is a label of an address of eth0. "" of a name that no
-// interface can have.
+// interfaceOf returns the interface that a stanza's name stands for. An alias,
+// `eth0:1`, is a second address of eth0 under a label. For a name that no
+// interface can have it returns "".
 func interfaceOf(name string) string {
 	name, _, _ = strings.Cut(name, ":")
 	if fwmark.ValidName(name) != nil {
@@ -106,13 +107,15 @@ func interfaceOf(name string) string {
 	return name
 }
 
-// place gives a stanza's intent to the interfaces that have it. One that was
-// brought up as another stanza (`ifup eth0=home`) has nothing of its own
-// name's; that one's mark stays configured, and nobody's.
+// place adds a stanza's intent for each interface that was brought up with the
+// stanza: by its own name, or by another one (`ifup eth0=home`). An interface that
+// was brought up with another stanza gets nothing from the one of its own name;
+// the mark of a stanza that no interface was brought up with stays configured,
+// without an uplink.
 func (c *Config) place(in fwmark.Intent, up map[string]string) {
 	name := in.Uplink
 	placed := false
-	for _, physical := range sorted(up) {
+	for _, physical := range slices.Sorted(maps.Keys(up)) {
 		if up[physical] == name && physical != name {
 			in.Uplink = interfaceOf(physical)
 			c.Intents = append(c.Intents, in)
@@ -128,8 +131,8 @@ func (c *Config) place(in fwmark.Intent, up map[string]string) {
 	case !placed && !in.Mark.IsZero():
 		c.Intents = append(c.Intents, fwmark.Intent{Origin: in.Origin, Mark: in.Mark})
 	}
-	// Any other name that no interface has is a logical one. Who writes these
-	// two means all interfaces, and would wait for that in vain.
+	// Any other name without an interface is taken for a logical one. Whoever
+	// writes one of these two means all interfaces, and would get none.
 	if !placed && (name == "all" || name == "default") && in.Options() {
 		c.refuse("%s: %s %s", in.Origin, quote(name), fwmark.ValidName(name))
 	}

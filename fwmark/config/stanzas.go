@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"wg-multihome/fwmark/regular"
 )
 
 // stanza is an `iface` of interfaces(5): no more of it than tells whether
@@ -49,7 +52,7 @@ func (r *reader) read(path string, depth int) {
 		r.errs = append(r.errs, fmt.Errorf("%s: more than %d files, or %d deep, are sourced", path, maxSourced, maxDepth))
 		return
 	}
-	text, err := readFile(path)
+	text, err := regular.Read(path, maxFile)
 	if err != nil {
 		if depth == 0 || !errors.Is(err, fs.ErrNotExist) { // a dangling link in a glob
 			r.errs = append(r.errs, err)
@@ -184,7 +187,7 @@ func worthAsking(stanzas []stanza) []stanza {
 		}
 	}
 	var worth []stanza
-	for _, name := range sorted(byName) {
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		all := byName[name]
 		loopback := slices.ContainsFunc(all, func(s stanza) bool { return s.loopback })
 		if !inherited[name] && !loopback && says(name, byName, map[string]bool{}) {

@@ -30,7 +30,7 @@ func (c *Config) readTOML(path string, text []byte) {
 		return
 	}
 	w := walker{config: c, path: path}
-	for _, key := range sorted(top) {
+	for _, key := range slices.Sorted(maps.Keys(top)) {
 		switch value := top[key]; key {
 		case "priority":
 			w.priority(value)
@@ -104,7 +104,7 @@ func (w walker) each(kind string, value any, take func(name, where string, table
 		w.refuse("%s = %s is no table", kind, show(value))
 		return
 	}
-	for _, name := range sorted(tables) {
+	for _, name := range slices.Sorted(maps.Keys(tables)) {
 		if err := fwmark.ValidName(name); err != nil {
 			w.refuse("%s %s %s", kind, quote(name), err)
 			continue
@@ -120,7 +120,7 @@ func (w walker) each(kind string, value any, take func(name, where string, table
 
 func (w walker) uplink(name, where string, table map[string]any) {
 	in := fwmark.Intent{Uplink: name, Origin: w.path + ": " + where}
-	for _, key := range sorted(table) {
+	for _, key := range slices.Sorted(maps.Keys(table)) {
 		value, at := table[key], where+": "+key
 		switch key {
 		case "fwmark":
@@ -144,7 +144,7 @@ func (w walker) uplink(name, where string, table map[string]any) {
 
 func (w walker) wireguard(name, where string, table map[string]any) {
 	var d WireGuard
-	for _, key := range sorted(table) {
+	for _, key := range slices.Sorted(maps.Keys(table)) {
 		ok := false
 		switch value := table[key]; key {
 		case "config":
@@ -272,5 +272,3 @@ func clip(s string) string {
 func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
-
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -197,17 +197,27 @@ func TestProcesses(t *testing.T) {
 
 func TestRunSlices(t *testing.T) {
 	mark := fwmark.Mark{Value: 0x2000, Mask: 0xff00}
-	if got, want := RunSlice(mark), "wgmultihome.slice/wgmultihome-0x2000.slice"; got != want {
+	if got, want := RunSlice(mark, "enp2s0-5@x"), `wgmultihome.slice/wgmultihome-0x2000_enp2s0\x2d5\x40x.slice`; got != want {
 		t.Errorf("slice of %s: %s, want %s", mark, got, want)
 	}
-	for unit, want := range map[string]uint32{RunUnit(mark): 0x2000, "wgmultihome-0xffffffff.slice": 0xffffffff} {
-		if got, ok := valueOf(unit); got != want || !ok {
-			t.Errorf("%s: %#x, %v", unit, got, ok)
+	for unit, want := range map[string]Run{
+		RunUnit(mark, "enp2s0.5"):          {Uplink: "enp2s0.5", Value: 0x2000},
+		RunUnit(mark, `a-b_c\x41 /\xff`):   {Uplink: `a-b_c\x41 /\xff`, Value: 0x2000},
+		"wgmultihome-0xffffffff_up2.slice": {Uplink: "up2", Value: 0xffffffff},
+		"wgmultihome-0x2005.slice":         {Value: 0x2005}, // of earlier versions
+		"wgmultihome-0x2005_0x2006.slice":  {Uplink: "0x2006", Value: 0x2005},
+	} {
+		if got, ok := parseRun(unit); got != want || !ok {
+			t.Errorf("%s: %+v, %v", unit, got, ok)
 		}
 	}
-	for _, unit := range []string{"", "x.slice", "wgmultihome-0x.slice", "wgmultihome-0x02.slice", "wgmultihome-0xFF.slice", "wgmultihome-0x100000000.slice", "wgmultihome-0x1", "wgmultihome-0x+1.slice"} {
-		if got, ok := valueOf(unit); ok {
-			t.Errorf("%s: %#x", unit, got)
+	for _, unit := range []string{
+		"", "x.slice", "wgmultihome-0x.slice", "wgmultihome-0x02.slice", "wgmultihome-0xFF.slice", "wgmultihome-0x100000000.slice",
+		"wgmultihome-0x1", "wgmultihome-0x+1.slice", "wgmultihome-up2.slice", "wgmultihome-0x1_.slice", `wgmultihome-0x1_\x4.slice`,
+		`wgmultihome-0x1_\x61.slice`, "wgmultihome-0x1_a-b.slice", "0x1_up2.slice",
+	} {
+		if got, ok := parseRun(unit); ok {
+			t.Errorf("%s: %+v", unit, got)
 		}
 	}
 }
@@ -221,8 +231,8 @@ func TestRuns(t *testing.T) {
 		t.Errorf("before any: %v, %v", runs, err)
 	}
 	empty, full := fwmark.Mark{Value: 0x2005}, fwmark.Mark{Value: 0xffffffff}
-	scope := RunSlice(full) + "/run-1.scope"
-	for _, p := range []string{RunSlice(empty), RunSlice(full) + "/run-2.scope/below", scope + "/its own"} {
+	scope := RunSlice(full, "up2") + "/run-1.scope"
+	for _, p := range []string{RunSlice(empty, "up2"), RunSlice(full, "up2") + "/run-2.scope/below", scope + "/its own"} {
 		must(t, m.Make(p))
 	}
 	cat := exec.Command("cat")
@@ -247,7 +257,7 @@ func TestRuns(t *testing.T) {
 	if left, err := m.RemoveRuns(); !left || err != nil {
 		t.Errorf("removed with a process: left %v, %v", left, err)
 	}
-	if names, err := m.children(RunSlice(full)); !slices.Equal(names, []string{"run-1.scope"}) || err != nil {
+	if names, err := m.children(RunSlice(full, "up2")); !slices.Equal(names, []string{"run-1.scope"}) || err != nil {
 		t.Errorf("in the slice are %v, %v", names, err)
 	}
 	if _, ok, err := m.Resolve(scope + "/its own"); !ok || err != nil {

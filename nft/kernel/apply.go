@@ -4,16 +4,16 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
 
+	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 )
 
-// chunk is how many elements go into one message: over 64 KiB the library
-// loses elements, and says nothing.
+// chunk is how many elements go into one message: the length of an attribute
+// has 16 bits.
 const chunk = 500
 
 // Apply makes a plan's changes, in one transaction: all or none. Elements of
@@ -32,158 +32,172 @@ func (c *Client) Apply(p nft.Plan) error {
 }
 
 func (c *Client) commit(p nft.Plan) error {
-	conn, err := transaction()
+	tx := tx{newBatch()}
+	err := tx.queue(p)
+	if err == nil {
+		err = tx.send(c.sockets[unix.NETLINK_NETFILTER].Socket.GetFd())
+	}
 	if err != nil {
-		return explained("change table inet "+nft.Table, err)
-	}
-	tx := tx{conn, table()}
-	if err := tx.queue(p); err != nil {
-		return fmt.Errorf("change table inet %s: %w", nft.Table, err)
-	}
-	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("change table inet %s: %w", nft.Table, err)
 	}
 	return nil
 }
 
-// tx is a transaction in the making.
-type tx struct {
-	conn  *nftables.Conn
-	table *nftables.Table
-}
+// tx is a batch that knows our table.
+type tx struct{ *batch }
 
 func (x tx) queue(p nft.Plan) error {
-	t := x.table
 	if p.DropTable {
-		x.conn.DelTable(t)
+		x.add(unix.NFT_MSG_DELTABLE, 0, word(unix.NFTA_TABLE_NAME, nft.Table))
 		return nil
 	}
-	x.conn.AddTable(t)
+	x.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, word(unix.NFTA_TABLE_NAME, nft.Table), number32(unix.NFTA_TABLE_FLAGS, 0))
 	for _, name := range p.Flush {
-		x.conn.FlushChain(&nftables.Chain{Table: t, Name: name})
+		x.add(unix.NFT_MSG_DELRULE, 0, word(unix.NFTA_RULE_TABLE, nft.Table), word(unix.NFTA_RULE_CHAIN, name))
 	}
 	for _, name := range p.DropChains {
-		x.conn.DelChain(&nftables.Chain{Table: t, Name: name})
+		x.add(unix.NFT_MSG_DELCHAIN, 0, word(unix.NFTA_CHAIN_TABLE, nft.Table), word(unix.NFTA_CHAIN_NAME, name))
 	}
 	for _, name := range p.DropSets {
-		x.conn.DelSet(&nftables.Set{Table: t, Name: name})
+		x.add(unix.NFT_MSG_DELSET, 0, word(unix.NFTA_SET_TABLE, nft.Table), word(unix.NFTA_SET_NAME, name))
 	}
 	for _, name := range p.DropCounters {
-		x.conn.DeleteObject(counter(t, name))
+		x.counter(unix.NFT_MSG_DELOBJ, 0, name)
 	}
 	for _, name := range p.AddCounters {
-		x.conn.AddObj(counter(t, name))
+		x.counter(unix.NFT_MSG_NEWOBJ, unix.NLM_F_CREATE, name)
 	}
 	for _, s := range p.AddSets {
-		if err := x.conn.AddSet(setOf(t, s), nil); err != nil {
-			return fmt.Errorf("set %s: %w", s.Name, err)
-		}
-		if err := x.fill(s); err != nil {
-			return err
-		}
+		x.set(s)
+		x.fill(s)
 	}
 	for _, s := range p.Refill {
-		x.conn.FlushSet(setOf(t, s))
-		if err := x.fill(s); err != nil {
-			return err
-		}
+		x.elements(unix.NFT_MSG_DELSETELEM, 0, s.Name, nil)
+		x.fill(s)
 	}
 	for _, u := range p.Elements {
-		if err := x.elements(setOf(t, u.Set), ids(u.Add), ids(u.Delete)); err != nil {
-			return err
+		x.change(unix.NFT_MSG_DELSETELEM, 0, u.Set.Name, ids(u.Delete))
+		x.change(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, u.Set.Name, ids(u.Add))
+	}
+	for _, c := range p.AddChains {
+		x.chain(c)
+	}
+	return x.rules(p.Fill)
+}
+
+func (x tx) counter(kind, flags uint16, name string) {
+	var none [8]byte
+	x.add(kind, flags, word(unix.NFTA_OBJ_TABLE, nft.Table), word(unix.NFTA_OBJ_NAME, name), number32(unix.NFTA_OBJ_TYPE, unix.NFT_OBJECT_COUNTER),
+		nest(unix.NFTA_OBJ_DATA, attribute(unix.NFTA_COUNTER_BYTES, none[:]), attribute(unix.NFTA_COUNTER_PACKETS, none[:])))
+}
+
+// set adds a set. Without the order of its keys' bytes, which the kernel keeps
+// for nft(8), nothing that others add to a set of cgroups ever matches.
+func (x tx) set(s nft.Set) {
+	kind, width, flags, order := uint32(typeCgroup), uint32(8), uint32(0), uint32(hostOrder)
+	if s.Type == nft.Prefixes {
+		kind, width, flags, order = typeIPv4, uint32(s.Family.Bits()/8), unix.NFT_SET_INTERVAL, networkOrder
+		if s.Family == fwmark.IPv6 {
+			kind = typeIPv6
 		}
 	}
-	return x.chains(p)
+	x.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, word(unix.NFTA_SET_TABLE, nft.Table), word(unix.NFTA_SET_NAME, s.Name),
+		number32(unix.NFTA_SET_FLAGS, flags), number32(unix.NFTA_SET_KEY_TYPE, kind), number32(unix.NFTA_SET_KEY_LEN, width),
+		number32(unix.NFTA_SET_ID, x.count), // any that no other set of the batch has
+		attribute(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order)))
 }
 
-func (x tx) chains(p nft.Plan) error {
-	for _, chain := range p.AddChains {
-		x.conn.AddChain(chainOf(x.table, chain))
+// Of nft(8)'s enum byteorder, datatype.h.
+const (
+	hostOrder    = 1
+	networkOrder = 2
+)
+
+func (x tx) fill(s nft.Set) {
+	x.change(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, s.Name, append(ids(s.Cgroups), intervals(s)...))
+}
+
+func (x tx) change(kind, flags uint16, set string, list []element) {
+	for len(list) > 0 {
+		n := min(len(list), chunk)
+		x.elements(kind, flags, set, list[:n])
+		list = list[n:]
 	}
-	for _, chain := range p.Fill {
-		for _, r := range chain.Rules {
-			exprs, err := encodeRule(r)
-			if err != nil {
-				return err
-			}
-			x.conn.AddRule(&nftables.Rule{Table: x.table, Chain: &nftables.Chain{Table: x.table, Name: chain.Name}, Exprs: exprs,
-				UserData: userdata.AppendString(nil, userdata.TypeComment, r.Fingerprint())})
+}
+
+// elements adds or deletes elements of a set; to delete none is to delete all.
+func (x tx) elements(kind, flags uint16, set string, list []element) {
+	attributes := [][]byte{word(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), word(unix.NFTA_SET_ELEM_LIST_SET, set)}
+	var items [][]byte
+	for _, e := range list {
+		item := [][]byte{nest(unix.NFTA_SET_ELEM_KEY, attribute(unix.NFTA_DATA_VALUE, e.key))}
+		if e.end {
+			item = append(item, number32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END))
 		}
+		items = append(items, nest(unix.NFTA_LIST_ELEM, item...))
 	}
-	return nil
-}
-
-func (x tx) fill(s nft.Set) error {
-	return x.elements(setOf(x.table, s), append(ids(s.Cgroups), intervals(s)...), nil)
-}
-
-func (x tx) elements(s *nftables.Set, add, remove []nftables.SetElement) error {
-	for _, change := range []struct {
-		list []nftables.SetElement
-		send func(*nftables.Set, []nftables.SetElement) error
-	}{{remove, x.conn.SetDeleteElements}, {add, x.conn.SetAddElements}} {
-		for len(change.list) > 0 {
-			n := min(len(change.list), chunk)
-			if err := change.send(s, change.list[:n]); err != nil {
-				return fmt.Errorf("elements of set %s: %w", s.Name, err)
-			}
-			change.list = change.list[n:]
-		}
+	if len(items) > 0 {
+		attributes = append(attributes, nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, items...))
 	}
-	return nil
+	x.add(kind, flags, attributes...)
 }
 
-func counter(t *nftables.Table, name string) nftables.Obj {
-	return &nftables.NamedObj{Table: t, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}}
-}
-
-// setOf returns a set as the library has it. Ids are in the machine's byte
-// order, and unless the set says so nothing that others add ever matches.
-func setOf(t *nftables.Table, s nft.Set) *nftables.Set {
-	if s.Type == nft.Cgroups {
-		return &nftables.Set{Table: t, Name: s.Name, KeyType: nftables.TypeCGroupV2, KeyByteOrder: binaryutil.NativeEndian}
-	}
-	key := nftables.TypeIPAddr
-	if s.Family.Bits() > 32 {
-		key = nftables.TypeIP6Addr
-	}
-	return &nftables.Set{Table: t, Name: s.Name, KeyType: key, Interval: true}
-}
-
-func ids(list []uint64) []nftables.SetElement {
-	elements := make([]nftables.SetElement, len(list))
+func ids(list []uint64) []element {
+	elements := make([]element, len(list))
 	for i, id := range list {
-		elements[i].Key = binary.NativeEndian.AppendUint64(nil, id)
+		elements[i].key = binary.NativeEndian.AppendUint64(nil, id)
 	}
 	return elements
 }
 
 // intervals returns the first address of each range, and the first one behind
 // it; behind the last address there is none.
-func intervals(s nft.Set) []nftables.SetElement {
-	var elements []nftables.SetElement
+func intervals(s nft.Set) []element {
+	var elements []element
 	for _, r := range s.Ranges {
-		elements = append(elements, nftables.SetElement{Key: r.From().AsSlice()})
+		elements = append(elements, element{key: r.From().AsSlice()})
 		if behind := r.To().Next(); behind.IsValid() {
-			elements = append(elements, nftables.SetElement{Key: behind.AsSlice(), IntervalEnd: true})
+			elements = append(elements, element{key: behind.AsSlice(), end: true})
 		}
 	}
 	return elements
 }
 
-func chainOf(t *nftables.Table, c nft.Chain) *nftables.Chain {
-	chain := &nftables.Chain{Table: t, Name: c.Name}
-	if c.Base == (nft.Base{}) {
-		return chain
+func (x tx) chain(c nft.Chain) {
+	attributes := [][]byte{word(unix.NFTA_CHAIN_TABLE, nft.Table), word(unix.NFTA_CHAIN_NAME, c.Name)}
+	if c.Base != (nft.Base{}) {
+		var hook uint32
+		for number, name := range hookNames {
+			if name == c.Base.Hook {
+				hook = number
+			}
+		}
+		attributes = append(attributes,
+			nest(unix.NFTA_CHAIN_HOOK, number32(unix.NFTA_HOOK_HOOKNUM, hook), number32(unix.NFTA_HOOK_PRIORITY, uint32(int32(c.Base.Priority)))),
+			number32(unix.NFTA_CHAIN_POLICY, policyAccept), word(unix.NFTA_CHAIN_TYPE, c.Base.Type))
 	}
-	accept := nftables.ChainPolicyAccept
-	chain.Type = nftables.ChainType(c.Base.Type)
-	chain.Priority = nftables.ChainPriorityRef(nftables.ChainPriority(c.Base.Priority))
-	chain.Policy = &accept
-	for number, name := range hookNames {
-		if name == c.Base.Hook {
-			chain.Hooknum = nftables.ChainHookRef(nftables.ChainHook(number))
+	x.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, attributes...)
+}
+
+// rules adds rules behind those that stand in their chains.
+func (x tx) rules(chains []nft.Chain) error {
+	for _, c := range chains {
+		for _, r := range c.Rules {
+			list, err := encodeRule(r)
+			if err != nil {
+				return err
+			}
+			expressions := make([][]byte, len(list))
+			for i, e := range list {
+				encoded, err := expr.Marshal(unix.NFPROTO_INET, e)
+				if err != nil {
+					return fmt.Errorf("rule %q: %w", r, err)
+				}
+				expressions[i] = nest(unix.NFTA_LIST_ELEM, encoded)
+			}
+			x.add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, word(unix.NFTA_RULE_TABLE, nft.Table), word(unix.NFTA_RULE_CHAIN, c.Name),
+				nest(unix.NFTA_RULE_EXPRESSIONS, expressions...), attribute(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, r.Fingerprint())))
 		}
 	}
-	return chain
+	return nil
 }

@@ -5,18 +5,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-
-	"wg-multihome/nft"
 )
 
-// bufferSize bounds a socket's buffers, bytes; nothing of that is set aside. With
-// the system's own, some 208 KiB, a transaction of thousands of elements is
-// refused, and in 8 MiB the answers to one of 20,000 messages are lost: the
-// kernel counts near 1 KiB for each.
+// bufferSize bounds what one transaction may take, bytes; nothing of that is set
+// aside. With the system's own, some 208 KiB, one of thousands of elements is
+// refused.
 const bufferSize = 64 << 20
 
 // answerTime bounds the wait for the kernel: a transaction of 50,000 elements
@@ -24,23 +19,18 @@ const bufferSize = 64 << 20
 const answerTime = 10 * time.Second
 
 // Client reads and changes the table in the network namespace of the thread
-// that calls. It is not for several goroutines at once.
+// that opened it. It is not for several goroutines at once.
 type Client struct {
-	// reads has a socket of netlink's nl: what the library for nftables cannot
+	// sockets has a socket of netlink's nl: what the library for nftables cannot
 	// read makes it fail, and its sockets go through Go's poller, which takes
 	// longer than all else that reading does.
-	reads map[int]*nl.SocketHandle
+	sockets map[int]*nl.SocketHandle
 }
 
 // ErrNone says that this kernel has no nf_tables.
 var ErrNone = errors.New("this kernel has no nf_tables")
 
-// table is ours, to the library.
-func table() *nftables.Table {
-	return &nftables.Table{Family: nftables.TableFamilyINet, Name: nft.Table}
-}
-
-// Open opens what reading takes. The kernel answers only to CAP_NET_ADMIN.
+// Open opens the socket. The kernel answers only to CAP_NET_ADMIN.
 // Close frees it.
 func Open() (*Client, error) {
 	s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
@@ -52,25 +42,14 @@ func Open() (*Client, error) {
 		s.Close()
 		return nil, fmt.Errorf("open nf_tables: %w", err)
 	}
-	return &Client{reads: map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: s}}}, nil
+	return &Client{sockets: map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: s}}}, nil
 }
 
 // Close closes the socket.
 func (c *Client) Close() {
-	for _, s := range c.reads {
+	for _, s := range c.sockets {
 		s.Close()
 	}
-}
-
-// transaction begins one: what is asked of it is done when it is flushed. It
-// has a socket for as long as that takes.
-func transaction() (*nftables.Conn, error) {
-	return nftables.New(nftables.WithSockOptions(func(conn *netlink.Conn) error {
-		// Where that is not allowed, smaller ones do for most.
-		_ = conn.SetReadBuffer(bufferSize)
-		_ = conn.SetWriteBuffer(bufferSize)
-		return conn.SetDeadline(time.Now().Add(answerTime))
-	}))
 }
 
 // explained names what was tried. In a kernel without nf_tables there is no

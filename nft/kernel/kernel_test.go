@@ -279,10 +279,7 @@ func TestOthersElementsStay(t *testing.T) {
 	other := run(t, "nft", "list", "table", "inet", "other")
 	sync(t, c, f)
 	public := nft.Set{Name: "mark_0x2000", Type: nft.Cgroups}
-	conn, err := transaction()
-	must(t, err)
-	must(t, tx{conn, table()}.elements(setOf(table(), public), ids([]uint64{1}), nil))
-	must(t, conn.Flush())
+	must(t, c.Apply(nft.Plan{Steps: []string{"by others"}, Elements: []nft.Update{{Set: public, Add: []uint64{1}}}}))
 	before, err := c.Read()
 	must(t, err)
 	if len(before.Sets["mark_0x2000"].Cgroups) != 1 {
@@ -347,14 +344,14 @@ func TestManyElements(t *testing.T) {
 		f.Pins[1].Cgroups = append(f.Pins[1].Cgroups, path)
 		f.Cgroups[path] = nft.Cgroup{ID: uint64(1000 + i), Level: 2}
 	}
-	for i := range nft.FullFeed {
+	for i := range nft.MaxRanges {
 		f.Devices[2].Prefixes = append(f.Devices[2].Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 0}), 25))
 	}
 	sync(t, c, f)
 	settled(t, c, f)
 	have, err := c.Read()
 	must(t, err)
-	if n, m := len(have.Sets["paths_0x2000"].Cgroups), len(have.Sets["via4_wg7"].Ranges); n != 20000 || m != nft.FullFeed {
+	if n, m := len(have.Sets["paths_0x2000"].Cgroups), len(have.Sets["via4_wg7"].Ranges); n != 20000 || m != nft.MaxRanges {
 		t.Errorf("%d cgroups and %d ranges stand", n, m)
 	}
 	f.Devices[2].Prefixes = append(f.Devices[2].Prefixes, netip.MustParsePrefix("20.255.0.0/25"))

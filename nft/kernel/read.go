@@ -55,7 +55,7 @@ func (c *Client) dump(kind int, request []*nl.RtAttr, add func(message) error) e
 	var err error
 	for range dumpTries {
 		req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|kind, unix.NLM_F_DUMP)
-		req.Sockets = c.reads
+		req.Sockets = c.sockets
 		req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_INET, Version: unix.NFNETLINK_V0})
 		for _, a := range request {
 			req.AddData(a)

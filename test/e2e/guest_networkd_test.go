@@ -12,15 +12,15 @@ import (
 	"wg-multihome/test/lab"
 )
 
-// networkdOnHost has systemd-networkd work on the lab's host, as README
-// configures it: it would take a network of the machine's from its socket unit,
+// networkdOnHost has systemd-networkd work on the lab's host, as the
+// topic install configures it: it would take a network of the machine's from its socket unit,
 // and would wait for udev, which sees no other network, unless /sys is read-only.
 func networkdOnHost(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	const service, socket = "systemd-networkd.service", "systemd-networkd.socket"
 	link := "/run/systemd/system/" + socket
 	fatal(t, os.Symlink("/dev/null", link))
-	machineFile(t, "/etc/systemd/networkd.conf.d/lab.conf", "[Network]\nManageForeignRoutingPolicyRules=no\nManageForeignRoutes=no\n", 0o644)
+	networkdSettings(t)
 	unitOnHost(t, l, service, "ReadOnlyPaths=/sys\n")
 	systemctl(t, "daemon-reload")
 	t.Cleanup(func() {
@@ -31,16 +31,17 @@ func networkdOnHost(t *testing.T, l *lab.Lab) {
 	systemctl(t, "start", service)
 }
 
-// configured returns how often networkd has said that it configures wg0.
+// configured returns how often networkd has said that it configures wg0. Debian
+// 12's says "Configuring with", Debian 13's "Reconfiguring with".
 func configured(t *testing.T) int {
 	t.Helper()
 	journal, err := exec.Command("journalctl", "--no-pager", "-u", "systemd-networkd.service").Output()
 	fatal(t, err)
-	return strings.Count(string(journal), "wg0: Configuring with")
+	return strings.Count(string(journal), "onfiguring with /run/systemd/network/wg0.network")
 }
 
-// TestSystemdNetworkd has networkd make a full tunnel as README says it: it
-// leaves by its uplink from its first packet on, and our rules stay where they
+// TestSystemdNetworkd has networkd make a full tunnel as the topic tunnels says
+// it: it leaves by its uplink from its first packet on, and our rules stay where they
 // are, also when networkd goes over its own.
 func TestSystemdNetworkd(t *testing.T) {
 	l := machine(t)
@@ -50,8 +51,8 @@ func TestSystemdNetworkd(t *testing.T) {
 	wrong := counting(t, l.ISP1, "prerouting priority -300", "iifname home udp dport 51820")
 	q := newQuick(t, l, 0, "0.0.0.0/0")
 	machineFile(t, "/run/systemd/network/wg0.netdev", fmt.Sprintf("[NetDev]\nName=wg0\nKind=wireguard\n%sRouteTable=1000\nPrivateKey=%s\n[WireGuardPeer]\nPublicKey=%s\nAllowedIPs=%s\nEndpoint=%s:%d\nPersistentKeepalive=1\n",
-		readmeText(t, "[WireGuard]"), q.key, q.peer, q.allowed, lab.Far4, q.port), 0o644) // its user reads it
-	rule := readmeText(t, "[RoutingPolicyRule]")
+		docText(t, "[WireGuard]"), q.key, q.peer, q.allowed, lab.Far4, q.port), 0o644) // its user reads it
+	rule := docText(t, "[RoutingPolicyRule]")
 	machineFile(t, "/run/systemd/network/wg0.network", "[Match]\nName=wg0\n[Network]\nAddress=10.200.0.1/24\n"+rule, 0o644)
 	networkdOnHost(t, l)
 	lab.Until(t, "the tunnel's rule", lab.Contains(func() string { return l.Rules("-4") }, "not from all"))

@@ -14,11 +14,8 @@ import (
 	"wg-multihome/test/lab"
 )
 
-// installed is where README has the program.
-const installed = "/usr/local/sbin/wg-multihome"
-
 // machine is a lab for units of the machine's systemd and the machine's own
-// files, as README has both; only the network is that of the lab's host. No
+// files, as the topics have both; only the network is that of the lab's host. No
 // other test runs beside it, as others read some of these files, too.
 func machine(t *testing.T) *lab.Lab {
 	t.Helper()
@@ -69,20 +66,20 @@ func machineMH(t *testing.T, l *lab.Lab, args ...string) {
 	}
 }
 
-// TestSystemdWgQuick is README's WireGuard section, as written, with the unit
+// TestSystemdWgQuick is what the topic tunnels has, as written, with the unit
 // that Debian's wg-quick has. A reload takes the mark off a device whose file
 // has none; the drop-in is what brings it back.
 func TestSystemdWgQuick(t *testing.T) {
 	const unit, template = "wg-quick@wg0.service", "wg-quick@.service"
-	fwMark, hooks := readmeText(t, "[Interface]"), readmeText(t, "PostUp = ")
-	reload := readmeText(t, "[Service]\n    ExecReload=")
+	fwMark, hooks := docText(t, "[Interface]"), docText(t, "PostUp = ")
+	reload := docText(t, "[Service]\nExecReload=")
 	for _, c := range []struct {
 		name, allowed, lines string
 		mark                 string // of the device
 		reloaded             string // after a reload without the drop-in
 		rule                 string // of wg-quick
 	}{
-		{"full tunnel", "0.0.0.0/0", "[Interface]" + hooks, "0xca6c", "off", "not from all fwmark 0xca6c lookup 51820"},
+		{"full tunnel", "0.0.0.0/0", "[Interface]\n" + hooks, "0xca6c", "off", "not from all fwmark 0xca6c lookup 51820"},
 		{"split tunnel", "10.200.0.0/24", fwMark + hooks, "0x2005", "0x2005", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -127,7 +124,7 @@ func TestSystemdWgQuick(t *testing.T) {
 	}
 }
 
-// TestSystemdStaleTimer is README's timer, as written. A peer that never had a
+// TestSystemdStaleTimer is the timer of the topic tunnels, as written. A peer that never had a
 // handshake is stale.
 func TestSystemdStaleTimer(t *testing.T) {
 	const service, timer = "wg-multihome-stale.service", "wg-multihome-stale.timer"
@@ -142,7 +139,7 @@ func TestSystemdStaleTimer(t *testing.T) {
 			_ = os.Remove("/etc/systemd/system/" + file)
 		}
 	})
-	if out, err := exec.Command("sh", "-euc", readmeText(t, "cat >/etc/systemd/system/wg-multihome-stale.service")).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-euc", docText(t, "cat >/etc/systemd/system/wg-multihome-stale.service")).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	timers, err := exec.Command("systemctl", "list-timers", "--no-pager", timer).CombinedOutput()

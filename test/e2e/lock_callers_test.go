@@ -1,42 +1,14 @@
 package e2e
 
 import (
-	"errors"
-	"io/fs"
-	"os"
 	"os/exec"
-	"regexp"
 	"strings"
 	"testing"
 
 	"wg-multihome/test/lab"
 )
 
-// readmeText returns what is to be copied from README: the indented lines from
-// one that begins so to the next line that is not indented.
-func readmeText(t *testing.T, begin string) string {
-	t.Helper()
-	text, err := os.ReadFile("../../README.md")
-	if errors.Is(err, fs.ErrNotExist) { // the virtual machine's tests run at the top
-		text, err = os.ReadFile("README.md")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := regexp.MustCompile(`(?m)^    ` + regexp.QuoteMeta(begin) + `.*\n(?:    .*\n)*`).FindString(string(text))
-	if m == "" {
-		t.Fatalf("README has no block that begins with %q", begin)
-	}
-	return strings.ReplaceAll("\n"+m, "\n    ", "\n")
-}
-
-// readmeBlock is readmeText for the program under test.
-func readmeBlock(t *testing.T, l *lab.Lab, begin string) string {
-	t.Helper()
-	return strings.ReplaceAll(readmeText(t, begin), "/usr/local/sbin/wg-multihome", l.Binary)
-}
-
-// TestWhoAddsRoutesCallsUs as README has it: pinned packets take the new routes
+// TestWhoAddsRoutesCallsUs as the topics have it: pinned packets take the new routes
 // without anybody's help.
 func TestWhoAddsRoutesCallsUs(t *testing.T) {
 	for name, add := range map[string]func(t *testing.T, l *lab.Lab){
@@ -46,12 +18,12 @@ func TestWhoAddsRoutesCallsUs(t *testing.T) {
 			}
 			l.Run("openvpn", "--genkey", "secret", "/run/vpn.key")
 			l.Write("/run/vpn.conf", "dev tun9\nremote "+lab.Far4+"\nnobind\nsecret /run/vpn.key\ncipher AES-256-CBC\nifconfig 10.8.0.1 10.8.0.2\nroute 10.77.0.0 255.255.0.0\n"+
-				readmeBlock(t, l, "script-security"), 0o600)
+				docBlock(t, l, "script-security"), 0o600)
 			l.Start(nil, "openvpn", "--config", "/run/vpn.conf")
 		},
 		"NetworkManager": func(t *testing.T, l *lab.Lab) {
 			const folder, script = "/run/dispatcher.d", "/run/dispatcher.d/90-wg-multihome"
-			block := strings.ReplaceAll(readmeBlock(t, l, "cat >/etc/NetworkManager"), "/etc/NetworkManager/dispatcher.d", folder)
+			block := strings.ReplaceAll(docBlock(t, l, "cat >/etc/NetworkManager"), "/etc/NetworkManager/dispatcher.d", folder)
 			l.Script("mkdir " + folder + "\n" + block + "\nip tuntap add dev tun9 mode tun; ip link set tun9 up; ip addr add 10.8.0.1/24 dev tun9")
 			l.Run(script, "tun9", "pre-up")
 			l.Run("ip", "route", "add", "10.77.0.0/16", "dev", "tun9")

@@ -114,7 +114,7 @@ func TestTunnelFilesThatAreBad(t *testing.T) {
 			lab.Until(t, "it has no mark", func() bool { return e.host.Get("fwmark") == "" })
 			say := "/etc/wireguard/wg0.conf: line 2:"
 			if text == "" {
-				say = "/etc/wireguard/wg0.conf is no regular file"
+				say = "/etc/wireguard/wg0.conf: not a regular file"
 				l.Script("mkdir /etc/wireguard/wg0.conf")
 			} else {
 				l.Write("/etc/wireguard/wg0.conf", text, 0o600)

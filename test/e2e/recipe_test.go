@@ -32,7 +32,7 @@ func newByVPN(t *testing.T) *byVPN {
 	l := newLab(t)
 	l.Static()
 	b := &byVPN{t: t, l: l, service: l.MakeCgroup("a.service"), keys: [2]wgtypes.Key{newKey(t), newKey(t)}}
-	b.config = l.TOML(fmt.Sprintf("[uplink.up2]\nfwmark = %#x\nwireguard = [\"wg0\"]\n\n[uplink.wg0]\nfwmark = 7\ncgroups = [%q]\n", mark, b.service))
+	b.config = l.TOML(strings.NewReplacer("wan2", "up2", "transmission-daemon.service", b.service).Replace(docText(t, "[uplink.wan2]\nfwmark = 0x2005\nwireguard = [\"wg0\"]\n\n[uplink.wg0]")))
 	public := b.keys[0].PublicKey()
 	b.far = l.Tunnel(l.Far, "wg0", fmt.Sprintf("private_key=%x\nlisten_port=51820\npublic_key=%x\nallowed_ip=10.200.0.1/32\nallowed_ip=fd00:200::1/128", b.keys[1][:], public[:]))
 	l.Far.Script("ip addr add 10.200.0.2/24 dev wg0; ip addr add fd00:200::2/64 dev wg0 nodad; ip link set wg0 up")

@@ -21,14 +21,14 @@ func runLab(t *testing.T) (*lab.Lab, lab.Cgroups) {
 	return l, l.Cgroups()
 }
 
-const runSlice = "wgmultihome.slice\nwgmultihome.slice/wgmultihome-0x2005.slice\n"
+const runSlice = "wgmultihome.slice\nwgmultihome.slice/wgmultihome-0x2005_up2.slice\n"
 
 // runs runs a command on up2.
 func runs(l *lab.Lab, command ...string) lab.Result {
 	return l.MH(append([]string{"run", "up2", "--"}, command...)...)
 }
 
-var scope = regexp.MustCompile(`(?m)^0::(/.*/wgmultihome\.slice/wgmultihome-0x2005\.slice/run-[0-9]+-[0-9a-f]+\.scope)$`)
+var scope = regexp.MustCompile(`(?m)^0::(/.*/wgmultihome\.slice/wgmultihome-0x2005_up2\.slice/run-[0-9]+-[0-9a-f]+\.scope)$`)
 
 func TestRunInACgroupOfItsOwn(t *testing.T) {
 	l, cgroups := runLab(t)

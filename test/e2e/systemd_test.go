@@ -35,10 +35,10 @@ func systemdLab(t *testing.T, mark string) (l *lab.Lab, run func(flags []string,
 	}
 	mount, err := exec.Command("findmnt", "-n", "-o", "TARGET", "-t", "cgroup2").Output()
 	fatal(t, err)
-	return l, run, filepath.Join(strings.TrimSpace(string(mount)), "wgmultihome.slice/wgmultihome-"+mark+".slice")
+	return l, run, filepath.Join(strings.TrimSpace(string(mount)), "wgmultihome.slice/wgmultihome-"+mark+"_up2.slice")
 }
 
-var unit = regexp.MustCompile(`(?m)^0::/wgmultihome\.slice/wgmultihome-0x7e01\.slice/run-[0-9]+-[0-9a-f]+\.scope$`)
+var unit = regexp.MustCompile(`(?m)^0::/wgmultihome\.slice/wgmultihome-0x7e01_up2\.slice/run-[0-9]+-[0-9a-f]+\.scope$`)
 
 // scopes returns the scopes in a slice.
 func scopes(t *testing.T, slice string) []string {

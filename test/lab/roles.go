@@ -33,6 +33,8 @@ func Main() bool {
 		err = talk(os.Args[1:])
 	case "flood":
 		err = flood(os.Args[1:])
+	case "flow":
+		err = flow(os.Args[1:])
 	case "send":
 		err = send(os.Args[1:])
 	case "pulse":

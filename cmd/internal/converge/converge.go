@@ -180,9 +180,6 @@ const quiet = 64
 // step failed, as the host is not what it seemed to be.
 func (r *Run) make(ctx context.Context, steps []decide.Step, failed map[string]error) (done []decide.Step, stale decide.Parts) {
 	out := r.Host.Apply(ctx, steps)
-	for _, line := range out.Made {
-		delete(failed, line)
-	}
 	for line, err := range out.Failed {
 		failed[line] = err
 	}
@@ -196,8 +193,12 @@ func (r *Run) make(ctx context.Context, steps []decide.Step, failed map[string]e
 	}
 	for _, s := range steps {
 		stale |= s.Changes()
-		if !out.Failing(s) {
-			done = append(done, s)
+		if out.Failing(s) {
+			continue
+		}
+		done = append(done, s)
+		for _, key := range decide.Keys(s) {
+			delete(failed, key)
 		}
 	}
 	if len(out.Failed) > 0 {
@@ -211,6 +212,11 @@ func (r *Run) make(ctx context.Context, steps []decide.Step, failed map[string]e
 // more is no failure.
 func ended(d decide.Decision, failed map[string]error) report.Report {
 	rep := report.Report{Problems: d.Problems, Errs: d.Errs}
+	for _, s := range d.Steps(decide.ForgetFresh) { // no lines of a plan
+		if err := failed[decide.Keys(s)[0]]; err != nil {
+			rep.Add(err)
+		}
+	}
 	for _, line := range d.Plan() {
 		err, met := failed[line]
 		switch {

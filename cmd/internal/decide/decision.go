@@ -43,6 +43,7 @@ type Decision struct {
 	memory Memory
 	stands []fwmark.Claim       // the marks that stand: by their guards, or by the second lock alone
 	moving map[fwmark.Mark]bool // marks that nothing may leave by as yet
+	fresh  []fwmark.Mark        // marks that come, and whose number conntrack may remember
 	ended  []fwmark.Mark        // marks that are to be nobody's, whether guards stand or not
 	scope  scope
 	call   Call // of scope called

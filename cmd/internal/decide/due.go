@@ -88,7 +88,7 @@ func (d Decision) PinOf(uplink string) (mark fwmark.Mark, devices []string) {
 func (d Decision) Families(uplink string) (families [2]bool) {
 	for _, u := range d.Uplinks {
 		for _, f := range fwmark.Families {
-			if u.Name == uplink && u.Routable(f) && u.Address[f].IsValid() {
+			if u.Name == uplink && u.Routed(f) {
 				families[f] = true
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/nft"
 	"wg-multihome/policy"
 )
 
@@ -29,8 +30,13 @@ func (d *Decision) findMoving() {
 		if p.Uplink == "" || m.arrived() {
 			continue
 		}
-		wasOthers := m.elsewhere() || d.othersStood(p, claims, leads)
-		d.moving[p.Mark] = d.carriedByOthers(p, wasOthers) || wasOthers && d.connected() && !d.memory.Forgotten[p.Mark]
+		m.fresh = !m.elsewhere() && !d.othersStood(p, claims, leads)
+		wasOthers := !m.fresh || d.Guarded(p.Mark) // guards alone do not tell whose it was
+		remembered := d.connected() && !d.memory.Forgotten[p.Mark]
+		d.moving[p.Mark] = d.carriedByOthers(p, wasOthers) || remembered
+		if m.fresh && remembered {
+			d.fresh = append(d.fresh, p.Mark)
+		}
 	}
 }
 
@@ -40,6 +46,7 @@ type move struct {
 	locked string // the uplink that the second lock lets it leave by; "": none
 	stands bool   // the second lock knows it
 	leads  []string
+	fresh  bool // it does not stand, and nothing that it selects does
 }
 
 // arrived reports whether the mark is its uplink's already. The lock gets its
@@ -101,7 +108,7 @@ func (d *Decision) connected() bool {
 		return false
 	}
 	return d.Table.Have.MarksConnections() || slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool {
-		return p.Cgroups != nil || len(d.Cgroups.Runs[p.Mark.Value]) > 0
+		return p.Cgroups != nil || len(d.Cgroups.runsOf(p)) > 0
 	})
 }
 
@@ -116,6 +123,20 @@ func (d *Decision) placed() []fwmark.Pin {
 	return placed
 }
 
+// forgetFresh returns the steps that have conntrack forget the connections of
+// marks that come, before they lead anywhere: the number may have been another
+// uplink's once, and conntrack remembers. Nothing of ours gives it to a
+// connection as yet, so this needs no lock.
+func (d Decision) forgetFresh() []Step {
+	var steps []Step
+	for _, m := range d.fresh {
+		if _, stands := d.Table.Have.Sets[nft.MarkSet(m)]; !stands {
+			steps = append(steps, ForgetStep{Mark: m, Fresh: true})
+		}
+	}
+	return steps
+}
+
 // forget returns the steps that have conntrack forget the connections of marks
 // that move: once the second lock lets nothing with the mark leave, so that no
 // connection of another uplink gets it any more.
@@ -125,7 +146,7 @@ func (d Decision) forget() []Step {
 	for _, p := range d.Pins {
 		held := slices.ContainsFunc(claims, func(c fwmark.Claim) bool { return c.Mark == p.Mark && c.Uplink == "" })
 		if d.moving[p.Mark] && held && d.connected() && !d.memory.Forgotten[p.Mark] {
-			steps = append(steps, ForgetStep{p.Mark})
+			steps = append(steps, ForgetStep{Mark: p.Mark})
 		}
 	}
 	return steps

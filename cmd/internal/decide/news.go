@@ -49,7 +49,7 @@ func (d Decision) News(told func(uplink string) state.Told) []News {
 				continue
 			}
 			n := News{Uplink: u.Name, Family: f, Event: event, Old: last.Address, Now: now}
-			if u.Routable(f) {
+			if u.Routed(f) {
 				n.Table = policy.TableOf(now.Address)
 			}
 			n.Mark, n.Devices = d.PinOf(u.Name)

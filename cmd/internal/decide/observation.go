@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wg-multihome/cmd/internal/state"
+	"wg-multihome/fwmark"
 	"wg-multihome/fwmark/config"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
@@ -45,14 +46,32 @@ type Table struct {
 
 // Cgroups are the cgroups that services are pinned by.
 type Cgroups struct {
-	ByPath map[string]nft.Cgroup   // of the configured paths, those that exist
-	Runs   map[uint32][]nft.Cgroup // slices of `run` that hold a cgroup, by the value of their mark
-	Names  map[uint64]string       // paths by id, for the text of steps
-	Unread bool                    // some could not be read: no cgroup that is pinned goes
+	ByPath map[string]nft.Cgroup // of the configured paths, those that exist
+	Runs   []RunSlice            // slices of `run` that hold a cgroup
+	Names  map[uint64]string     // paths by id, for the text of steps
+	Unread bool                  // some could not be read: no cgroup that is pinned goes
 
 	// Unlisted are cgroups that a set of ours holds, that exist, and that are
 	// neither configured nor of `run`: paths by id.
 	Unlisted map[uint64]string
+}
+
+// RunSlice is a slice of `run`.
+type RunSlice struct {
+	Uplink string // "": it goes by the mark, as in earlier versions
+	Value  uint32 // the plain value of the mark
+	Cgroup nft.Cgroup
+}
+
+// runsOf returns the slices whose processes are pinned by a pin.
+func (c Cgroups) runsOf(p fwmark.Pin) []nft.Cgroup {
+	var list []nft.Cgroup
+	for _, run := range c.Runs {
+		if !p.Full && (run.Uplink != "" && run.Uplink == p.Uplink || run.Uplink == "" && run.Value == p.Mark.Value) {
+			list = append(list, run.Cgroup)
+		}
+	}
+	return list
 }
 
 // Sysctls are the settings that answers to masqueraded connections take.

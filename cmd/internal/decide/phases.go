@@ -15,9 +15,12 @@ type Phase uint8
 
 // The phases.
 const (
+	// ForgetFresh has connections forgotten whose mark is nobody's, before it
+	// gets an uplink.
+	ForgetFresh Phase = iota
 	// Open adds guards, takes away what lets too much through, and adds the
 	// rest of rules and routes.
-	Open Phase = iota
+	Open
 	// Lock brings the nftables table to what is wanted, but for the marks that
 	// devices are still to be released from.
 	Lock
@@ -41,7 +44,7 @@ const (
 func (p Phase) Observed() bool { return p != Close }
 
 // Phases are all phases, in their order.
-var Phases = [...]Phase{Open, Lock, Mark, Release, Forget, Unlock, ClosePairs, Close}
+var Phases = [...]Phase{ForgetFresh, Open, Lock, Mark, Release, Forget, Unlock, ClosePairs, Close}
 
 // Steps returns the steps of a phase that may be made now.
 func (d Decision) Steps(p Phase) []Step {
@@ -49,6 +52,8 @@ func (d Decision) Steps(p Phase) []Step {
 		return nil
 	}
 	switch p {
+	case ForgetFresh:
+		return d.forgetFresh()
 	case Open:
 		return ruleSteps(policy.Open(d.Rules.Have, d.Rules.State))
 	case Lock:

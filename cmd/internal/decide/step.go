@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"fmt"
 	"slices"
 
 	"wg-multihome/fwmark"
@@ -44,8 +45,12 @@ type (
 		Forget []fwmark.Mark     // marks that no service is pinned by any more
 	}
 
-	// ForgetStep has conntrack forget all connections with a mark.
-	ForgetStep struct{ Mark fwmark.Mark }
+	// ForgetStep has conntrack forget the connections with a mark. Of a fresh one
+	// there is nothing to forget, as a rule, and nothing is said.
+	ForgetStep struct {
+		Mark  fwmark.Mark
+		Fresh bool
+	}
 )
 
 // Lines is a step's text.
@@ -54,7 +59,14 @@ func (s DeviceStep) Lines() []string { return []string{s.String()} }
 func (s SysctlStep) Lines() []string { return []string{s.String()} }
 func (s SysctlGone) Lines() []string { return nil }
 func (s TableStep) Lines() []string  { return s.Plan().Steps }
-func (s ForgetStep) Lines() []string { return []string{"- conntrack mark " + s.Mark.String()} }
+
+// Lines is a step's text.
+func (s ForgetStep) Lines() []string {
+	if s.Fresh {
+		return nil
+	}
+	return []string{"- conntrack mark " + s.Mark.String()}
+}
 
 // Changes tells what is to be read again.
 func (s RuleStep) Changes() Parts   { return Routing }
@@ -76,7 +88,7 @@ type Outcome struct {
 // Add adds what became of one step.
 func (o *Outcome) Add(s Step, err error) {
 	if err != nil {
-		o.Fail(s.Lines(), err)
+		o.Fail(Keys(s), err)
 		return
 	}
 	o.Made = append(o.Made, s.Lines()...)
@@ -94,5 +106,14 @@ func (o *Outcome) Fail(lines []string, err error) {
 
 // Failing reports whether some line of a step failed.
 func (o Outcome) Failing(s Step) bool {
-	return len(o.Failed) > 0 && slices.ContainsFunc(s.Lines(), func(line string) bool { return o.Failed[line] != nil })
+	return len(o.Failed) > 0 && slices.ContainsFunc(Keys(s), func(line string) bool { return o.Failed[line] != nil })
+}
+
+// Keys are what failures of a step are noted by: its lines, or a text of its own
+// where nothing is said of it.
+func Keys(s Step) []string {
+	if lines := s.Lines(); len(lines) > 0 {
+		return lines
+	}
+	return []string{fmt.Sprintf("%T%+v", s, s)}
 }

@@ -15,8 +15,8 @@ func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 		Cgroups: d.Cgroups.ByPath, Runs: map[fwmark.Mark][]nft.Cgroup{}, Unseen: d.Cgroups.Unread,
 		Broken: len(d.Problems) > 0, Have: d.Table.Have,
 	}
-	for _, p := range pins {
-		if runs := d.Cgroups.Runs[p.Mark.Value]; len(runs) > 0 {
+	for _, p := range d.Pins { // whose uplink is known even while their mark moves
+		if runs := d.Cgroups.runsOf(p); len(runs) > 0 {
 			f.Runs[p.Mark] = runs
 		}
 	}
@@ -79,18 +79,25 @@ func (d Decision) Refills() bool {
 	})
 }
 
-// lockedStill returns, as pins, the marks that go and that the second lock holds
-// as it does now: until their guards are gone, and no device carries them. What
-// the lock knows of them tells the next run, too, whose they were.
+// lockedStill returns, as pins, the marks that go and that the second lock knows
+// until their guards are gone: what it knows of them tells the next run, too,
+// whose they were. It lets one leave by its uplink only while a device carries
+// it: a packet of a service that has got it already would have conntrack
+// remember the mark, right after its connections were forgotten.
 func (d Decision) lockedStill() []fwmark.Pin {
 	held := d.held()
 	guarded := policy.Standing(d.Facts)
 	var pins []fwmark.Pin
 	for _, c := range d.stands {
-		stays := slices.Contains(held, c.Mark) || slices.ContainsFunc(guarded, func(g fwmark.Claim) bool { return g.Mark == c.Mark })
-		if !d.pinned(c.Mark) && stays {
-			pins = append(pins, fwmark.Pin{Mark: c.Mark, Uplink: c.Uplink, Full: c.Full, Kept: true})
+		carried := slices.Contains(held, c.Mark)
+		if d.pinned(c.Mark) || !carried && !slices.ContainsFunc(guarded, func(g fwmark.Claim) bool { return g.Mark == c.Mark }) {
+			continue
 		}
+		p := fwmark.Pin{Mark: c.Mark, Full: c.Full, Kept: true}
+		if carried {
+			p.Uplink = c.Uplink
+		}
+		pins = append(pins, p)
 	}
 	return pins
 }
@@ -106,9 +113,10 @@ func (d Decision) unguarded() map[fwmark.Mark]bool {
 	return marks
 }
 
-// unpinned returns the marks that no service is pinned by any more. Where
-// others keep conntrack, and not NAT, in use it would take their connections
-// for masqueraded still, and drop the answers.
+// unpinned returns the marks that no service is pinned by any more. Conntrack
+// would keep their masqueraded connections translated, to where they do not
+// leave by now; and those that are not would keep a mark that nobody gives back
+// to their packets, in place of the one that their service has now.
 func (d Decision) unpinned(want nft.Ruleset) []fwmark.Mark {
 	marks := d.going()
 	for _, p := range d.Pins {
@@ -129,7 +137,7 @@ func (d Decision) sysctls(want nft.Ruleset) []Step {
 	}
 	var steps []Step
 	sysctls := nft.Sysctls(want, d.Sysctls.Filters)
-	for _, device := range nft.Stale(d.Sysctls.Ours, d.Sysctls.Filters, sysctls) {
+	for _, device := range nft.ObsoleteNotes(d.Sysctls.Ours, d.Sysctls.Filters, sysctls) {
 		steps = append(steps, SysctlGone{device})
 	}
 	for _, s := range sysctls {

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -29,7 +30,7 @@ func (h *Host) Apply(ctx context.Context, steps []decide.Step) (out decide.Outco
 		case decide.TableStep:
 			h.applyTable(ctx, step, &out)
 		case decide.ForgetStep:
-			out.Add(step, nftkernel.Forget(step.Mark, nftkernel.AllConnections))
+			out.Add(step, h.forget(step))
 		default:
 			out.Add(step, fmt.Errorf("a step of unknown kind %T", step))
 		}
@@ -91,6 +92,17 @@ func (h *Host) applyDevices(ctx context.Context, steps []decide.Step, out *decid
 	}
 }
 
+// forget has connections forgotten. A kernel without netlink for conntrack keeps
+// what it remembers of a mark that comes: most probably nothing.
+func (h *Host) forget(s decide.ForgetStep) error {
+	err := nftkernel.Forget(s.Mark)
+	if s.Fresh && errors.Is(err, nftkernel.ErrNone) {
+		h.Log.Debugf("%s", err)
+		return nil
+	}
+	return err
+}
+
 // setSysctl notes that the setting is ours before it is made, and drops the note
 // after it was put back: a kill must not lose it.
 func (h *Host) setSysctl(s nft.Sysctl) error {
@@ -119,7 +131,7 @@ func (h *Host) applyTable(ctx context.Context, s decide.TableStep, out *decide.O
 	case err == nil:
 		out.Made = append(out.Made, plan.Steps...)
 		for _, m := range s.Forget {
-			if err := nftkernel.Forget(m, nftkernel.Masqueraded); err != nil {
+			if err := nftkernel.Forget(m); err != nil {
 				h.Log.Infof("%s", err)
 			}
 		}
@@ -166,9 +178,9 @@ func (h *Host) transact(ctx context.Context, s decide.TableStep, diff func(nft.S
 		return err
 	}
 	plan := diff(s.Have, s.Want, nil)
-	if plan.First {
+	if plan.ConntrackFirst {
 		h.enterFlows(ctx)
-		if err := client.Apply(diff(s.Have, s.Want.Warm(), nil)); err != nil {
+		if err := client.Apply(diff(s.Have, s.Want.WithoutMarks(), nil)); err != nil {
 			return err
 		}
 		h.enterFlows(ctx)

@@ -15,7 +15,7 @@ import (
 // readCgroups resolves the configured paths, and the slices of `run` that hold
 // a cgroup, to what is there now.
 func (h *Host) readCgroups(_ context.Context, o *decide.Observation) error {
-	c := decide.Cgroups{ByPath: map[string]nft.Cgroup{}, Runs: map[uint32][]nft.Cgroup{}, Names: map[uint64]string{}}
+	c := decide.Cgroups{ByPath: map[string]nft.Cgroup{}, Names: map[uint64]string{}}
 	o.Cgroups = c
 	o.Failed(decide.Services)
 	paths, marks := configured(o)
@@ -44,7 +44,8 @@ func (h *Host) readCgroups(_ context.Context, o *decide.Observation) error {
 	for _, run := range runs {
 		c.Names[run.Slice.ID] = run.Slice.Path
 		if run.Holds {
-			c.Runs[run.Value] = append(c.Runs[run.Value], nft.Cgroup{ID: run.Slice.ID, Level: run.Slice.Level})
+			slice := nft.Cgroup{ID: run.Slice.ID, Level: run.Slice.Level}
+			c.Runs = append(c.Runs, decide.RunSlice{Uplink: run.Uplink, Value: run.Value, Cgroup: slice})
 		}
 	}
 	errs = append(errs, err)

@@ -67,7 +67,7 @@ func (l *Logger) Debugf(format string, args ...any) {
 func (l *Logger) Flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stderr.flush()
+	l.stderr.flush(flushStall, flushTime)
 }
 
 func (l *Logger) log(level syslog.Priority, format string, args ...any) {

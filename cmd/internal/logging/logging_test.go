@@ -16,10 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// to returns a logger into a buffer and the socket.
+// to returns a logger into a buffer and the socket, that waits for each line
+// however busy the machine is.
 func to(path string, verbose bool) (*Logger, *bytes.Buffer) {
 	var stderr bytes.Buffer
-	return &Logger{verbose: verbose, stderr: newPatient(&stderr), system: &system{dial: func() (net.Conn, error) { return dialAt(path) }}}, &stderr
+	patient := newPatient(&stderr)
+	patient.left = time.Hour
+	return &Logger{verbose: verbose, stderr: patient, system: &system{dial: func() (net.Conn, error) { return dialAt(path) }}}, &stderr
 }
 
 func listen(t *testing.T, path string) *net.UnixConn {

@@ -64,14 +64,15 @@ func (p *patient) write(line string) {
 	p.left = max(0, p.left-time.Since(begun))
 }
 
-// flush waits for what is not written yet as long as somebody takes it.
-func (p *patient) flush() {
-	p.catchUp(flushStall, flushTime)
+// flush waits for what is not written yet: up to stall for the next line to be
+// taken, and up to limit for all.
+func (p *patient) flush(stall, limit time.Duration) {
+	p.catchUp(stall, limit)
 	if p.behind == 0 && p.dropped > 0 {
 		p.behind++
 		p.lines <- fmt.Sprintf("%s: %d messages were dropped, as nobody read them in time\n", name, p.dropped)
 		p.dropped = 0
-		p.catchUp(flushStall, flushStall)
+		p.catchUp(stall, stall)
 	}
 }
 

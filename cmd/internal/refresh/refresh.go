@@ -144,13 +144,13 @@ func (x *Refresh) Run(ctx context.Context, devices []string, due bool) []error {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			changes := t.Case.Refresh()
+			changes := t.AtOnce()
 			x.apply(ctx, t, marks(changes))
 			marked.Done()
 			x.apply(ctx, t, afterMark(changes))
 			asking, cancel := context.WithDeadline(ctx, x.ends.Add(-last))
 			defer cancel()
-			x.follow(ctx, t, wg.LookUp(asking, t.Names(), t.Ways))
+			x.follow(ctx, t, wg.LookUp(asking, t.Names(), t.Families))
 		}()
 	}
 	marked.Wait()

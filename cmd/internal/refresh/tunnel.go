@@ -14,7 +14,7 @@ import (
 
 // tunnel is a device that is being refreshed.
 type tunnel struct {
-	wg.Case
+	wg.Refresh
 	name   string
 	failed bool
 }
@@ -36,17 +36,17 @@ func (x *Refresh) tunnels(ctx context.Context, devices []string) []*tunnel {
 
 // tunnel gathers what the refresh of a pinned device is decided by.
 func (x *Refresh) tunnel(d wg.Detail, p fwmark.Pin, now time.Time) *tunnel {
-	t := &tunnel{name: d.Name, Case: wg.Case{
-		Device: d, Mark: p.Mark.Value, Rotate: slices.Contains(p.RotatePort, d.Name), Ways: x.Decision.Families(p.Uplink),
-		OlderThan: x.olderThan, Now: now, Inside: map[netip.Addr]bool{},
+	t := &tunnel{name: d.Name, Refresh: wg.Refresh{
+		Device: d, Mark: p.Mark.Value, RotatePort: slices.Contains(p.RotatePort, d.Name), Families: x.Decision.Families(p.Uplink),
+		OlderThan: x.olderThan, Now: now, InTunnel: map[netip.Addr]bool{},
 	}}
 	o := x.Decision.Observation
 	var err error
 	if t.File, err = x.refresher.Host.ReadFile(o, d.Name); err != nil {
 		x.fail(err)
 	}
-	for a := range x.refresher.Host.IntoTunnels(o, t.Routes(), d.Mark) {
-		t.Inside[a] = true
+	for a := range x.refresher.Host.IntoTunnels(o, t.AddressesToRoute(), d.Mark) {
+		t.InTunnel[a] = true
 	}
 	if d.Mark != p.Mark.Value {
 		x.fail(fmt.Errorf("WireGuard device %q does not carry mark %s, so it is not refreshed", d.Name, p.Mark))
@@ -65,14 +65,14 @@ func (x *Refresh) follow(ctx context.Context, t *tunnel, answers <-chan wg.Answe
 			more := <-answers
 			came[more.Name] = more
 		}
-		moved, kept := t.Moved(came)
+		moved, kept := t.AfterLookUp(came)
 		for _, err := range kept {
 			x.refresher.Log.Errorf("%s", err) // named, and never fatal
 		}
 		if len(moved) == 0 || !x.readAgain(ctx, t) {
 			continue
 		}
-		moved, _ = t.Moved(came)
+		moved, _ = t.AfterLookUp(came)
 		x.apply(ctx, t, moved)
 	}
 }

@@ -45,15 +45,16 @@ const startLimit = 30 * time.Second
 const tries = 20
 
 // newProcess starts a process that waits in its place.
-func newProcess(ctx context.Context, log *logging.Logger, mount cgroup.Mount, mark fwmark.Mark) (*process, error) {
+func newProcess(ctx context.Context, log *logging.Logger, mount cgroup.Mount, pin fwmark.Pin) (*process, error) {
 	name := fmt.Sprintf("run-%d-%s.scope", os.Getpid(), random())
-	p := &process{log: log, mount: mount, slice: cgroup.RunSlice(mark), scope: cgroup.RunSlice(mark) + "/" + name}
+	slice := cgroup.RunSlice(pin.Mark, pin.Uplink)
+	p := &process{log: log, mount: mount, slice: slice, scope: slice + "/" + name}
 	args := []string{fmt.Sprintf("/proc/%d/exe", os.Getpid()), insideArg} // itself, also where the file was replaced
 	if command := systemdRun(); command != "" {
 		p.systemd = true
 		args = append([]string{
-			command, "--scope", "--quiet", "--collect", "--no-ask-password", "--slice=" + cgroup.RunUnit(mark),
-			"--unit=" + name, "--description=wg-multihome run, mark " + mark.String(), "--",
+			command, "--scope", "--quiet", "--collect", "--no-ask-password", "--slice=" + cgroup.RunUnit(pin.Mark, pin.Uplink),
+			"--unit=" + name, "--description=wg-multihome run, uplink " + pin.Uplink + ", mark " + pin.Mark.String(), "--",
 		}, args...)
 	}
 	if err := p.start(args); err != nil {

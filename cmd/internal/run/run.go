@@ -49,7 +49,7 @@ func (r Runner) Run(ctx context.Context, q Request) (status int, err error) {
 	if err != nil {
 		return status, err
 	}
-	mark, err := r.markOf(ctx, q.Uplink)
+	pin, err := r.pinOf(ctx, q.Uplink)
 	if err != nil {
 		return report.Error, err
 	}
@@ -57,13 +57,13 @@ func (r Runner) Run(ctx context.Context, q Request) (status int, err error) {
 	if err != nil {
 		return report.Error, err
 	}
-	p, err := newProcess(ctx, r.Log, mount, mark)
+	p, err := newProcess(ctx, r.Log, mount, pin)
 	if err != nil {
 		return report.Error, err
 	}
 	defer r.cleanUp(ctx, p)
 	defer p.forwardSignals()()
-	if err := r.pin(ctx, q.Uplink, mark, p); err != nil {
+	if err := r.pin(ctx, pin, p); err != nil {
 		return report.Error, err
 	}
 	if err := p.send(o); err != nil {
@@ -87,11 +87,11 @@ func (r Runner) cleanUp(ctx context.Context, p *process) {
 // cleanUpLimit bounds what is done after the command has ended.
 const cleanUpLimit = 5 * time.Second
 
-// markOf returns the mark of an uplink that can be run on now.
-func (r Runner) markOf(ctx context.Context, uplink string) (fwmark.Mark, error) {
+// pinOf returns the pin of an uplink that can be run on now.
+func (r Runner) pinOf(ctx context.Context, uplink string) (fwmark.Pin, error) {
 	v, err := r.Host.Look(ctx)
 	if err != nil {
-		return fwmark.Mark{}, err
+		return fwmark.Pin{}, err
 	}
 	pin, err := pinOf(v, uplink)
 	if err != nil {
@@ -99,12 +99,12 @@ func (r Runner) markOf(ctx context.Context, uplink string) (fwmark.Mark, error) 
 			r.Log.Errorf("%s", problem.Error())
 		}
 	}
-	return pin.Mark, err
+	return pin, err
 }
 
 // pin converges everything, with the process in its place, and makes sure of
 // what came of it: a step that failed may have been another uplink's.
-func (r Runner) pin(ctx context.Context, uplink string, mark fwmark.Mark, p *process) error {
+func (r Runner) pin(ctx context.Context, before fwmark.Pin, p *process) error {
 	report := r.Host.Sync(ctx, r.Wait)
 	for _, problem := range report.Problems {
 		r.Log.Errorf("%s", problem.Error())
@@ -119,22 +119,22 @@ func (r Runner) pin(ctx context.Context, uplink string, mark fwmark.Mark, p *pro
 	if err != nil {
 		return err
 	}
-	pin, err := pinOf(v, uplink)
+	pin, err := pinOf(v, before.Uplink)
 	if err != nil {
 		return err
 	}
-	if pin.Mark != mark {
-		return fmt.Errorf("uplink %q has mark %s now, and had %s", uplink, pin.Mark, mark)
+	if pin.Mark != before.Mark {
+		return fmt.Errorf("uplink %q has mark %s now, and had %s", pin.Uplink, pin.Mark, before.Mark)
 	}
 	if err := holds(v, pin); err != nil {
 		return err
 	}
-	slice, ok, err := p.mount.Resolve(cgroup.RunSlice(mark))
+	slice, ok, err := p.mount.Resolve(p.slice)
 	if err == nil && !ok {
-		err = fmt.Errorf("cgroup %s is gone", cgroup.RunSlice(mark))
+		err = fmt.Errorf("cgroup %s is gone", p.slice)
 	}
 	if err != nil {
 		return err
 	}
-	return inSet(v, mark, slice)
+	return inSet(v, pin.Mark, slice)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -41,15 +42,18 @@ func mark() fwmark.Mark {
 	return fwmark.Mark{Value: 0xfd000000 | uint32(os.Getpid()), Mask: fwmark.FullMask}
 }
 
+// uplink is likewise.
+func uplink() string { return fmt.Sprintf("u%d", os.Getpid()) }
+
 // view is one where a command can be run on up2, once rules stand.
 func view(rules ...policy.Rule) decide.Decision {
 	v := decide.Decision{
 		Uplinks: []fwmark.Uplink{{
-			Name: "up2", Present: true, Up: true,
+			Name: uplink(), Present: true, Up: true,
 			Address:  [2]netip.Addr{netip.MustParseAddr("198.51.100.10")},
 			Gateways: [2]netip.Addr{netip.MustParseAddr("198.51.100.1")},
 		}},
-		Pins: []fwmark.Pin{{Mark: mark(), Uplink: "up2"}},
+		Pins: []fwmark.Pin{{Mark: mark(), Uplink: uplink()}},
 	}
 	v.Facts.Families = [2]bool{true, true}
 	v.Facts.Rules = rules
@@ -60,7 +64,7 @@ func view(rules ...policy.Rule) decide.Decision {
 func block(t *testing.T) []policy.Rule {
 	t.Helper()
 	v := view()
-	v.Facts.Links = []policy.Link{{Name: "up2", Up: true}}
+	v.Facts.Links = []policy.Link{{Name: uplink(), Up: true}}
 	return policy.Want(v.Facts, v.Uplinks, v.Pins, policy.DefaultPriority).State.Rules
 }
 
@@ -81,7 +85,7 @@ func (h *fakeHost) Sync(context.Context, time.Duration) report.Report {
 		return report.Report{}
 	}
 	if m, err := cgroup.Find(); err == nil && !h.unpinned {
-		if slice, ok, _ := m.Resolve(cgroup.RunSlice(mark())); ok {
+		if slice, ok, _ := m.Resolve(cgroup.RunSlice(mark(), uplink())); ok {
 			h.before.Table.Have.Sets = map[string]nft.Set{nft.PathsSet(mark()): {Cgroups: []uint64{1, slice.ID}}}
 		}
 	}
@@ -97,7 +101,7 @@ func run(t *testing.T, h *fakeHost) (status int, started bool, said string) {
 	file := filepath.Join(t.TempDir(), "started")
 	r, w, err := os.Pipe()
 	must(t, err)
-	status, err = Runner{Host: h, Log: logging.New(w, false)}.Run(context.Background(), Request{Uplink: "up2", Command: []string{"touch", file}})
+	status, err = Runner{Host: h, Log: logging.New(w, false)}.Run(context.Background(), Request{Uplink: uplink(), Command: []string{"touch", file}})
 	_ = w.Close()
 	var text bytes.Buffer
 	_, readErr := io.Copy(&text, r)
@@ -108,7 +112,7 @@ func run(t *testing.T, h *fakeHost) (status int, started bool, said string) {
 	_, err = os.Stat(file)
 	m, findErr := cgroup.Find()
 	must(t, findErr)
-	if left, err := m.Remove(cgroup.RunSlice(mark())); left || err != nil {
+	if left, err := m.Remove(cgroup.RunSlice(mark(), uplink())); left || err != nil {
 		t.Errorf("a cgroup is left: %v, %v", left, err)
 	}
 	_ = os.Remove(filepath.Join(m.Point, cgroup.RunsSlice)) // others may run there
@@ -121,8 +125,8 @@ func TestWhatComesOfThePipelineCounts(t *testing.T) {
 		return slices.DeleteFunc(slices.Clone(rules), drop)
 	}
 	kept, moved, gone := view(rules...), view(rules...), view(rules...)
-	kept.Pins = []fwmark.Pin{{Mark: mark(), Uplink: "up2", Kept: true}}
-	moved.Pins = []fwmark.Pin{{Mark: fwmark.Mark{Value: 5, Mask: fwmark.FullMask}, Uplink: "up2"}}
+	kept.Pins = []fwmark.Pin{{Mark: mark(), Uplink: uplink(), Kept: true}}
+	moved.Pins = []fwmark.Pin{{Mark: fwmark.Mark{Value: 5, Mask: fwmark.FullMask}, Uplink: uplink()}}
 	gone.Uplinks[0].Gateways = [2]netip.Addr{}
 	damaged, unknown := view(rules...), view(rules...)
 	damaged.Locks.Pins = damaged.Pins // whose chains do not stand
@@ -176,17 +180,17 @@ func TestSliceIsHeld(t *testing.T) {
 	var before cgroup.Node
 	h := &fakeHost{before: view(), after: view(block(t)...), ran: func() {
 		var ok bool
-		before, ok, err = m.Resolve(cgroup.RunSlice(mark()))
+		before, ok, err = m.Resolve(cgroup.RunSlice(mark(), uplink()))
 		if !ok || err != nil {
 			t.Errorf("slice: %v, %v", ok, err)
 		}
-		if populated, err := m.Populated(cgroup.RunSlice(mark())); !populated || err != nil {
+		if populated, err := m.Populated(cgroup.RunSlice(mark(), uplink())); !populated || err != nil {
 			t.Errorf("populated %v, %v", populated, err)
 		}
-		if _, err := m.RemoveIdle(cgroup.RunSlice(mark())); err != nil {
+		if _, err := m.RemoveIdle(cgroup.RunSlice(mark(), uplink())); err != nil {
 			t.Error(err)
 		}
-		if after, _, _ := m.Resolve(cgroup.RunSlice(mark())); after != before {
+		if after, _, _ := m.Resolve(cgroup.RunSlice(mark(), uplink())); after != before {
 			t.Errorf("slice %v, and then %v", before, after)
 		}
 	}}

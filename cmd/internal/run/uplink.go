@@ -44,10 +44,9 @@ func addressed(u fwmark.Uplink) error {
 	lacks := "address"
 	for _, f := range fwmark.Families {
 		switch {
-		case !u.Address[f].IsValid():
-		case u.Routable(f):
+		case u.Routed(f):
 			return nil
-		default:
+		case u.Address[f].IsValid():
 			lacks = "gateway"
 		}
 	}

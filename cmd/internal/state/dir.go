@@ -12,6 +12,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/regular"
 )
 
 // Dir is the path of STATE-DIR. It need not exist: reading finds nothing then,
@@ -95,12 +96,9 @@ func replace(path string, text []byte) error {
 // read fills v from a file; its errors name the file. errors.Is(err,
 // fs.ErrNotExist) where there is none.
 func read(path string, v any) error {
-	text, err := readRegular(path, maxFile+1)
+	text, err := regular.Read(path, maxFile)
 	if err != nil {
 		return err
-	}
-	if len(text) > maxFile {
-		return fmt.Errorf("%s is longer than %d bytes", path, maxFile)
 	}
 	if err := json.Unmarshal(text, v); err != nil {
 		return fmt.Errorf("%s: %w", path, err)

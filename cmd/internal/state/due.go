@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/regular"
 )
 
 const (
@@ -46,7 +47,7 @@ func (d Dir) markDue(device string) error {
 	// A note that is cut short, or was not there when the disk was full, is a
 	// note: only that it is there counts, and that it differs from the last.
 	note := time.Now().Format(time.RFC3339Nano) + " " + strconv.Itoa(os.Getpid()) + "\n"
-	return writeRegular(path, []byte(note))
+	return regular.Write(path, []byte(note), fileMode)
 }
 
 // Due returns the devices that are noted, each with its note, which ClearDue
@@ -66,7 +67,7 @@ func (d Dir) Due() (map[string]string, error) {
 		if fwmark.ValidName(e.Name()) != nil || !e.Type().IsRegular() {
 			continue
 		}
-		note, err := readRegular(filepath.Join(dir, e.Name()), maxFile)
+		note, err := regular.Read(filepath.Join(dir, e.Name()), maxFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // done since the folder was listed
 		}
@@ -87,7 +88,7 @@ func (d Dir) ClearDue(device, note string) error {
 		return fmt.Errorf("note that %q was refreshed: %w", device, err)
 	}
 	defer unlock()
-	if now, err := readRegular(path, maxFile); err == nil && string(now) != note {
+	if now, err := regular.Read(path, maxFile); err == nil && string(now) != note {
 		return nil
 	}
 	if err := remove(path); err != nil {

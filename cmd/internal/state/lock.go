@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wg-multihome/fwmark/regular"
 )
 
 // ErrBusy says that another run held the lock for all of the time allowed.
@@ -61,7 +63,7 @@ func (d Dir) try(file string) (unlock func(), ok bool, err error) {
 	if err := d.makeDir(""); err != nil {
 		return nil, false, fmt.Errorf("make state directory: %w", err)
 	}
-	f, err := openRegular(filepath.Join(string(d), file), os.O_RDONLY|os.O_CREATE, lockMode)
+	f, err := regular.Open(filepath.Join(string(d), file), os.O_RDONLY|os.O_CREATE, lockMode)
 	if err != nil {
 		return nil, false, fmt.Errorf("take lock: %w", err)
 	}

@@ -90,7 +90,7 @@ func routeTo(v decide.Decision, device string, prefix netip.Prefix) string {
 func outside(v decide.Decision) []string {
 	list := []string{}
 	for _, d := range v.Locks.Devices {
-		if d.Full() {
+		if d.LeftOut() {
 			list = append(list, d.Name)
 		}
 	}

@@ -138,7 +138,7 @@ func uplink(v decide.Decision, u fwmark.Uplink, f fwmark.Family) (Uplink, bool) 
 	if a := u.Address[f]; a.IsValid() {
 		row.Address = a.String()
 		row.Leased = v.Records[u.Name].Address.Addr() == a
-		if u.Routable(f) {
+		if u.Routed(f) {
 			row.Table = policy.TableOf(a)
 		}
 	}

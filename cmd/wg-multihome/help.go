@@ -1,0 +1,137 @@
+package main
+
+import (
+	"embed"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// docs holds a topic a file, DIR/TOPIC.md. Its first line is "# TOPIC: what it
+// is about".
+//
+//go:embed doc/*.md
+var docs embed.FS
+
+const docsDir = "doc"
+
+func (p *program) help() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "help [COMMAND | TOPIC]",
+		Short: "Show help about a command or a topic",
+		Long: `Shows the help of a command, or a topic. Without an argument it lists both.
+
+Exits with 0; 2 there is neither a command nor a topic of that name.`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		out := cmd.Root().OutOrStdout()
+		if len(args) == 0 {
+			cmd.Root().InitDefaultHelpFlag() // as Execute does
+			cmd.Root().InitDefaultVersionFlag()
+			if err := cmd.Root().Help(); err != nil {
+				return err
+			}
+			return listTopics(out)
+		}
+		if c, _, err := cmd.Root().Find(args); err == nil && c != cmd.Root() {
+			c.InitDefaultHelpFlag()
+			return c.Help()
+		}
+		if !slices.Contains(topics(), args[0]) {
+			return unknownTopic(cmd.Root(), args[0])
+		}
+		text, err := docs.ReadFile(path.Join(docsDir, args[0]+".md"))
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(out, plainText(string(text)))
+		return err
+	}
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		names := topics()
+		for _, c := range cmd.Root().Commands() {
+			names = append(names, c.Name())
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+	return cmd
+}
+
+// topics are their names, sorted.
+func topics() []string {
+	entries, _ := docs.ReadDir(docsDir) // the folder is part of the program
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = strings.TrimSuffix(e.Name(), ".md")
+	}
+	return names
+}
+
+func listTopics(out io.Writer) error {
+	var b strings.Builder
+	b.WriteString("\nTopics, each shown by `wg-multihome help TOPIC`:\n")
+	for _, name := range topics() {
+		text, err := docs.ReadFile(path.Join(docsDir, name+".md"))
+		if err != nil {
+			return err
+		}
+		title, _, _ := strings.Cut(string(text), "\n")
+		_, about, _ := strings.Cut(title, ": ")
+		fmt.Fprintf(&b, "  %-15s %s\n", name, about)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// unknownTopic suggests commands and topics that are spelled nearly so. Which
+// those are is cobra's to say: it does so for commands.
+func unknownTopic(root *cobra.Command, name string) error {
+	all := &cobra.Command{SuggestionsMinimumDistance: suggestionDistance}
+	for _, topic := range topics() {
+		all.AddCommand(&cobra.Command{Use: topic, Run: func(*cobra.Command, []string) {}})
+	}
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() {
+			all.AddCommand(&cobra.Command{Use: c.Name(), Run: func(*cobra.Command, []string) {}})
+		}
+	}
+	var near []string
+	if name != "" { // all words begin with that
+		near = all.SuggestionsFor(name)
+	}
+	return fmt.Errorf("there is no help on %q%s", name, didYouMean(near))
+}
+
+var (
+	comment = regexp.MustCompile(`(?m)^<!--.*-->\n+`)
+	link    = regexp.MustCompile(`\[([^]]+)\]\([^)]+\)`)
+)
+
+// plainText makes what a terminal shows of a topic's Markdown: blocks are
+// indented, headings are in capitals, and marks of emphasis are left out.
+func plainText(markdown string) string {
+	var b strings.Builder
+	inside := false
+	for _, line := range strings.SplitAfter(comment.ReplaceAllString(markdown, ""), "\n") {
+		switch {
+		case strings.HasPrefix(line, "```"):
+			inside = !inside
+		case inside:
+			b.WriteString(strings.TrimRight("    "+line, " \n") + "\n")
+		case strings.HasPrefix(line, "#"):
+			b.WriteString(strings.ToUpper(strings.TrimLeft(line, "# ")))
+		default:
+			b.WriteString(strings.ReplaceAll(link.ReplaceAllString(line, "$1"), "**", ""))
+		}
+	}
+	return b.String()
+}
