@@ -10,7 +10,7 @@ import (
 // TestTooManyIsTooManyForTheLock: what policy sums up as too many ranges is a
 // full feed to the lock.
 func TestTooManyIsTooManyForTheLock(t *testing.T) {
-	if policy.ManyRanges < nft.FullFeed {
-		t.Errorf("of more than %d ranges one more is told, but a full feed has %d", policy.ManyRanges, nft.FullFeed)
+	if policy.ManyRanges < nft.MaxRanges {
+		t.Errorf("of more than %d ranges one more is told, but a full feed has %d", policy.ManyRanges, nft.MaxRanges)
 	}
 }
