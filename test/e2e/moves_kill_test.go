@@ -16,7 +16,7 @@ const trialsVariable = "WG_MULTIHOME_TRIALS"
 // trials is how often each course is killed.
 func trials(t *testing.T) int {
 	t.Helper()
-	const few = 20
+	const few = 8
 	text := os.Getenv(trialsVariable)
 	if text == "" {
 		return lab.Rounds(few)

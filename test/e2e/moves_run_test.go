@@ -14,7 +14,7 @@ func TestMovesOfMarksWithRuns(t *testing.T) {
 			l := newLab(t)
 			l.Cgroups()
 			c := startFlows(t, l, name, "", func(f *lab.Flow) { f.By = []string{l.Binary, "--config", namedFile, "run", "up2", "--"} })
-			c.goThrough(lab.Rounds(20))
+			c.goThrough(lab.Rounds(8))
 			noSpoof(t, l)
 		})
 	}

@@ -99,7 +99,7 @@ func TestMovesOfMarksWithServices(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
 			c := startService(t, l, name)
-			c.goThrough(lab.Rounds(20))
+			c.goThrough(lab.Rounds(8))
 			noSpoof(t, l)
 			c.countsWrong()
 		})

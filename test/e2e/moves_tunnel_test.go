@@ -118,7 +118,7 @@ func goThroughAll(t *testing.T, courses map[string]tunnelCourse) {
 	for name, k := range courses {
 		t.Run(name, func(t *testing.T) {
 			c := startTunnels(t, newLab(t), k)
-			c.goThrough(lab.Rounds(20))
+			c.goThrough(lab.Rounds(8))
 			c.countsWrong()
 		})
 	}
