@@ -39,6 +39,10 @@ const (
 	Close
 )
 
+// calledPhases are those without rules and routes, and without what depends on
+// ours alone.
+var calledPhases = [...]Phase{ForgetFresh, Lock, Mark, Forget, Unlock}
+
 // Observed reports whether the steps of a phase go by what is observed anew,
 // and not by what became of the phase's before it.
 func (p Phase) Observed() bool { return p != Close }
@@ -48,7 +52,7 @@ var Phases = [...]Phase{ForgetFresh, Open, Lock, Mark, Release, Forget, Unlock, 
 
 // Steps returns the steps of a phase that may be made now.
 func (d Decision) Steps(p Phase) []Step {
-	if d.scope == refused || d.scope == called && p != Lock && p != Mark {
+	if d.scope == refused || d.scope == called && !slices.Contains(calledPhases[:], p) {
 		return nil
 	}
 	switch p {
@@ -96,7 +100,7 @@ func (d Decision) markable() []fwmark.Pin {
 	}
 	return slices.DeleteFunc(slices.Clone(pins), func(p fwmark.Pin) bool {
 		others := slices.ContainsFunc(claims, func(c fwmark.Claim) bool {
-			return c.Mark == p.Mark && c.Uplink != "" && c.Uplink != p.Uplink
+			return c.Mark.Selects(p.Mark.Value) && c.Uplink != "" && c.Uplink != p.Uplink
 		})
 		return others || !d.mayCarry(p.Mark)
 	})
@@ -111,9 +115,18 @@ func (d Decision) mayCarry(m fwmark.Mark) bool {
 }
 
 // releases returns the changes that take marks that go off their devices. Marks
-// of full tunnels stay: wg-quick finds their rules by them.
+// of full tunnels stay: wg-quick finds their rules by them. So does one on a
+// device that is to get another mark, and has not got it as yet.
 func (d Decision) releases() []wg.Change {
-	return wg.Release(d.Devices.Found, d.going(), d.Pins, d.tunnelMarks())
+	found := slices.DeleteFunc(slices.Clone(d.Devices.Found), d.waits)
+	return wg.Release(found, d.going(), d.Pins, d.tunnelMarks())
+}
+
+// waits reports whether a device is pinned by another mark than it has.
+func (d Decision) waits(device wg.Device) bool {
+	return slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool {
+		return slices.Contains(p.Devices, device.Name) && p.Mark.Value != device.Mark
+	})
 }
 
 // held returns the marks that go and may still be carried by a device: their
@@ -124,13 +137,14 @@ func (d Decision) held() []fwmark.Mark {
 		return d.going()
 	}
 	var held []fwmark.Mark
-	releases := d.releases()
+	releases, tunnels := d.releases(), d.tunnelMarks()
 	for _, m := range d.going() {
 		carries := func(device wg.Device) bool {
 			selects := func(p fwmark.Pin) bool { return p.Mark.Selects(device.Mark) }
 			guarded := func(p fwmark.Pin) bool { return selects(p) && d.Guarded(p.Mark) }
 			released := slices.ContainsFunc(releases, func(c wg.Change) bool { return c.Device == device.Name })
-			return m.Selects(device.Mark) && (released || slices.ContainsFunc(d.Pins, selects) && !slices.ContainsFunc(d.Pins, guarded))
+			waits := d.waits(device) && !slices.Contains(tunnels, device.Mark)
+			return m.Selects(device.Mark) && (released || waits || slices.ContainsFunc(d.Pins, selects) && !slices.ContainsFunc(d.Pins, guarded))
 		}
 		if slices.ContainsFunc(d.Devices.Found, carries) {
 			held = append(held, m)

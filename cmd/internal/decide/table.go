@@ -94,12 +94,18 @@ func (d Decision) lockedStill() []fwmark.Pin {
 			continue
 		}
 		p := fwmark.Pin{Mark: c.Mark, Full: c.Full, Kept: true}
-		if carried {
+		if carried && !d.takenOver(c) {
 			p.Uplink = c.Uplink
 		}
 		pins = append(pins, p)
 	}
 	return pins
+}
+
+// takenOver reports whether packets of a mark that goes are another uplink's from
+// now on: a pin's mark, under another mask, selects them.
+func (d Decision) takenOver(c fwmark.Claim) bool {
+	return slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark.Overlaps(c.Mark) && p.Uplink != c.Uplink })
 }
 
 // unguarded returns the marks whose guards do not stand.

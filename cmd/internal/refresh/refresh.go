@@ -15,6 +15,7 @@ import (
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
+	"wg-multihome/policy"
 	"wg-multihome/wg"
 )
 
@@ -125,7 +126,10 @@ func (x *Refresh) Run(ctx context.Context, devices []string, due bool) []error {
 	if err != nil {
 		x.fail(err)
 	}
-	if x.unlock == nil || x.unobserved {
+	if x.unlock == nil { // the run that holds it may leave them to this one: they are tried again
+		return x.end()
+	}
+	if x.unobserved {
 		x.refresher.Due.failed(notes)
 		return x.end()
 	}
@@ -178,9 +182,14 @@ func (x *Refresh) clear(tunnels []*tunnel, notes map[string]string, due bool) {
 		failed[t.name] = t.failed
 	}
 	pinned := x.Decision.Reachable(x.Decision.PinnedDevices())
+	// An error in the configuration may be why a device is not pinned.
+	broken := len(x.Decision.Problems) > 0
+	there := func(device string) bool {
+		return slices.ContainsFunc(x.Decision.Facts.Links, func(l policy.Link) bool { return l.Name == device })
+	}
 	for device, note := range notes {
 		bad, refreshed := failed[device]
-		gone := !slices.Contains(pinned, device)
+		gone := !slices.Contains(pinned, device) && !(broken && there(device))
 		switch {
 		case refreshed && !bad && x.olderThan == 0, gone:
 			if err := x.refresher.Due.done(device, note); err != nil {
