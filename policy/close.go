@@ -20,9 +20,12 @@ import "wg-multihome/fwmark"
 // wanted rule that replaces it is missing. The old rules of a mark also stay
 // while an old pair has to stay in front of the mark's new unreachable.
 func Close(have, want State, held []fwmark.Mark) []Step {
+	routes := obsoleteRoutes(have, want)
+	if len(have.Rules) == 0 {
+		return routes
+	}
 	c := closer{want: ruleSetOf(want.Rules)}
 	old := missingOf(have.Rules, c.want.has) // no longer wanted
-	routes := obsoleteRoutes(have, want)
 	if len(old) == 0 {
 		return routes
 	}
@@ -134,6 +137,9 @@ func (r *Rule) successorKey() ruleKey {
 }
 
 func obsoleteRoutes(have, want State) []Step {
+	if len(have.Routes) == 0 {
+		return nil
+	}
 	wanted := routeTablesOf(want.Routes)
 	old := missingOf(have.Routes, wanted.have)
 	if len(old) == 0 {
