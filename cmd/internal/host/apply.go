@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -60,12 +61,17 @@ func alike(steps []decide.Step) int {
 }
 
 func (h *Host) applyRules(steps []decide.Step, out *decide.Outcome) {
-	list := make([]policy.Step, len(steps))
-	for i, s := range steps {
-		list[i] = s.(decide.RuleStep).Step
-	}
-	for i, err := range h.Kernel.Apply(list) {
-		out.Add(steps[i], err)
+	// Of a thousand addresses a copy of all steps takes a megabyte.
+	const some = 128
+	list := make([]policy.Step, 0, min(len(steps), some))
+	for part := range slices.Chunk(steps, some) {
+		list = list[:0]
+		for _, s := range part {
+			list = append(list, s.(decide.RuleStep).Step)
+		}
+		for i, err := range h.Kernel.Apply(list) {
+			out.Add(part[i], err)
+		}
 	}
 }
 
