@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -137,5 +138,38 @@ func TestManySteps(t *testing.T) {
 		if refused := i%3 == 1; refused != (err != nil) || refused && !strings.HasPrefix(err.Error(), steps[i].String()+": ") {
 			t.Errorf("%s: %v", steps[i], err)
 		}
+	}
+}
+
+// TestFullFeed: of more routes through one device than are kept the destinations
+// are known all the same, in the order in which the kernel lists them.
+func TestFullFeed(t *testing.T) {
+	c := namespace(t)
+	build(t, c)
+	var steps []policy.Step
+	const many = policy.ManyRanges + 2000
+	for i := range uint32(many) {
+		four := netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i)}), 24) // one range
+		six := netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, byte(i >> 8), byte(i), 1}), 56)
+		for _, dst := range []netip.Prefix{four, six} {
+			r := policy.Route{Family: fwmark.FamilyOf(dst.Addr()), Table: policy.TableMain, Dst: dst, Type: policy.Unicast, Device: "dm0", Protocol: 4}
+			steps = append(steps, policy.Step{Op: policy.Add, IsRoute: true, Route: r})
+		}
+	}
+	for _, err := range c.Apply(steps) {
+		must(t, err)
+	}
+	f, err := c.Facts()
+	must(t, err)
+	if len(f.Feeds) != 2 || len(f.Routes) >= 2*many {
+		t.Errorf("%d feeds, %d routes", len(f.Feeds), len(f.Routes))
+	}
+	reach := policy.Reach(f)
+	last := steps[2*many-2].Route.Dst.Addr()
+	if four := reach[fwmark.IPv4]; len(four) > 20 || !slices.ContainsFunc(four, func(p netip.Prefix) bool { return p.Contains(last) }) {
+		t.Errorf("IPv4: %v, want %s in a few prefixes", four, last)
+	}
+	if n := len(reach[fwmark.IPv6]); n != policy.ManyRanges+1 {
+		t.Errorf("IPv6: %d ranges", n)
 	}
 }
