@@ -91,18 +91,39 @@ func byValue(pins []fwmark.Pin) []fwmark.Pin {
 
 // ids returns the cgroups that are to carry a mark.
 func (w *wanter) ids(p fwmark.Pin) []uint64 {
-	standing := w.facts.Have.Sets[PathsSet(p.Mark)].Cgroups
-	if w.facts.Unguarded[p.Mark] {
-		return standing
+	ids := w.waiting(p)
+	if !w.facts.Unguarded[p.Mark] {
+		for _, c := range w.cgroups(p) {
+			ids = append(ids, c.ID)
+		}
 	}
-	var ids []uint64
-	for _, c := range w.cgroups(p) {
-		ids = append(ids, c.ID)
-	}
-	if w.facts.Broken || w.facts.Unseen {
-		ids = append(ids, standing...)
+	if w.facts.Unguarded[p.Mark] || w.facts.Broken || w.facts.Unseen {
+		for _, id := range w.facts.Have.Sets[PathsSet(p.Mark)].Cgroups {
+			if _, elsewhere := w.otherOf(p, id); !elsewhere {
+				ids = append(ids, id)
+			}
+		}
 	}
 	return sortedIDs(ids)
+}
+
+// waiting returns the cgroups that keep a mark because the one that they are
+// pinned by may not be carried as yet.
+func (w *wanter) waiting(p fwmark.Pin) []uint64 {
+	return slices.DeleteFunc(slices.Clone(w.facts.Have.Sets[PathsSet(p.Mark)].Cgroups), func(id uint64) bool {
+		other, pinned := w.otherOf(p, id)
+		return !pinned || !w.facts.Unguarded[other]
+	})
+}
+
+// otherOf returns the mark, other than a pin's, that a cgroup is pinned by.
+func (w *wanter) otherOf(p fwmark.Pin, id uint64) (other fwmark.Mark, pinned bool) {
+	for _, o := range w.facts.Pins {
+		if o.Mark.Value != p.Mark.Value && slices.ContainsFunc(w.cgroups(o), func(c Cgroup) bool { return c.ID == id }) {
+			return o.Mark, true
+		}
+	}
+	return fwmark.Mark{}, false
 }
 
 // cgroups returns what is pinned by a mark and there.

@@ -81,24 +81,36 @@ func (d *Decision) othersStood(p fwmark.Pin, claims map[fwmark.Mark]string, lead
 	return false
 }
 
-// carriedByOthers reports whether a device that is pinned by another mark
-// carries this one. One that could not be read may, if the mark was another
-// uplink's.
+// carriedByOthers reports whether a device or a service that the configuration
+// pins to another uplink carries this mark. Its own may be in doubt, or its
+// guards missing: then it has no other as yet. A device that could not be read
+// may carry it, if the mark was another uplink's.
 func (d *Decision) carriedByOthers(p fwmark.Pin, wasOthers bool) bool {
-	for _, o := range d.Pins {
-		if o.Uplink == p.Uplink {
+	for _, in := range d.Config.Intents {
+		if in.Uplink == p.Uplink {
 			continue
 		}
 		for _, device := range d.Devices.Found {
-			if slices.Contains(o.Devices, device.Name) && p.Mark.Selects(device.Mark) {
+			if slices.Contains(in.Devices, device.Name) && p.Mark.Selects(device.Mark) {
 				return true
 			}
 		}
-		if wasOthers && slices.ContainsFunc(o.Devices, func(name string) bool { return slices.Contains(d.Devices.Unread, name) }) {
+		unread := func(name string) bool { return slices.Contains(d.Devices.Unread, name) }
+		if wasOthers && slices.ContainsFunc(in.Devices, unread) || slices.ContainsFunc(in.Cgroups, d.staysWith(p)) {
 			return true
 		}
 	}
 	return false
+}
+
+// staysWith returns what reports whether a service gets a pin's mark, and no
+// other one can take its place as yet.
+func (d *Decision) staysWith(p fwmark.Pin) func(path string) bool {
+	return func(path string) bool {
+		c, exists := d.Cgroups.ByPath[path]
+		return exists && slices.Contains(d.Table.Have.Sets[nft.PathsSet(p.Mark)].Cgroups, c.ID) &&
+			!slices.ContainsFunc(d.Pins, func(o fwmark.Pin) bool { return slices.Contains(o.Cgroups, path) && d.mayCarry(o.Mark) })
+	}
 }
 
 // connected reports whether connections may have marks of ours: the part of the

@@ -96,7 +96,7 @@ func (d Decision) markable() []fwmark.Pin {
 	}
 	return slices.DeleteFunc(slices.Clone(pins), func(p fwmark.Pin) bool {
 		others := slices.ContainsFunc(claims, func(c fwmark.Claim) bool {
-			return c.Mark == p.Mark && c.Uplink != "" && c.Uplink != p.Uplink
+			return c.Mark.Selects(p.Mark.Value) && c.Uplink != "" && c.Uplink != p.Uplink
 		})
 		return others || !d.mayCarry(p.Mark)
 	})
@@ -111,28 +111,38 @@ func (d Decision) mayCarry(m fwmark.Mark) bool {
 }
 
 // releases returns the changes that take marks that go off their devices. Marks
-// of full tunnels stay: wg-quick finds their rules by them.
+// of full tunnels stay: wg-quick finds their rules by them. So does one on a
+// device that is to get another mark, and has not got it as yet.
 func (d Decision) releases() []wg.Change {
-	return wg.Release(d.Devices.Found, d.going(), d.Pins, d.tunnelMarks())
+	found := slices.DeleteFunc(slices.Clone(d.Devices.Found), d.waits)
+	return wg.Release(found, d.going(), d.Pins, d.tunnelMarks())
 }
 
-// held returns the marks that go and may still be carried by a device: their
-// guards stay. Where a device keeps its number for a mark that selects it, too,
-// that one's guards must stand.
+// waits reports whether a device is pinned by another mark than it has.
+func (d Decision) waits(device wg.Device) bool {
+	return slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool {
+		return slices.Contains(p.Devices, device.Name) && p.Mark.Value != device.Mark
+	})
+}
+
+// held returns the marks that go and may still be carried by a device or a
+// service: their guards stay. Where a device keeps its number for a mark that
+// selects it, too, that one's guards must stand.
 func (d Decision) held() []fwmark.Mark {
 	if len(d.Devices.Unread) > 0 {
 		return d.going()
 	}
 	var held []fwmark.Mark
-	releases := d.releases()
+	releases, tunnels := d.releases(), d.tunnelMarks()
 	for _, m := range d.going() {
 		carries := func(device wg.Device) bool {
 			selects := func(p fwmark.Pin) bool { return p.Mark.Selects(device.Mark) }
 			guarded := func(p fwmark.Pin) bool { return selects(p) && d.Guarded(p.Mark) }
 			released := slices.ContainsFunc(releases, func(c wg.Change) bool { return c.Device == device.Name })
-			return m.Selects(device.Mark) && (released || slices.ContainsFunc(d.Pins, selects) && !slices.ContainsFunc(d.Pins, guarded))
+			waits := d.waits(device) && !slices.Contains(tunnels, device.Mark)
+			return m.Selects(device.Mark) && (released || waits || slices.ContainsFunc(d.Pins, selects) && !slices.ContainsFunc(d.Pins, guarded))
 		}
-		if slices.ContainsFunc(d.Devices.Found, carries) {
+		if slices.ContainsFunc(d.Devices.Found, carries) || d.keepsServices(m) {
 			held = append(held, m)
 		}
 	}
