@@ -129,9 +129,9 @@ func (d Decision) waits(device wg.Device) bool {
 	})
 }
 
-// held returns the marks that go and may still be carried by a device: their
-// guards stay. Where a device keeps its number for a mark that selects it, too,
-// that one's guards must stand.
+// held returns the marks that go and may still be carried by a device or a
+// service: their guards stay. Where a device keeps its number for a mark that
+// selects it, too, that one's guards must stand.
 func (d Decision) held() []fwmark.Mark {
 	if len(d.Devices.Unread) > 0 {
 		return d.going()
@@ -146,7 +146,7 @@ func (d Decision) held() []fwmark.Mark {
 			waits := d.waits(device) && !slices.Contains(tunnels, device.Mark)
 			return m.Selects(device.Mark) && (released || waits || slices.ContainsFunc(d.Pins, selects) && !slices.ContainsFunc(d.Pins, guarded))
 		}
-		if slices.ContainsFunc(d.Devices.Found, carries) {
+		if slices.ContainsFunc(d.Devices.Found, carries) || d.keepsServices(m) {
 			held = append(held, m)
 		}
 	}

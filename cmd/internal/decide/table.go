@@ -58,7 +58,14 @@ func (d Decision) table() []Step {
 		return append(d.sysctls(nft.Ruleset{}), d.tableStep(nft.Ruleset{})...)
 	}
 	facts := d.Locks
-	facts.Unguarded, facts.Going = d.unguarded(), d.lockedStill()
+	facts.Unguarded = d.unguarded()
+	for _, p := range d.lockedStill() {
+		if d.keepsServices(p.Mark) {
+			facts.Pins = append(slices.Clip(facts.Pins), p)
+		} else {
+			facts.Going = append(facts.Going, p)
+		}
+	}
 	want := nft.Want(facts)
 	return append(d.sysctls(want), d.tableStep(want)...)
 }
@@ -100,6 +107,17 @@ func (d Decision) lockedStill() []fwmark.Pin {
 		pins = append(pins, p)
 	}
 	return pins
+}
+
+// keepsServices reports whether a service gets a mark that goes, and is pinned by
+// one that nothing may get as yet.
+func (d Decision) keepsServices(m fwmark.Mark) bool {
+	cgroups := d.Table.Have.Sets[nft.PathsSet(m)].Cgroups
+	return slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool {
+		return !d.mayCarry(p.Mark) && slices.ContainsFunc(p.Cgroups, func(path string) bool {
+			return slices.Contains(cgroups, d.Cgroups.ByPath[path].ID)
+		})
+	})
 }
 
 // takenOver reports whether packets of a mark that goes are another uplink's from

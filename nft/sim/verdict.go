@@ -1,0 +1,174 @@
+package sim
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/nft"
+)
+
+// Packet is one packet of this host, as a rule of ours sees it.
+type Packet struct {
+	Mark      uint32
+	CtMark    uint32
+	Confirmed bool // conntrack knows the connection
+	Reply     bool // it answers the connection's first packet
+	TCP       bool
+
+	Src, Dst netip.Addr
+	ToHost   bool // the destination is an address of this host
+	FromOut  bool // the source is an address of the device that it leaves by
+
+	Out     string // the device that it leaves by; "": not known as yet
+	OutKind string // and that device's kind
+
+	Cgroups map[int]uint64 // the ancestors of the socket's cgroup, and itself, by level
+}
+
+// Fate is what becomes of a packet in one hook.
+type Fate struct {
+	Packet              // as it leaves the hook
+	Dropped      bool   // or answered with a reset
+	By           string // dropped: the base chain
+	Masqueraded  bool
+	CounterNames []string // that counted it
+}
+
+// Rules is a ruleset in the form that packets are sent through.
+type Rules struct {
+	bases  map[string][]nft.Chain // by hook, in the order in which the kernel calls them
+	chains map[string]nft.Chain
+	sets   map[string]nft.Set
+}
+
+// RulesOf returns the rules of a ruleset.
+func RulesOf(r nft.Ruleset) *Rules {
+	s := &Rules{bases: map[string][]nft.Chain{}, chains: map[string]nft.Chain{}, sets: map[string]nft.Set{}}
+	for _, c := range r.Chains {
+		s.chains[c.Name] = c
+		if c.Base.Hook != "" {
+			s.bases[c.Base.Hook] = append(s.bases[c.Base.Hook], c)
+		}
+	}
+	for hook := range s.bases {
+		slices.SortStableFunc(s.bases[hook], func(a, b nft.Chain) int { return cmp.Compare(a.Base.Priority, b.Base.Priority) })
+	}
+	for _, set := range r.Sets {
+		s.sets[set.Name] = set
+	}
+	return s
+}
+
+// Send sends a packet through all base chains of a hook. What one of them
+// accepts goes on to the next one; what one drops is gone.
+func (s *Rules) Send(hook string, p Packet) Fate {
+	f := Fate{Packet: p}
+	for _, c := range s.bases[hook] {
+		if s.walk(c, &f) == dropped {
+			f.Dropped, f.By = true, c.Name
+			return f
+		}
+	}
+	return f
+}
+
+// outcome is how a walk through a chain ends.
+type outcome uint8
+
+const (
+	goesOn   outcome = iota // with the rule behind the jump; from a base chain: by its policy, accept
+	accepted                // by this base chain
+	dropped
+)
+
+func (s *Rules) walk(c nft.Chain, f *Fate) outcome {
+	for _, r := range c.Rules {
+		end, left := s.apply(r, f)
+		if left {
+			return end
+		}
+	}
+	return goesOn
+}
+
+// apply applies one rule. left says that the chain is left, and how.
+func (s *Rules) apply(r nft.Rule, f *Fate) (end outcome, left bool) {
+	for _, e := range r {
+		switch e.Kind {
+		case nft.SetMetaMark:
+			f.Mark = f.Mark&^e.Mark.Mask | e.Mark.Value
+		case nft.SetCtMark:
+			f.CtMark = f.CtMark&^e.Mark.Mask | e.Mark.Value
+		case nft.SetSource:
+			f.Src = e.Addr
+		case nft.Count:
+			f.CounterNames = append(f.CounterNames, e.Name)
+		case nft.Masquerade:
+			f.Masqueraded = true
+			return accepted, true
+		case nft.Accept:
+			return accepted, true
+		case nft.Drop, nft.Reset:
+			return dropped, true
+		case nft.Return:
+			return goesOn, true
+		case nft.Goto: // what comes back from there does not come back here
+			return s.walk(s.chains[e.Name], f), true
+		case nft.Jump:
+			if end := s.walk(s.chains[e.Name], f); end != goesOn {
+				return end, true
+			}
+		default:
+			if !s.matches(e, f.Packet) {
+				return goesOn, false
+			}
+		}
+	}
+	return goesOn, false
+}
+
+func (s *Rules) matches(e nft.Expr, p Packet) bool {
+	switch e.Kind {
+	case nft.MetaMark:
+		return (p.Mark&e.Mark.Mask == e.Mark.Value) != e.Not
+	case nft.CtMark:
+		return (p.CtMark&e.Mark.Mask == e.Mark.Value) != e.Not
+	case nft.Confirmed:
+		return p.Confirmed
+	case nft.NotNew: // of connections that answers came for; those here have none as yet
+		return p.Confirmed
+	case nft.Original:
+		return !p.Reply
+	case nft.Reply:
+		return p.Reply
+	case nft.OutDevice:
+		return p.Out == e.Name
+	case nft.OutKind:
+		return p.OutKind == e.Name
+	case nft.TCP:
+		return p.TCP
+	case nft.To:
+		return e.Prefix.Contains(p.Dst)
+	case nft.ToSet:
+		return fwmark.FamilyOf(p.Dst) == e.Family && holds(s.sets[e.Name], p.Dst) != e.Not
+	case nft.ToOther:
+		return !p.ToHost
+	case nft.FromOther:
+		return !p.FromOut
+	case nft.InCgroup:
+		id, deep := p.Cgroups[e.Level]
+		return deep && slices.Contains(s.sets[e.Name].Cgroups, id)
+	}
+	return false // Renewal: DHCP's packets are not sent through here
+}
+
+func holds(s nft.Set, a netip.Addr) bool {
+	for _, r := range s.Ranges {
+		if r.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
