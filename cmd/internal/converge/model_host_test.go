@@ -1,0 +1,305 @@
+package converge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/state"
+	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/config"
+	"wg-multihome/nft"
+	nftkernel "wg-multihome/nft/kernel"
+	nftsim "wg-multihome/nft/sim"
+	"wg-multihome/policy/sim"
+	"wg-multihome/wg"
+)
+
+// simulated is a host: what its kernel has, and what its configuration says.
+type simulated struct {
+	kernel  *sim.Kernel
+	table   nft.Ruleset
+	have    nft.State // of the table, as it reads
+	rules   *nftsim.Rules
+	lacks   bool              // no nf_tables in this kernel
+	devices map[string]uint32 // the WireGuard devices that are there, with their marks
+	cgroups map[string]uint64 // ids of the services' cgroups that are there, by path
+	lastID  uint64
+	leases  map[string]state.Record
+	flows   map[flow]bool // those that conntrack knows, and that a mark was given to
+
+	config configuration
+	faults faults
+	due    map[string]bool // devices that were noted as due, in this run
+
+	steps   int
+	refused string // the text of the step that is refused
+	before  func() // called before each step
+
+	// refusesRule is called when a rule or a route is about to be refused, and
+	// says whether it may be.
+	refusesRule func() bool
+
+	after func(what string) // called after each step
+}
+
+// faults are what goes wrong in one run.
+type faults struct {
+	kill   int             // the run ends before the step of this number; never: none
+	refuse int             // the step of this number is refused, however often it is tried
+	text   string          // so is the one that has this in its text, if any
+	part   bool            // where that one is about the table: its services alone are refused
+	unread map[string]bool // devices that do not answer
+}
+
+const never = -1
+
+var noFaults = faults{kill: never, refuse: never}
+
+// killed is what a run that is killed panics with.
+type killed struct{}
+
+var errSim = errors.New("refused by the model")
+
+func newSimulated() *simulated {
+	h := &simulated{
+		kernel: sim.New(), devices: map[string]uint32{}, cgroups: map[string]uint64{}, leases: map[string]state.Record{},
+		flows: map[flow]bool{}, config: configuration{uplinks: map[string]options{}, priority: 32752}, faults: noFaults,
+	}
+	h.setTable(nft.Ruleset{})
+	for i := range wans {
+		h.addWAN(i)
+	}
+	for _, name := range wireguards {
+		h.addDevice(name, 0)
+	}
+	for _, path := range services {
+		h.makeCgroup(path)
+	}
+	return h
+}
+
+// setTable has a ruleset stand in the table.
+func (h *simulated) setTable(r nft.Ruleset) {
+	h.have = nft.After(h.have, r)
+	h.table, h.rules = r, nftsim.RulesOf(r)
+}
+
+func (h *simulated) makeCgroup(path string) {
+	h.lastID++
+	h.cgroups[path] = h.lastID
+}
+
+// Observe shows the host as *host.Host does.
+func (h *simulated) Observe(_ context.Context, o *decide.Observation, parts decide.Parts) error {
+	facts := h.kernel.Facts()
+	if parts.Has(decide.Configuration) {
+		o.Config = h.config.read()
+	}
+	if parts.Has(decide.Leases) {
+		o.Records = h.leases
+	}
+	if parts.Has(decide.Interfaces) {
+		o.Facts.Links, o.Facts.Addrs, o.Facts.Families = facts.Links, facts.Addrs, facts.Families
+	}
+	if parts.Has(decide.WireGuard) {
+		h.readDevices(o)
+	}
+	if parts.Has(decide.Routing) {
+		o.Facts.Rules, o.Facts.Routes, o.Facts.Families = facts.Rules, facts.Routes, facts.Families
+	}
+	if parts.Has(decide.Nftables) {
+		o.Table = decide.Table{Have: h.have}
+		if h.lacks {
+			o.Table = decide.Table{Missing: nftkernel.ErrNone}
+		}
+	}
+	if parts.Has(decide.Services) {
+		h.readCgroups(o)
+	}
+	return nil
+}
+
+func (h *simulated) readDevices(o *decide.Observation) {
+	o.Devices = decide.Devices{}
+	o.Failed(decide.WireGuard)
+	var errs []error
+	for _, l := range h.kernel.Links {
+		mark, is := h.devices[l.Name]
+		switch {
+		case !is:
+		case h.faults.unread[l.Name]:
+			o.Devices.Unread = append(o.Devices.Unread, l.Name)
+			errs = append(errs, fmt.Errorf("read %s: %w", l.Name, errSim))
+		default:
+			o.Devices.Found = append(o.Devices.Found, wg.Device{Name: l.Name, Mark: mark})
+		}
+	}
+	o.Failed(decide.WireGuard, errs...)
+}
+
+func (h *simulated) readCgroups(o *decide.Observation) {
+	c := decide.Cgroups{ByPath: map[string]nft.Cgroup{}, Names: map[uint64]string{}}
+	marks := 0
+	var paths []string
+	for _, in := range o.Config.Intents {
+		paths = append(paths, in.Cgroups...)
+		if !in.Mark.IsZero() {
+			marks++
+		}
+	}
+	if marks == 0 && !o.Table.Have.MarksConnections() {
+		o.Cgroups = c
+		return
+	}
+	for path, id := range h.cgroups {
+		switch {
+		case slices.Contains(paths, path):
+			c.ByPath[path], c.Names[id] = nft.Cgroup{ID: id, Level: 1}, path
+		case slices.Contains(o.Table.Have.Paths(), id):
+			if c.Unlisted == nil {
+				c.Unlisted = map[uint64]string{}
+			}
+			c.Unlisted[id] = path
+		}
+	}
+	o.Cgroups = c
+}
+
+// Apply makes steps as *host.Host does, but that the run may be killed between
+// any two of them, and within one that the kernel is asked to make in several
+// calls.
+func (h *simulated) Apply(_ context.Context, steps []decide.Step) (out decide.Outcome) {
+	for _, s := range steps {
+		if table, is := s.(decide.TableStep); is {
+			h.applyTable(table, &out)
+			continue
+		}
+		text := strings.Join(decide.Keys(s), "; ")
+		if err := h.begin(text); err != nil && h.refuses(s) {
+			out.Add(s, err)
+			continue
+		}
+		out.Add(s, h.do(s))
+		h.after(text)
+	}
+	return out
+}
+
+// begin counts a step that is about to be made.
+func (h *simulated) begin(text string) error {
+	if h.steps == h.faults.kill {
+		panic(killed{})
+	}
+	h.before()
+	if h.steps == h.faults.refuse || h.faults.text != "" && strings.Contains(text, h.faults.text) {
+		h.refused = text
+	}
+	h.steps++
+	if text == h.refused {
+		return fmt.Errorf("%s: %w", text, errSim)
+	}
+	return nil
+}
+
+// refuses reports whether a step may be refused. A rule may not where the table
+// does not hold: rules are added though a guard in front of them is missing,
+// which only the other lock makes up for.
+func (h *simulated) refuses(s decide.Step) bool {
+	if _, is := s.(decide.RuleStep); !is {
+		return true
+	}
+	return h.refusesRule()
+}
+
+func (h *simulated) do(s decide.Step) error {
+	switch s := s.(type) {
+	case decide.RuleStep:
+		switch errno := h.kernel.Do(s.Step); errno {
+		case sim.Done, syscall.EEXIST, syscall.ENOENT, syscall.ESRCH:
+		default:
+			return fmt.Errorf("%s: %w", s, errno)
+		}
+	case decide.DeviceStep:
+		switch _, there := h.devices[s.Device]; {
+		case !there || h.faults.unread[s.Device]:
+			return fmt.Errorf("%s: %w", s, errSim)
+		case s.Mark != 0 && !h.due[s.Device]:
+			return fmt.Errorf("%s: the device was not noted as due", s)
+		}
+		h.devices[s.Device] = s.Mark
+	case decide.ForgetStep:
+		h.forget(s.Mark)
+	default:
+		return fmt.Errorf("%v: a step that the model does not know", s)
+	}
+	return nil
+}
+
+// applyTable changes the table: at first with conntrack alone where connections
+// may run that it does not know, then in one transaction, and then conntrack
+// forgets the connections of marks that no service is pinned by any more.
+func (h *simulated) applyTable(s decide.TableStep, out *decide.Outcome) {
+	plan := s.Plan()
+	want := s.Want
+	if err := h.begin(strings.Join(plan.Steps, "; ")); err != nil {
+		if !h.faults.part || want.Empty() {
+			out.Fail(plan.Steps, err)
+			return
+		}
+		want = nft.Ruleset{}
+		for _, only := range []nft.Ruleset{s.Want.Only(nft.LockPart), s.Want.Only(nft.RenewalsPart), h.table.Only(nft.ServicesPart)} {
+			want.Counters, want.Sets, want.Chains = append(want.Counters, only.Counters...), append(want.Sets, only.Sets...), append(want.Chains, only.Chains...)
+		}
+		refused := nft.ServicesPart.Diff(s.Have, s.Want, s.Names).Steps
+		out.Fail(refused, err)
+		plan.Steps = slices.DeleteFunc(slices.Clone(plan.Steps), func(line string) bool { return slices.Contains(refused, line) })
+	} else if plan.ConntrackFirst {
+		h.setTable(want.WithoutMarks())
+		h.after("= nft chain services: conntrack alone")
+		_ = h.begin("the rest of the table") // its number is not the refused one's
+	}
+	h.setTable(want)
+	h.after(strings.Join(plan.Steps, "; "))
+	out.Made = append(out.Made, plan.Steps...)
+	for _, m := range s.Forget {
+		if h.begin(fmt.Sprintf("forget what has mark %s", m)) == nil {
+			h.forget(m)
+			h.after(fmt.Sprintf("- conntrack mark %s, of no service", m))
+		}
+	}
+}
+
+// forget has conntrack forget connections that a mark selects.
+func (h *simulated) forget(m fwmark.Mark) {
+	for c := range h.flows {
+		if m.Selects(c.mark) {
+			delete(h.flows, c)
+		}
+	}
+}
+
+// read returns the configuration as config.Load does.
+func (c configuration) read() config.Config {
+	read := config.Config{Priority: c.priority, Intents: c.intents()}
+	if c.typo {
+		read.Problems = []fwmark.Problem{{Text: "a typo"}}
+	}
+	return read
+}
+
+// flow is a connection that conntrack knows, of a service, with the mark that it
+// got as it began. Connections that nothing tells apart are one.
+type flow struct {
+	service     string
+	mark        uint32
+	source      netip.Addr // which the socket is bound to
+	masqueraded bool
+	uplink      string // by which its first packet left
+	flushed     bool   // others have taken the table away since: it may go on without its mark
+}

@@ -1,0 +1,80 @@
+package converge
+
+import (
+	"maps"
+	"slices"
+	"testing"
+)
+
+// clone returns a history that goes on by itself.
+func (h *history) clone() *history {
+	c := *h
+	c.host = h.host.clone()
+	c.trail, c.epochs, c.fresh = slices.Clone(h.trail), slices.Clone(h.epochs), maps.Clone(h.fresh)
+	c.placed.uplinks = slices.Clone(h.placed.uplinks)
+	return &c
+}
+
+func (h *simulated) clone() *simulated {
+	c := *h
+	c.kernel = h.kernel.Clone()
+	c.devices, c.cgroups, c.leases, c.flows = maps.Clone(h.devices), maps.Clone(h.cgroups), maps.Clone(h.leases), maps.Clone(h.flows)
+	c.config = h.config.clone()
+	return &c
+}
+
+// killedChanges are from one configuration to another.
+var killedChanges = map[string][2]configuration{
+	"marks swapped": {
+		given(has("0x100", "wg0", "a.service"), has("0x200", "wg1", "b.service")),
+		given(has("0x200", "wg0", "a.service"), has("0x100", "wg1", "b.service")),
+	},
+	"marks rotated": {
+		given(has("0x100", "wg0"), has("0x200", "wg1"), has("0x300", "b.service")),
+		given(has("0x200", "wg0"), has("0x300", "wg1"), has("0x100", "b.service")),
+	},
+	"a mask changed": {
+		given(has("0x100", "wg0"), has("0x200", "wg1", "b.service")),
+		given(has("0x100", "wg0"), has("0x200/0xff00", "wg1", "b.service")),
+	},
+	"marks swapped under masks": {
+		given(has("0x100/0xff00", "wg0"), has("0x200", "wg1", "b.service")),
+		given(has("0x200/0xff00", "wg0"), has("0x100", "wg1", "b.service")),
+	},
+	"all moved to another uplink": {
+		given(has("0x100", "wg0"), has("0x200", "wg1", "b.service")),
+		given(has("0x200", "wg1", "b.service"), has(""), has("0x100", "wg0")),
+	},
+}
+
+// TestKilledInEachChange kills a run of each change before each of its steps.
+// From there goes on: the next run, with the same configuration, or with the one
+// before; or one that is killed again, before the next run goes back.
+func TestKilledInEachChange(t *testing.T) {
+	var counts tally
+	for name, change := range killedChanges {
+		t.Run(name, func(t *testing.T) {
+			begun := newHistory(t, &counts)
+			begun.host.config = change[0]
+			begun.run(true, noFaults)
+			begun.host.config = change[1]
+			for kill := 0; ; kill++ {
+				h := begun.clone()
+				before := counts.kills
+				h.run(true, faults{kill: kill, refuse: never})
+				if counts.kills == before {
+					break
+				}
+				for _, next := range change {
+					on := h.clone()
+					on.host.config = next
+					on.run(true, noFaults)
+				}
+				h.run(true, faults{kill: kill % 7, refuse: never})
+				h.host.config = change[0]
+				h.run(true, noFaults)
+			}
+		})
+	}
+	t.Logf("%+v", counts)
+}
