@@ -188,6 +188,9 @@ func FuzzAddress(f *testing.F) {
 	m := make([]byte, unix.SizeofIfAddrmsg)
 	m[0], m[1] = unix.AF_INET, 24
 	f.Add(appendAddress(m, unix.IFA_LOCAL, netip.MustParseAddr("192.0.2.1")))
+	other := make([]byte, unix.SizeofIfAddrmsg)
+	other[0], other[1] = unix.AF_INET6, 64
+	f.Add(appendAddress(other, unix.IFA_ADDRESS, netip.MustParseAddr("192.0.2.1")))
 	f.Fuzz(func(t *testing.T, m []byte) {
 		a, ok, err := decodeAddress(m, func(uint32) string { return "x" })
 		if ok && (err != nil || !a.Prefix.IsValid() || a.Device != "x" || a.Broadcast.IsValid() && a.Broadcast.Is4() != a.Prefix.Addr().Is4()) {

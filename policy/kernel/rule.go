@@ -195,5 +195,8 @@ func prefix(p *netip.Prefix, f fwmark.Family, value []byte, bits int) bool {
 
 func address(f fwmark.Family, value []byte) (netip.Addr, bool) {
 	addr, ok := netip.AddrFromSlice(value)
-	return addr, ok && fwmark.FamilyOf(addr) == f
+	if !ok || fwmark.FamilyOf(addr) != f {
+		return netip.Addr{}, false
+	}
+	return addr, true
 }
