@@ -98,6 +98,9 @@ func (d *Decision) findPins() {
 			break
 		}
 	}
+	if len(d.Problems) > 0 {
+		d.keepDevices()
+	}
 	d.Errs = append(d.Errs, errs...)
 }
 

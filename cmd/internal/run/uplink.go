@@ -16,7 +16,11 @@ import (
 // error says what it lacks.
 func pinOf(v decide.Decision, name string) (fwmark.Pin, error) {
 	u := slices.IndexFunc(v.Uplinks, func(u fwmark.Uplink) bool { return u.Name == name })
-	p := slices.IndexFunc(v.Pins, func(p fwmark.Pin) bool { return p.Uplink == name && !p.Full })
+	own := func(p fwmark.Pin) bool { return p.Uplink == name && !p.Full }
+	p := slices.IndexFunc(v.Pins, func(p fwmark.Pin) bool { return own(p) && !p.Kept })
+	if p < 0 {
+		p = slices.IndexFunc(v.Pins, own)
+	}
 	switch {
 	case u < 0:
 		return fwmark.Pin{}, fmt.Errorf("%q is no uplink: there %s", name, listOf(v.Uplinks))
