@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-	"time"
 
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
@@ -83,22 +82,19 @@ func TestAnErrorKeepsDevicesWithTheirUplink(t *testing.T) {
 	}
 }
 
+// upstream is the gateway of up2.
+var upstream = netip.MustParseAddr("198.51.100.1")
+
 // leadingTo are the facts of a host where a mark stands, whole, and leads to an
 // uplink.
 func leadingTo(uplink string, mark fwmark.Mark) policy.Facts {
-	addr := netip.MustParseAddr("198.51.100.10")
-	intents := []fwmark.Intent{{Uplink: uplink, Mark: mark}}
-	o := Observation{Config: config.Config{Priority: policy.DefaultPriority, HookTimeout: time.Second, Intents: intents}, Facts: policy.Facts{
-		Families: [2]bool{true, false},
-		Links:    []policy.Link{{Name: "up1", Up: true}, {Name: uplink, Up: true}},
-		Addrs:    []policy.Address{{Device: uplink, Prefix: netip.PrefixFrom(addr, 24), Global: true}},
-		Routes:   []policy.Route{{Table: policy.TableMain, Type: policy.Unicast, Dst: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("198.51.100.1"), Device: uplink}},
-	}}
-	d := Decide(o, Memory{})
-	for range Rounds {
-		for _, p := range Phases {
-			d = d.after(d.Steps(p))
-		}
-	}
-	return d.Facts
+	return wentThrough(Decide(Observation{
+		Config: config.Config{Priority: policy.DefaultPriority, Intents: []fwmark.Intent{{Uplink: uplink, Mark: mark}}},
+		Facts: policy.Facts{
+			Families: [2]bool{true, false},
+			Links:    []policy.Link{{Name: "up1", Up: true}, {Name: uplink, Up: true}},
+			Addrs:    []policy.Address{{Device: uplink, Prefix: netip.MustParsePrefix("198.51.100.10/24"), Global: true}},
+			Routes:   []policy.Route{{Table: policy.TableMain, Type: policy.Unicast, Dst: netip.MustParsePrefix("0.0.0.0/0"), Gateway: upstream, Device: uplink}},
+		},
+	}, Memory{})).Facts
 }
