@@ -32,7 +32,7 @@ func (s Status) Write(w io.Writer) error {
 	t.head(len(s.Marks), "MARK", "UPLINK", "GUARDS", "IPV4", "IPV6")
 	for _, m := range s.Marks {
 		t.row(m.Mark, m.Uplink, word(m.Guarded, "stand", "MISSING"), word(m.Routed4, "routed", "refused"),
-			word(m.Routed6, "routed", "refused")+word(m.Full, " (of a full tunnel)", "")+word(m.Kept, " (kept as it stands)", ""))
+			word(m.Routed6, "routed", "refused")+word(m.Full, " (of a full tunnel)", "")+m.kept())
 	}
 	t.tunnels(s.Tunnels)
 	t.list("ABOUT TUNNELS", s.Notes)
@@ -57,6 +57,14 @@ func (s Status) Write(w io.Writer) error {
 		fmt.Fprintln(t, "No drift.")
 	}
 	return t.Flush()
+}
+
+// kept says why a mark stands that the configuration does not ask for.
+func (m Mark) kept() string {
+	if m.ForRuns {
+		return " (kept for commands of `run`)"
+	}
+	return word(m.Kept, " (kept as it stands)", "")
 }
 
 func (s Status) writeLock(t *table) {
