@@ -14,8 +14,9 @@ type Feed struct {
 	Table  uint32
 	Device string
 
-	dst       ranges // destinations of its unicast routes
-	connected ranges // of those without a gateway
+	dst       ranges   // destinations of its unicast routes
+	connected ranges   // of those without a gateway
+	coverage  coverage // whether they lead everywhere
 }
 
 // ManyRanges is how many ranges of destinations a device, or main, has at the
@@ -104,6 +105,7 @@ func (c *crowd) add(r *Route) {
 		c.feed = &Feed{Family: c.family, Table: c.table, Device: c.device, dst: of, connected: of}
 	}
 	c.feed.dst.add(r.Dst)
+	c.feed.coverage.add(r.Dst)
 	if r.connected() {
 		c.feed.connected.add(r.Dst)
 	}
