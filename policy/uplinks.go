@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -67,8 +68,7 @@ type found struct {
 	leased     bool // the record counts: its address is there
 	configured [2]netip.Addr
 	stanza     [2]netip.Addr
-	main       [2]*Route // default with the lowest metric
-	bare       [2]bool   // a default without a gateway in main
+	main       [2]*Route // that of main's that it leads everywhere by
 	addrs      []*Address
 }
 
@@ -121,13 +121,17 @@ func (s *survey) fromIntents(intents []fwmark.Intent) {
 	}
 }
 
-// fromMain makes an uplink of each interface that a default route of main
-// leads to. Loopback and WireGuard devices are none: a full tunnel's default is
+// fromMain makes an uplink of each interface that leads everywhere by main's
+// routes. Loopback and WireGuard devices are none: a full tunnel's default is
 // not a way to the Internet but through an uplink.
+//
+// A default route may be spelled in several routes (see LeadsEverywhere). For its
+// gateway and for what else it has, the shortest of them counts.
 func (s *survey) fromMain() {
+	leading := EverywhereInMain(s.facts)
 	for i := range s.facts.Routes {
 		r := &s.facts.Routes[i]
-		if r.Table != TableMain || !r.isDefault() || r.Type != Unicast || r.Device == "" {
+		if r.Table != TableMain || r.Type != Unicast || !leading[r.Family][r.Device] || !isPublic(r.Dst) {
 			continue
 		}
 		if l := s.links[r.Device]; l.Loopback || l.WireGuard {
@@ -136,13 +140,16 @@ func (s *survey) fromMain() {
 			}
 		}
 		u := s.uplink(r.Device)
-		if !r.Gateway.IsValid() {
-			u.bare[r.Family] = true
-		}
-		if best := u.main[r.Family]; best == nil || r.Metric < best.Metric {
+		if best := u.main[r.Family]; best == nil || compareDefaults(r, best) < 0 {
 			u.main[r.Family] = r
 		}
 	}
+}
+
+// compareDefaults orders the routes that an interface leads everywhere by: the
+// one that counts is first.
+func compareDefaults(a, b *Route) int {
+	return cmp.Or(cmp.Compare(a.Dst.Bits(), b.Dst.Bits()), cmp.Compare(a.Metric, b.Metric))
 }
 
 // fromStanding keeps as uplinks the interfaces of addresses that have a pair of
@@ -235,7 +242,7 @@ func (s *survey) gateway(u *found, f fwmark.Family, broken bool) netip.Addr {
 			}
 		}
 	}
-	if u.bare[f] || s.links[u.Name].PointToPoint {
+	if u.main[f] != nil || s.links[u.Name].PointToPoint {
 		return f.Unspecified()
 	}
 	return netip.Addr{}

@@ -32,7 +32,10 @@ type Wanted struct {
 // A priority of 0 means that the configured one could not be read: the rules
 // stay where they start now.
 func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) Wanted {
-	w := wanter{facts: f, uplinks: uplinks, pins: pins, tables: tableDefaults(f), connected: connectedRoutes(f), scriptRules: map[Rule]bool{}}
+	w := wanter{
+		facts: f, uplinks: uplinks, pins: pins, tables: tablesEverywhere{facts: f, wanted: map[tableKey]bool{}},
+		connected: connectedRoutes(f), scriptRules: map[Rule]bool{},
+	}
 	w.findScriptRules()
 	addrs := 0
 	for _, u := range uplinks {
@@ -53,7 +56,7 @@ type wanter struct {
 	facts       Facts
 	uplinks     []fwmark.Uplink
 	pins        []fwmark.Pin
-	tables      map[tableKey]tableDefault
+	tables      tablesEverywhere
 	connected   []*Route
 	scriptRules map[Rule]bool
 	out         Wanted
@@ -61,7 +64,7 @@ type wanter struct {
 
 func (w *wanter) family(family fwmark.Family, priority uint32) {
 	w.routes(family)
-	c := captureCheck{tables: w.tables, scriptRules: w.scriptRules}
+	c := captureCheck{tables: &w.tables, scriptRules: w.scriptRules}
 	for _, p := range w.pins {
 		c.marks = append(c.marks, p.Mark)
 	}
@@ -87,11 +90,24 @@ func (w *wanter) family(family fwmark.Family, priority uint32) {
 		w.out.Errs = append(w.out.Errs, err)
 	}
 	var length uint32
-	if w.tables[tableKey{family, TableMain}].split.whole() {
+	if splitMain(w.facts, family) {
 		length = 1
 	}
 	w.blocks(family, first, length)
 	w.pairs(first, length, addrs)
+}
+
+// splitMain reports whether main has both /1 routes, which are not suppressed by
+// suppress_prefixlength 0.
+func splitMain(f Facts, family fwmark.Family) bool {
+	var low, high bool
+	for i := range f.Routes {
+		if r := &f.Routes[i]; r.Family == family && r.Table == TableMain && r.Type == Unicast && r.Dst.Bits() == 1 {
+			low = low || r.Dst.Addr().IsUnspecified()
+			high = high || !r.Dst.Addr().IsUnspecified()
+		}
+	}
+	return low && high
 }
 
 func (w *wanter) blocks(family fwmark.Family, first, length uint32) {
@@ -137,10 +153,7 @@ func (w *wanter) routes(family fwmark.Family) {
 				})
 				// A foreign rule that looks up this table captures as soon as
 				// the route is there, so it must not be in front of ours then.
-				k := tableKey{family, TableOf(a)}
-				t := w.tables[k]
-				t.single = true
-				w.tables[k] = t
+				w.tables.wanted[tableKey{family, TableOf(a)}] = true
 			}
 		}
 	}
