@@ -16,8 +16,8 @@ func EverywhereInMain(f Facts) [2]map[string]bool {
 	return devices
 }
 
-// devicesEverywhere returns the devices that lead everywhere by what one of the
-// tables has through them. Unicast routes count alone, here and below: an
+// devicesEverywhere returns the devices that lead everywhere by what others have
+// through them in one of the tables. Unicast routes count alone, here and below: an
 // unreachable default loses packets and leads nowhere.
 func devicesEverywhere(f Facts, of func(tableKey) bool) map[feedKey]bool {
 	by := map[feedKey]*coverage{}
@@ -28,7 +28,7 @@ func devicesEverywhere(f Facts, of func(tableKey) bool) map[feedKey]bool {
 		return by[k]
 	}
 	for i := range f.Routes {
-		if r := &f.Routes[i]; r.Type == Unicast && r.Device != "" && of(r.tableKey()) {
+		if r := &f.Routes[i]; r.Type == Unicast && r.Device != "" && !r.Ours() && of(r.tableKey()) {
 			at(feedKey{r.Family, r.Table, r.Device}).add(r.Dst)
 		}
 	}

@@ -70,13 +70,7 @@ func (w *wanter) family(family fwmark.Family, priority uint32) {
 	}
 	var addrs []netip.Addr
 	for _, u := range w.uplinks {
-		if u.Routable(family) {
-			for _, a := range u.Addrs {
-				if fwmark.FamilyOf(a) == family {
-					addrs = append(addrs, a)
-				}
-			}
-		}
+		addrs = append(addrs, routableAddrs(u, family)...)
 	}
 	c.addrs = slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
 	if priority == 0 {
@@ -136,27 +130,38 @@ func (w *wanter) pairs(first, length uint32, addrs []netip.Addr) {
 
 func (w *wanter) routes(family fwmark.Family) {
 	for _, u := range w.uplinks {
-		if !u.Routable(family) {
-			continue
-		}
-		gw := u.Gateways[family]
-		onlink := gw.IsValid() && !gw.IsUnspecified() && w.needsOnLink(u.Name, gw)
-		if gw.IsUnspecified() {
-			gw = netip.Addr{}
-		}
-		w.out.Routes = slices.Grow(w.out.Routes, len(u.Addrs))
-		for _, a := range u.Addrs {
-			if fwmark.FamilyOf(a) == family {
-				w.out.Routes = append(w.out.Routes, Route{
-					Family: family, Table: TableOf(a), Dst: netip.PrefixFrom(family.Unspecified(), 0), Type: Unicast,
-					Gateway: gw, Device: u.Name, Src: a, Metric: metric(family), Protocol: Protocol, OnLink: onlink,
-				})
-				// A foreign rule that looks up this table captures as soon as
-				// the route is there, so it must not be in front of ours then.
-				w.tables.wanted[tableKey{family, TableOf(a)}] = true
-			}
+		addrs := routableAddrs(u, family)
+		w.out.Routes = slices.Grow(w.out.Routes, len(addrs))
+		for _, a := range addrs {
+			w.out.Routes = append(w.out.Routes, w.route(u, a))
+			// A foreign rule that looks up this table captures as soon as
+			// the route is there, so it must not be in front of ours then.
+			w.tables.wanted[tableKey{family, TableOf(a)}] = true
 		}
 	}
+}
+
+// routableAddrs returns the addresses of an uplink that have a table.
+func routableAddrs(u fwmark.Uplink, family fwmark.Family) []netip.Addr {
+	if !u.Routable(family) {
+		return nil
+	}
+	return filter(u.Addrs, func(a *netip.Addr) bool {
+		return fwmark.FamilyOf(*a) == family && u.GatewayOf(*a).IsValid()
+	})
+}
+
+// route returns the default of an address's table.
+func (w *wanter) route(u fwmark.Uplink, addr netip.Addr) Route {
+	family, gw := fwmark.FamilyOf(addr), u.GatewayOf(addr)
+	r := Route{
+		Family: family, Table: TableOf(addr), Dst: netip.PrefixFrom(family.Unspecified(), 0), Type: Unicast, Device: u.Name,
+		Src: addr, Metric: metric(family), Protocol: Protocol, MTU: u.MTU[family], AdvMSS: u.AdvMSS[family],
+	}
+	if !gw.IsUnspecified() {
+		r.Gateway, r.OnLink = gw, w.needsOnLink(u.Name, gw)
+	}
+	return r
 }
 
 // metric returns the metric of our routes. IPv6 has no 0, it is read as
