@@ -41,10 +41,11 @@ type Decision struct {
 	Errs     []error          // what could not be read, or cannot be had
 
 	memory Memory
-	stands []fwmark.Claim       // the marks that stand: by their guards, or by the second lock alone
-	moving map[fwmark.Mark]bool // marks that nothing may leave by as yet
-	fresh  []fwmark.Mark        // marks that come, and whose number conntrack may remember
-	ended  []fwmark.Mark        // marks that are to be nobody's, whether guards stand or not
+	stands []fwmark.Claim           // the marks that stand: by their guards, or by the second lock alone
+	moving map[fwmark.Mark]bool     // marks that nothing may leave by as yet
+	leads  map[fwmark.Mark][]string // where marks that have a look-up lead
+	fresh  []fwmark.Mark            // marks that come, and whose number conntrack may remember
+	ended  []fwmark.Mark            // marks that are to be nobody's, whether guards stand or not
 
 	outlived []fwmark.Claim // marks that are configured no longer, and that processes of `run` have
 	scope    scope
@@ -132,7 +133,8 @@ func owned(c fwmark.Claim) string {
 }
 
 // standing returns the marks that stand. Others may have deleted a mark's rules;
-// then the second lock still tells of it.
+// then the second lock still tells of it. It gets its place last of all: where
+// it names an uplink, a look-up that leads to another one is left over.
 func (d *Decision) standing() []fwmark.Claim {
 	standing := policy.Standing(d.Facts)
 	for _, c := range d.Table.Have.Claims() {
@@ -142,6 +144,9 @@ func (d *Decision) standing() []fwmark.Claim {
 			continue
 		}
 		standing[i].Full = c.Full
+		if c.Uplink != "" {
+			standing[i].Uplink = c.Uplink
+		}
 	}
 	return standing
 }

@@ -75,6 +75,7 @@ func TestAnErrorKeepsDevicesWithTheirUplink(t *testing.T) {
 			}
 			o.Facts.Addrs[0].Prefix = netip.MustParsePrefix("198.51.100.77/24")
 			d = Decide(o, Memory{})
+			d = d.after(d.Steps(ForgetFresh))
 			if due := d.DueBy(d.Steps(Open)); !slices.Equal(due, c.want) {
 				t.Errorf("%q are due once the address has changed, want %q", due, c.want)
 			}

@@ -74,7 +74,7 @@ func (s Status) writeLock(t *table) {
 		t.row(l.Mark, fmt.Sprint(l.Dropped), l.Cause)
 	}
 	t.list("ROUTES THAT THE SECOND LOCK DOES NOT KNOW, pinned packets are dropped there until the next sync", s.Held)
-	t.list(fmt.Sprintf("OUTSIDE OF THE SECOND LOCK, with more than %d prefixes", nft.MaxRanges), s.Outside)
+	t.list(fmt.Sprintf("PRIVATE DESTINATIONS ALONE PASS THE SECOND LOCK, as there are more than %d prefixes", nft.MaxRanges), s.Outside)
 	t.list("SETS WITHOUT ELEMENTS, of marks that pin nothing else; what NFTSet= puts there comes with the unit's next start", s.EmptySets)
 	if s.OtherMarks > 0 {
 		t.list("MARKS OF OTHER SOFTWARE IN OUR BITS", []string{fmt.Sprintf("%d packets or connections had one, and were left alone: give our marks a mask", s.OtherMarks)})
