@@ -64,11 +64,16 @@ type RunSlice struct {
 	Lives  bool // a process lives in it
 }
 
+// of reports whether the slice's processes are pinned by a pin.
+func (run RunSlice) of(p fwmark.Pin) bool {
+	return !p.Full && (run.Uplink != "" && run.Uplink == p.Uplink || run.Uplink == "" && run.Value == p.Mark.Value)
+}
+
 // runsOf returns the slices whose processes are pinned by a pin.
 func (c Cgroups) runsOf(p fwmark.Pin) []nft.Cgroup {
 	var list []nft.Cgroup
 	for _, run := range c.Runs {
-		if !p.Full && (run.Uplink != "" && run.Uplink == p.Uplink || run.Uplink == "" && run.Value == p.Mark.Value) {
+		if run.of(p) {
 			list = append(list, run.Cgroup)
 		}
 	}
