@@ -129,10 +129,11 @@ func (d Decision) unlocks(c wg.Change) bool {
 	return uplink != "" && uplink == d.Pins[pin].Uplink
 }
 
-// mayCarry reports whether anything may get a mark: its guards stand.
+// mayCarry reports whether anything may get a mark: its guards stand, and where
+// others keep rules and routes these do not lead it to another uplink.
 func (d Decision) mayCarry(m fwmark.Mark) bool {
 	if d.scope == called {
-		return d.scriptGuards(m)
+		return d.scriptGuards(m) && d.ledAway(m) == ""
 	}
 	return d.Guarded(m)
 }
