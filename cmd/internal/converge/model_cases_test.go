@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/nft"
 )
 
 // stage is a configuration, and the run that finds it.
@@ -43,9 +44,9 @@ func has(mark string, pinned ...string) (o options) {
 	return o
 }
 
-// unreadable are faults: a cgroup cannot be read.
-func unreadable(path string) faults {
-	return faults{kill: never, refuse: never, unread: map[string]bool{path: true}}
+// unreadable are faults: a device, a cgroup or the table cannot be read.
+func unreadable(name string) faults {
+	return faults{kill: never, refuse: never, unread: map[string]bool{name: true}}
 }
 
 func broken(c configuration) configuration {
@@ -129,6 +130,11 @@ var leaked = map[string][]stage{
 	"marks swapped, and a service's cgroup cannot be read": {
 		begun,
 		{config: swapped, faults: unreadable("a.service")},
+	},
+	"marks swapped, and the table cannot be read": {begun, {config: swapped, faults: unreadable(nft.Table)}},
+	"a mark goes, and the table cannot be read": {
+		begun,
+		{config: given(has("0x300", "wg0", "a.service"), has("0x200", "wg1", "b.service")), faults: unreadable(nft.Table)},
 	},
 	"a mark goes, and its service's cgroup cannot be read": {
 		begun,

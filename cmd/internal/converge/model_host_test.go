@@ -59,7 +59,7 @@ type faults struct {
 	refuse int             // the step of this number is refused, however often it is tried
 	text   string          // so is the one that has this in its text, if any
 	part   []nft.Part      // where that one is about the table: these parts alone are refused
-	unread map[string]bool // devices that do not answer, and cgroups that cannot be read
+	unread map[string]bool // devices that do not answer, and cgroups, or the table, that cannot be read
 }
 
 const never = -1
@@ -124,15 +124,24 @@ func (h *simulated) Observe(_ context.Context, o *decide.Observation, parts deci
 		o.Facts.Rules, o.Facts.Routes, o.Facts.Families = facts.Rules, facts.Routes, facts.Families
 	}
 	if parts.Has(decide.Nftables) {
-		o.Table = decide.Table{Have: h.have}
-		if h.lacks {
-			o.Table = decide.Table{Missing: nftkernel.ErrNone}
-		}
+		h.readTable(o)
 	}
 	if parts.Has(decide.Services) {
 		h.readCgroups(o)
 	}
 	return nil
+}
+
+func (h *simulated) readTable(o *decide.Observation) {
+	o.Table = decide.Table{Have: h.have}
+	o.Failed(decide.Nftables)
+	switch {
+	case h.lacks:
+		o.Table = decide.Table{Missing: nftkernel.ErrNone}
+	case h.faults.unread[nft.Table]:
+		o.Table = decide.Table{Missing: errSim, Unread: true}
+		o.Failed(decide.Nftables, errSim)
+	}
 }
 
 func (h *simulated) readDevices(o *decide.Observation) {

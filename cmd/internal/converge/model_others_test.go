@@ -63,17 +63,17 @@ func (h *history) endRun(uplink string) {
 	delete(h.host.cgroups, runPrefix+uplink)
 }
 
-// dropRuns ends the commands that were not started, as their uplink has no mark
-// any more, and the units that were somebody's no longer.
+// dropRuns ends the commands and the units that are nobody's and get no mark any
+// more: they were not started, or a person has taken their mark away.
 func (h *history) dropRuns() {
 	for name := range h.host.cgroups {
 		t := thing{kind: aService, name: name}
 		uplink, run := strings.CutPrefix(name, runPrefix)
 		_, unit := valueOf(name)
-		switch unmarked := h.host.carried(t) == 0; {
-		case run && unmarked && h.fresh[t]:
+		switch gone := h.host.carried(t) == 0 && h.ownersOf(t).nobodys; {
+		case run && gone:
 			h.endRun(uplink)
-		case unit && unmarked && h.ownersOf(t).nobodys:
+		case unit && gone:
 			delete(h.host.cgroups, name)
 		}
 	}

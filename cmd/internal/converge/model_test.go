@@ -138,6 +138,7 @@ func (h *history) anyFaults(t *rapid.T) faults {
 	case 5:
 		f.unread[anyOf(t, wireguards)] = true
 	case 6:
+		f.unread[nft.Table] = draw(t, 0, 3) == 0
 		for name := range h.host.cgroups {
 			if draw(t, 0, 1) == 1 {
 				f.unread[name] = true

@@ -39,9 +39,11 @@ type Table struct {
 	Have nft.State
 
 	// Missing is why nothing is known of the table, and nothing can be done
-	// about it: no nf_tables in this kernel, or no leave to read. nil: it was
-	// read.
+	// about it: no nf_tables in this kernel, or no leave to read, or others have
+	// changed it each time. nil: it was read.
 	Missing error
+
+	Unread bool // Missing is set, and the table may stand
 }
 
 // Cgroups are the cgroups that services are pinned by.
