@@ -138,7 +138,9 @@ func (h *history) anyFaults(t *rapid.T) faults {
 	case 5:
 		f.unread[anyOf(t, wireguards)] = true
 	case 6:
-		f.unread[nft.Table] = draw(t, 0, 3) == 0
+		// Where the rules are flushed, too, nothing tells which mark of a device the
+		// table holds: it gets the one that the rules hold from now on.
+		f.unread[nft.Table] = draw(t, 0, 3) == 0 && h.placed.rules
 		for name := range h.host.cgroups {
 			if draw(t, 0, 1) == 1 {
 				f.unread[name] = true
