@@ -1,6 +1,9 @@
 package fwmark
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Intent is what the configuration says of one uplink.
 type Intent struct {
@@ -31,6 +34,18 @@ type Intent struct {
 func (i Intent) Options() bool {
 	return !i.Mark.IsZero() || len(i.Devices) > 0 || i.Cgroups != nil || len(i.RotatePort) > 0 ||
 		i.Gateways[IPv4].IsValid() || i.Gateways[IPv6].IsValid() || len(i.Through) > 0 || len(i.Sources) > 0
+}
+
+// WithoutOptions returns what ifupdown's own options say alone.
+func (i Intent) WithoutOptions() Intent {
+	return Intent{Uplink: i.Uplink, Origin: i.Origin, StanzaGateways: i.StanzaGateways, AddressGateways: i.AddressGateways}
+}
+
+// SameOptions reports whether both have the same options of ours.
+func (i Intent) SameOptions(o Intent) bool {
+	return i.Mark == o.Mark && i.Gateways == o.Gateways && (i.Cgroups == nil) == (o.Cgroups == nil) &&
+		slices.Equal(i.Devices, o.Devices) && slices.Equal(i.Cgroups, o.Cgroups) && slices.Equal(i.RotatePort, o.RotatePort) &&
+		slices.Equal(i.Through, o.Through) && slices.Equal(i.Sources, o.Sources)
 }
 
 // Problem is an error in the configuration. Its text names the file, the

@@ -41,6 +41,7 @@ type Config struct {
 	Intents     []fwmark.Intent
 	WireGuard   map[string]WireGuard
 	Problems    []fwmark.Problem
+	Notes       []string // what was understood, where one may have meant something else
 }
 
 // Defaults, and the ranges of priority and group: at least 100 rules of others
@@ -76,7 +77,7 @@ func Load(ctx context.Context, f Files) Config {
 	default:
 		c.readTOML(f.TOML, text)
 	}
-	c.readInterfaces(ctx, f.Interfaces, ifquery{paths: ifqueryPaths})
+	c.readInterfaces(ctx, ifupdownFiles{file: f.Interfaces, query: ifquery{paths: ifqueryPaths}, peers: peersFolder})
 	for i := range c.Intents {
 		in := &c.Intents[i]
 		for _, d := range in.Devices {

@@ -32,7 +32,9 @@ func ask(t *testing.T, interfaces, ifstate string) Config {
 	write(t, filepath.Join(dir, "interfaces"), strings.ReplaceAll(interfaces, "DIR", dir), 0o644)
 	write(t, filepath.Join(dir, "state/ifstate"), ifstate, 0o644)
 	c := Config{}
-	c.readInterfaces(context.Background(), filepath.Join(dir, "interfaces"), ifquery{paths: ifqueryPaths, stateDir: filepath.Join(dir, "state")})
+	c.readInterfaces(context.Background(), ifupdownFiles{
+		file: filepath.Join(dir, "interfaces"), query: ifquery{paths: ifqueryPaths, state: filepath.Join(dir, "state")}, peers: filepath.Join(dir, "peers"),
+	})
 	for i := range c.Intents {
 		c.Intents[i].Origin = strings.ReplaceAll(c.Intents[i].Origin, dir, "DIR")
 	}
@@ -138,6 +140,10 @@ iface eth0 inet6 static
 		},
 		"names that ifquery takes for something else": {
 			interfaces: "iface /eth* inet dhcp\n multihomed-fwmark 5\niface a=b inet dhcp\n multihomed-fwmark 6\n",
+			want: []fwmark.Intent{
+				{Origin: "DIR/interfaces: iface /eth*", Mark: mark(5)},
+				{Origin: "DIR/interfaces: iface a=b", Mark: mark(6)},
+			},
 			problems: []string{
 				`DIR/interfaces: iface "/eth*" cannot be asked for: it holds one of /=`,
 				`DIR/interfaces: iface "a=b" cannot be asked for: it holds one of /=`,
@@ -220,7 +226,8 @@ iface eth0 inet6 static
 		},
 		"a file that ifquery refuses": {
 			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\niface eth1\n",
-			problems:   []string{`DIR/interfaces: iface eth0: ifquery failed: exit status 1: "ifquery: DIR/interfaces:3: unknown or no address type and no inherits keyword specified\nifquery: couldn't read interfaces file \"DIR/interfaces\""`},
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: mark(5)}},
+			problems:   []string{`DIR/interfaces: iface eth0: ifquery failed: exit status 1: "ifquery: DIR/interfaces:3: unknown or no address type and no inherits keyword specified\nifquery: couldn't read interfaces file \"DIR/interfaces\""; what the text says counts`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,11 +252,7 @@ func TestSourcedFiles(t *testing.T) {
 	write(t, filepath.Join(dir, "interfaces.d/a.cfg"), "iface eth0 inet dhcp\n multihomed-fwmark 5\n", 0o644)
 	write(t, filepath.Join(dir, "more/eth1"), "iface eth1 inet dhcp\n multihomed-fwmark 6\n", 0o644)
 	write(t, filepath.Join(dir, "more/eth2.dpkg-old"), "iface eth2 inet dhcp\n multihomed-fwmark 7\n", 0o644)
-	stanzas, _ := readStanzas(filepath.Join(dir, "interfaces"))
-	var names []string
-	for _, s := range worthAsking(stanzas) {
-		names = append(names, s.name)
-	}
+	names := newFound(readStanzas(filepath.Join(dir, "interfaces")), ifupdown).worth()
 	if want := []string{"eth0", "eth1"}; !slices.Equal(names, want) {
 		t.Errorf("found %v, want %v", names, want)
 	}
@@ -263,7 +266,7 @@ func TestIfqueryIsAskedOnlyWhereItMatters(t *testing.T) {
 	read := func(text string) []fwmark.Problem {
 		write(t, path, text, 0o644)
 		c := Config{}
-		c.readInterfaces(context.Background(), path, ifquery{paths: []string{filepath.Join(dir, "none")}})
+		c.readInterfaces(context.Background(), ifupdownFiles{file: path, query: ifquery{paths: []string{filepath.Join(dir, "none")}}})
 		return c.Problems
 	}
 	if p := read("auto eth0\niface eth0 inet dhcp\n metric 5\n"); len(p) != 0 {
@@ -283,7 +286,7 @@ func TestIfqueryThatMisbehaves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, "ifquery"), "#!/bin/sh\n"+c.script+"\n", 0o755)
-			answers := ifquery{paths: []string{filepath.Join(dir, "ifquery")}}.ask(context.Background(), "file", []string{"eth0"})
+			answers := ifquery{}.ask(context.Background(), filepath.Join(dir, "ifquery"), ifupdown, "file", []string{"eth0"})
 			if err := answers[0].err; err == nil || !strings.Contains(err.Error(), c.say) {
 				t.Errorf("error: %v, want %q", err, c.say)
 			}

@@ -87,16 +87,24 @@ func FuzzInterfaces(f *testing.F) {
 	f.Add("auto a\niface a inet dhcp inherits b\n gateway 1\\\n2\niface b inet loopback\nsource x y\nsource-directory z\n")
 	f.Add("iface\niface a\ninherits a\niface a inherits\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		stanzas, sources := parseInterfaces(text)
-		if words := len(strings.Fields(text)); len(stanzas)+len(sources) > words {
-			t.Errorf("%d stanzas and %d sources in %d words", len(stanzas), len(sources), words)
+		p := parseInterfaces(text)
+		if words := len(strings.Fields(text)); len(p.stanzas)+len(p.sources) > words {
+			t.Errorf("%d stanzas and %d sources in %d words", len(p.stanzas), len(p.sources), words)
 		}
-		names := map[string]bool{}
-		for _, s := range worthAsking(stanzas) {
-			if s.name == "" || names[s.name] {
-				t.Errorf("stanza %q", s.name)
+		for _, kind := range []dialect{ifupdown, ifupdown2, ifupdownNG} {
+			f := newFound(&stanzaFile{stanzas: p.stanzas}, kind)
+			names := map[string]bool{}
+			for _, name := range f.worth() {
+				if names[name] {
+					t.Errorf("stanza %q", name)
+				}
+				names[name] = true
+				c := Config{}
+				in := c.stanza(name, "interfaces: iface x", f.options(name))
+				in.Uplink = "x"
+				c.Intents = append(c.Intents, in)
+				checkConfig(t, c)
 			}
-			names[s.name] = true
 		}
 	})
 }
