@@ -89,6 +89,15 @@ func (c *Config) take(i ifupdownFiles, f *found, a answer) {
 		}
 	}
 	in := c.stanza(a.name, f.origin(i.file, a.name), a.options)
+	if f.ppp(a.name) {
+		device, why := i.pppDevice(a.name, a.options)
+		if device != a.name {
+			c.Notes = append(c.Notes, fmt.Sprintf("%s: its device is %s: %s", in.Origin, device, why))
+		}
+		in.Uplink = device
+		c.Intents = append(c.Intents, in)
+		return
+	}
 	if !f.spare(a.name, in.Mark) {
 		c.place(in, f.up)
 	}
