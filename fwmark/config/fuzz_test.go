@@ -71,15 +71,21 @@ func FuzzTOML(f *testing.F) {
 func FuzzIfquery(f *testing.F) {
 	f.Add("metric: 5\nmultihomed-fwmark: 0x2005\nmultihomed-wireguard: wg0 wg1\nwg2\ngateway: 1.2.3.4\n")
 	f.Add("address: 1.2.3.4/24\ngateway: 1.2.3.1\naddress: 2.3.4.5\ngateway: 2.3.4.1\nmultihomed-through: 10.0.0.0/8 ::/0\nmultihomed-source: fe80::/10\n2001:db8:5::/56\n")
+	f.Add("auto eth0\ntemplate eth0\n  use link\n  address 1.2.3.4/24\n  gateway 1.2.3.1\n  multihomed-fwmark 0x5\n  multihomed-wireguard wg0 wg1\n\n")
+	f.Add(`[{"name": "eth0", "config": {"multihomed-fwmark": "5", "address": ["1.2.3.4", 5, null], "gateway": {}}}, {"name": "eth0"}, {}]`)
 	f.Add("wg2\nmultihomed-fwmark:\nmultihomed-fwmark: 1\n2\nmultihomed-x: \x00\nmultihomed-cgroup: a@b.service x-y.slice\n/../a /x\x00\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		options := parseIfquery(text)
 		if n := strings.Count(text, "\n") + 1; len(options) > n {
 			t.Errorf("%d options in %d lines", len(options), n)
 		}
-		c := Config{}
-		c.Intents = append(c.Intents, c.stanza("eth0", "interfaces: iface eth0", options))
-		checkConfig(t, c)
+		answers := []answer{{name: "eth0", options: options}, {name: "eth0", options: parseNG(text)}}
+		together, _ := parseTogether(text)
+		for _, a := range append(answers, together...) {
+			c := Config{}
+			c.Intents = append(c.Intents, c.stanza("eth0", "interfaces: iface eth0", a.options))
+			checkConfig(t, c)
+		}
 	})
 }
 
