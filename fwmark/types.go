@@ -18,8 +18,8 @@ type Intent struct {
 	Gateways       [2]netip.Addr // by Family: multihomed-gateway, or gateway in TOML; invalid: none
 	StanzaGateways [2]netip.Addr // by Family: the stanza's own gateway, of ifupdown; invalid: none
 
-	// AddressGateways has, by a stanza's own address, the gateway that stands
-	// beside it: an alias's stanza has one for its own address.
+	// AddressGateways has, by address, another gateway than the stanza's, which
+	// stands beside it: that of an alias, or of a further stanza.
 	AddressGateways map[netip.Addr]netip.Addr
 
 	// Through are destinations that everybody reaches through this uplink, also
@@ -89,7 +89,8 @@ type Pin struct {
 	Full bool
 
 	// Kept says that the mark is held as it stands, because of an error in
-	// the configuration: nothing of it is taken over or given away.
+	// the configuration, or for commands of `run` that outlive it: nothing of it
+	// is taken over or given away.
 	Kept bool
 }
 
@@ -101,7 +102,21 @@ type Uplink struct {
 
 	Addrs    []netip.Addr  // global, usable as a source, each on this uplink alone; sorted
 	Address  [2]netip.Addr // by Family: that of the mark's table; invalid: none
-	Gateways [2]netip.Addr // by Family: invalid: none is known; unspecified: the link has none (no `via`)
+	Gateways [2]netip.Addr // by Family: that of Address. Invalid: none is known; unspecified: the link has none (no `via`)
+
+	// OwnGateways are the gateways of those addresses that have another one.
+	OwnGateways map[netip.Addr]netip.Addr
+
+	MTU, AdvMSS [2]uint32 // by Family: those of main's default through it; 0: not set
+}
+
+// GatewayOf returns the gateway of one of the uplink's addresses, as Gateways has
+// them.
+func (u Uplink) GatewayOf(addr netip.Addr) netip.Addr {
+	if gw, own := u.OwnGateways[addr]; own {
+		return gw
+	}
+	return u.Gateways[FamilyOf(addr)]
 }
 
 // Routable reports whether the uplink can have a table in the family: it is

@@ -14,9 +14,12 @@ type Feed struct {
 	Table  uint32
 	Device string
 
-	dst       ranges // destinations of its unicast routes
-	connected ranges // of those without a gateway
+	dst       ranges   // destinations of its unicast routes
+	connected ranges   // of those without a gateway
+	coverage  coverage // whether they lead everywhere
 }
+
+func (f *Feed) tableKey() tableKey { return tableKey{f.Family, f.Table} }
 
 // ManyRanges is how many ranges of destinations a device, or main, has at the
 // most that decisions tell apart. Of more of them they are told so many, and one
@@ -104,6 +107,7 @@ func (c *crowd) add(r *Route) {
 		c.feed = &Feed{Family: c.family, Table: c.table, Device: c.device, dst: of, connected: of}
 	}
 	c.feed.dst.add(r.Dst)
+	c.feed.coverage.add(r.Dst)
 	if r.connected() {
 		c.feed.connected.add(r.Dst)
 	}

@@ -33,15 +33,8 @@ func (q ifquery) find(ctx context.Context) (string, dialect, error) {
 // dialectOf tells by the file that the name is a link to: each of the packages
 // has one program under several names. Another one is asked for its version.
 func dialectOf(ctx context.Context, path string) dialect {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		switch base := filepath.Base(target); {
-		case base == "ifup":
-			return ifupdown
-		case base == "ifupdown":
-			return ifupdownNG
-		case base == "ifupdown2" || strings.Contains(target, "/ifupdown2/"):
-			return ifupdown2
-		}
+	if kind, known := linked(path); known {
+		return kind
 	}
 	text, err := run(ctx, path, "--version")
 	switch {
@@ -49,6 +42,32 @@ func dialectOf(ctx context.Context, path string) dialect {
 		return ifupdownNG
 	case strings.HasPrefix(text, "ifupdown2") || err != nil && strings.Contains(err.Error(), "ifupdown2"):
 		return ifupdown2
+	}
+	return ifupdown
+}
+
+func linked(path string) (kind dialect, known bool) {
+	target, err := filepath.EvalSymlinks(path)
+	switch base := filepath.Base(target); {
+	case err != nil:
+		return ifupdown, false
+	case base == "ifup":
+		return ifupdown, true
+	case base == "ifupdown":
+		return ifupdownNG, true
+	case base == "ifupdown2" || strings.Contains(target, "/ifupdown2/"):
+		return ifupdown2, true
+	}
+	return ifupdown, false
+}
+
+// linked returns which one ifquery is, as far as its file tells.
+func (q ifquery) linked() dialect {
+	for _, p := range q.paths {
+		if _, err := os.Stat(p); err == nil {
+			kind, _ := linked(p)
+			return kind
+		}
 	}
 	return ifupdown
 }

@@ -87,8 +87,9 @@ func readWith(t *testing.T, kind dialect, a *txtar.Archive) Config {
 		t.Fatalf("%s is taken for %s, and is %s", path, kinds[got], kinds[kind])
 	}
 	var c Config
-	c.readInterfaces(context.Background(), ifupdownFiles{
-		file: filepath.Join(dir, "interfaces"), query: ifquery{paths: []string{path}, state: filepath.Join(dir, "state")}, peers: filepath.Join(dir, "peers"),
+	interfaces := filepath.Join(dir, "interfaces")
+	c.readInterfaces(context.Background(), readStanzas(interfaces), ifupdownFiles{
+		file: interfaces, query: ifquery{paths: []string{path}, state: filepath.Join(dir, "state")}, peers: filepath.Join(dir, "peers"),
 	})
 	for i := range c.Intents {
 		c.Intents[i].Origin = strings.ReplaceAll(c.Intents[i].Origin, dir+"/", "")
@@ -102,9 +103,9 @@ func readWith(t *testing.T, kind dialect, a *txtar.Archive) Config {
 	return c
 }
 
-// shown writes what was read as lines. What ifquery complained of, its version
+// hostShown writes what was read as lines. What ifquery complained of, its version
 // decides.
-func shown(c Config) string {
+func hostShown(c Config) string {
 	var lines []string
 	for _, in := range c.Intents {
 		words := []string{"uplink " + in.Uplink}
@@ -179,7 +180,7 @@ func TestDialects(t *testing.T) {
 			got := map[string]string{}
 			for kind, name := range kinds {
 				c := readWith(t, kind, &txtar.Archive{Files: slices.Clone(host.Files)})
-				got[name] = shown(c)
+				got[name] = hostShown(c)
 				checkMarks(t, name, c, host)
 			}
 			if *update {

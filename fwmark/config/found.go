@@ -63,14 +63,16 @@ func (f *found) spare(name string, mark fwmark.Mark) bool {
 	})
 }
 
-// worth returns the names of stanzas that say something to us: no loopback, and
-// no template, unless it is brought up itself.
+// template reports whether a stanza is there for others to inherit, and is not
+// brought up itself.
+func (f *found) template(name string) bool { return f.inherited[name] && !f.brought(name) }
+
+// worth returns the names of stanzas that say something to us, but for loopback.
 func (f *found) worth() []string {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(f.byName)) {
 		all := f.byName[name]
-		template := f.inherited[name] && !f.brought(name)
-		if !template && f.says(name, stanza.speaks) && !slices.ContainsFunc(all, func(s stanza) bool { return s.loopback || s.template }) {
+		if f.says(name, stanza.speaks) && !slices.ContainsFunc(all, func(s stanza) bool { return s.loopback || s.template }) {
 			names = append(names, name)
 		}
 	}
@@ -84,9 +86,7 @@ func (f *found) says(name string, is func(stanza) bool) bool {
 }
 
 func (f *found) ppp(name string) bool {
-	return f.says(name, func(s stanza) bool {
-		return s.ppp || slices.ContainsFunc(s.options, func(o option) bool { return o.key == "ppp-provider" })
-	})
+	return f.says(name, stanza.isPPP)
 }
 
 // options returns what the text says of a name.

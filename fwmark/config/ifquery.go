@@ -38,6 +38,25 @@ type answer struct {
 	err     error
 }
 
+// askAll returns the answers for several stanzas of a file, and learns by which
+// stanza each interface is up. missing says why there is no ifquery.
+func (q ifquery) askAll(ctx context.Context, path string, f *found, file string, names []string, missing error) (answers []answer, unknown error) {
+	if missing != nil {
+		for _, name := range names {
+			answers = append(answers, answer{name: name, err: missing})
+		}
+		return answers, nil
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f.up, unknown = q.standing(ctx, path, f.kind, file)
+	}()
+	answers = q.ask(ctx, path, f.kind, file, names)
+	<-done
+	return answers, unknown
+}
+
 // ask returns the answers for several stanzas of a file.
 func (q ifquery) ask(ctx context.Context, path string, d dialect, file string, names []string) []answer {
 	if d == ifupdown2 {

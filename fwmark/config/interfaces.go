@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"unicode"
@@ -24,8 +25,7 @@ type ifupdownFiles struct {
 // taken from the text: a bad line, of anybody's, takes no guards away. It is a
 // problem where an option of ours is concerned, as ifupdown cannot read it
 // either.
-func (c *Config) readInterfaces(ctx context.Context, i ifupdownFiles) {
-	text := readStanzas(i.file)
+func (c *Config) readInterfaces(ctx context.Context, text *stanzaFile, i ifupdownFiles) {
 	if len(text.errs) > 0 && len(text.stanzas) == 0 && errors.Is(text.errs[0], fs.ErrNotExist) {
 		return // a host without ifupdown
 	}
@@ -39,18 +39,8 @@ func (c *Config) readInterfaces(ctx context.Context, i ifupdownFiles) {
 	defer cancel()
 	path, kind, missing := i.query.find(ctx)
 	f := newFound(text, kind)
-	var unknown error // by which stanza interfaces are up
-	if missing == nil {
-		f.up, unknown = i.query.standing(ctx, path, kind, i.file)
-	}
-	names, answers := c.worthAsking(f)
-	if missing == nil {
-		answers = append(answers, i.query.ask(ctx, path, kind, i.file, names)...)
-	} else {
-		for _, name := range names {
-			answers = append(answers, answer{name: name, err: missing})
-		}
-	}
+	names := c.worthAsking(f)
+	answers, unknown := i.query.askAll(ctx, path, f, i.file, names, missing)
 	for _, a := range answers {
 		c.take(i, f, a)
 	}
@@ -62,33 +52,37 @@ func (c *Config) readInterfaces(ctx context.Context, i ifupdownFiles) {
 	c.guardText(f)
 }
 
-// worthAsking returns the names to ask ifquery for, and answers that the text
-// alone gives.
-func (c *Config) worthAsking(f *found) (names []string, answers []answer) {
+// worthAsking returns the names to ask ifquery for.
+func (c *Config) worthAsking(f *found) []string {
+	var names []string
 	for _, name := range f.worth() {
 		err := f.kind.checkStanza(name)
 		switch {
-		case err == nil && f.kind == ifupdownNG && f.up[name] != "" && f.up[name] != name:
-			// To ifupdown-ng the name stands for the stanza that is up there.
-			answers = append(answers, answer{name: name, options: f.options(name)})
 		case err == nil:
 			names = append(names, name)
 		case f.says(name, stanza.hasOption):
 			c.refuse("%s: iface %s %s", f.byName[name][0].file, quote(name), err)
 		}
 	}
-	return names, answers
+	return names
 }
 
 // take takes in what is known of a stanza.
 func (c *Config) take(i ifupdownFiles, f *found, a answer) {
-	if a.err != nil {
+	switch {
+	case f.template(a.name):
+		return
+	case f.kind == ifupdownNG && f.up[a.name] != "" && f.up[a.name] != a.name:
+		// To ifupdown-ng the name stands for the stanza that is up there.
+		a.options = f.options(a.name)
+	case a.err != nil:
 		a.options = f.options(a.name)
 		if f.says(a.name, stanza.hasOption) {
 			f.unread[a.err.Error()] = append(f.unread[a.err.Error()], a.name)
 		}
 	}
 	in := c.stanza(a.name, f.origin(i.file, a.name), a.options)
+	settleGateways(&in)
 	if f.ppp(a.name) {
 		device, why := i.pppDevice(a.name, a.options)
 		if device != a.name {
@@ -100,6 +94,23 @@ func (c *Config) take(i ifupdownFiles, f *found, a answer) {
 	}
 	if !f.spare(a.name, in.Mark) {
 		c.place(in, f.up)
+	}
+}
+
+// settleGateways leaves to an alias's gateway its own addresses alone, and of the
+// others those that have another gateway than the stanza's first.
+func settleGateways(in *fwmark.Intent) {
+	alias := strings.Contains(in.Uplink, ":")
+	for _, addr := range slices.Collect(maps.Keys(in.AddressGateways)) {
+		switch f := fwmark.FamilyOf(addr); {
+		case alias:
+			in.StanzaGateways[f] = netip.Addr{}
+		case in.AddressGateways[addr] == in.StanzaGateways[f]:
+			delete(in.AddressGateways, addr)
+		}
+	}
+	if len(in.AddressGateways) == 0 {
+		in.AddressGateways = nil
 	}
 }
 

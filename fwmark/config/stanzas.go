@@ -37,6 +37,11 @@ func (s stanza) speaks() bool {
 	return slices.ContainsFunc(s.options, func(o option) bool { return o.key == "gateway" || isOption(o.key) })
 }
 
+// isPPP reports whether the text has a provider of pppd's in place of an interface.
+func (s stanza) isPPP() bool {
+	return s.ppp || slices.ContainsFunc(s.options, func(o option) bool { return o.key == "ppp-provider" })
+}
+
 // Bounds on what a file may source: files, and how deep.
 const (
 	maxSourced = 512
@@ -50,6 +55,7 @@ var sourceable = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 type stanzaFile struct {
 	stanzas []stanza
 	auto    map[string]bool // by name: an interface is to be brought up by the stanza
+	texts   []string        // paths and texts of the files, in turn
 	seen    map[string]bool // files that were read: one may source itself
 	errs    []error
 }
@@ -77,6 +83,7 @@ func (r *stanzaFile) read(path string, depth int) {
 		}
 		return
 	}
+	r.texts = append(r.texts, path, string(text))
 	p := parseInterfaces(string(text))
 	for _, s := range p.stanzas {
 		s.file = path

@@ -61,6 +61,7 @@ type RunSlice struct {
 	Uplink string // "": it goes by the mark, as in earlier versions
 	Value  uint32 // the plain value of the mark
 	Cgroup nft.Cgroup
+	Lives  bool // a process lives in it
 }
 
 // runsOf returns the slices whose processes are pinned by a pin.
@@ -145,6 +146,23 @@ func (o Observation) leases() []policy.Lease {
 	}
 	slices.SortFunc(leases, func(a, b policy.Lease) int { return strings.Compare(a.Device, b.Device) })
 	return leases
+}
+
+// WithoutGateway returns the uplinks that have an address and, by what was read so
+// far, no gateway.
+func (o Observation) WithoutGateway() []string {
+	f := o.Facts
+	f.Leases = o.leases()
+	uplinks, _ := policy.Uplinks(f, o.Config.Intents, len(o.Config.Problems) > 0) // Decide tells its errors
+	var names []string
+	for _, u := range uplinks {
+		for _, family := range fwmark.Families {
+			if u.Up && u.Address[family].IsValid() && !u.Gateways[family].IsValid() && !slices.Contains(names, u.Name) {
+				names = append(names, u.Name)
+			}
+		}
+	}
+	return names
 }
 
 // boundLeases are the IPv4 leases whose address is on its interface.

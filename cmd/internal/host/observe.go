@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"wg-multihome/cmd/internal/decide"
-	"wg-multihome/fwmark/config"
 	nftkernel "wg-multihome/nft/kernel"
 	"wg-multihome/policy"
 	"wg-multihome/wg"
@@ -37,7 +36,7 @@ func (h *Host) Observe(ctx context.Context, o *decide.Observation, parts decide.
 }
 
 func (h *Host) readConfiguration(ctx context.Context, o *decide.Observation) error {
-	o.Config = config.Load(ctx, h.Files)
+	o.Config = o.Config.Again(ctx, h.Files)
 	for _, note := range o.Config.Notes {
 		h.Log.Debugf("%s", note)
 	}
@@ -70,7 +69,8 @@ func findUserspace(o *decide.Observation) {
 
 // readRouting reads rules and routes; and, as wg-quick takes a device's mark for
 // the number of its table, those tables too: nothing else says that they
-// matter.
+// matter. Of an uplink whose gateway is not known it reads the routes of all
+// tables: networkd and NetworkManager can be told to put its default into any.
 func (h *Host) readRouting(_ context.Context, o *decide.Observation) error {
 	if err := h.Kernel.ReadRules(&o.Facts); err != nil {
 		return err
@@ -90,14 +90,16 @@ func (h *Host) readRouting(_ context.Context, o *decide.Observation) error {
 			tables = append(tables, d.Mark)
 		}
 	}
-	if len(tables) == 0 {
-		return nil
+	if len(tables) > 0 {
+		routes, err := h.Kernel.Tables(tables)
+		if err != nil {
+			return fmt.Errorf("read the tables of WireGuard's marks: %w", err)
+		}
+		o.Facts.Routes = append(o.Facts.Routes, routes...)
 	}
-	routes, err := h.Kernel.Tables(tables)
-	if err != nil {
-		return fmt.Errorf("read the tables of WireGuard's marks: %w", err)
+	if lacking := o.WithoutGateway(); len(lacking) > 0 {
+		return h.Kernel.ReadDeviceRoutes(&o.Facts, lacking)
 	}
-	o.Facts.Routes = append(o.Facts.Routes, routes...)
 	return nil
 }
 
