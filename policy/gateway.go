@@ -126,7 +126,7 @@ func (u *found) addressFor(f fwmark.Family, known []gateway) netip.Addr {
 		case fwmark.FamilyOf(addr) != f || a.Deprecated || a.Temporary || len(known) > 0 && !u.gatewayOf(addr, known).IsValid():
 		case len(known) > 0 && a.Prefix.Contains(known[0].addr):
 			return addr
-		case !lowest.IsValid():
+		case !lowest.IsValid(), u.lent[lowest] && !u.lent[addr]: // one of its own before others
 			lowest = addr
 		}
 	}

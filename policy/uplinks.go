@@ -73,10 +73,12 @@ type found struct {
 	main       [2][]*Route // those of main's that it leads everywhere by
 	tables     [2][]*Route // those of other tables
 	addrs      []*Address
+	lent       map[netip.Addr]bool // those of them that another interface has
 }
 
 type survey struct {
 	facts   Facts
+	sources []source
 	uplinks map[string]*found
 	links   map[string]Link
 	own     ownDefaults
@@ -118,6 +120,9 @@ func (s *survey) fromIntents(intents []fwmark.Intent) {
 		for _, addr := range slices.SortedFunc(maps.Keys(in.AddressGateways), netip.Addr.Compare) {
 			fam := fwmark.FamilyOf(addr)
 			u.stanzas[fam] = append(u.stanzas[fam], gateway{addr: in.AddressGateways[addr], only: addr})
+		}
+		for _, p := range in.Sources {
+			s.sources = append(s.sources, source{p, in.Uplink})
 		}
 		// Options in two places: neither is the one that was meant.
 		if in.Options() {
@@ -183,8 +188,18 @@ func (s *survey) fromStanding() {
 		}
 	}
 	for _, a := range s.facts.Addrs {
-		if addr := a.Prefix.Addr(); paired[addr] && s.own.of(TableOf(addr)).Device == a.Device {
+		addr := a.Prefix.Addr()
+		if !paired[addr] {
+			continue
+		}
+		switch leads := s.own.of(TableOf(addr)).Device; {
+		case leads == a.Device:
 			s.uplink(a.Device)
+			delete(paired, addr)
+		// It was given to that uplink by its prefix; nothing else makes an uplink
+		// of the interface that has it.
+		case s.uplinks[a.Device] == nil && s.uplinks[leads] != nil:
+			s.sources = append(s.sources, source{netip.PrefixFrom(addr, addr.BitLen()), leads})
 			delete(paired, addr)
 		}
 	}
@@ -204,11 +219,13 @@ func (s *survey) addAddresses() {
 	for i := range s.facts.Addrs {
 		a := &s.facts.Addrs[i]
 		u, addr := s.uplinks[a.Device], a.Prefix.Addr()
-		if u == nil {
-			continue
+		if u != nil {
+			u.leased = u.leased || addr == u.lease.Address
 		}
-		u.leased = u.leased || addr == u.lease.Address
-		if a.Global && !a.Unready && Usable(addr) {
+		if owner := s.ownerOf(addr); owner != nil && owner != u {
+			u, a = owner, owner.lend(a)
+		}
+		if u != nil && a.Global && !a.Unready && Usable(addr) {
 			u.addrs = append(u.addrs, a)
 		}
 	}
