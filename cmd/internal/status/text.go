@@ -48,6 +48,7 @@ func (s Status) Write(w io.Writer) error {
 	t.list("ROUTES OF MAIN THROUGH ANOTHER UPLINK, for pinned packets too", s.Detours)
 	t.list("IN FRONT OF FOREIGN RULES", s.Fronts)
 	t.list("MISSING IN THIS KERNEL", s.Lacks)
+	t.list("ABOUT THE CONFIGURATION", s.Config)
 	t.list("ERRORS IN THE CONFIGURATION", s.Problems)
 	t.list("ERRORS", s.Errors)
 	if len(s.Drift) > 0 {
