@@ -153,6 +153,12 @@ func (s *scene) plan() string {
 	for _, f := range w.Fronts {
 		fmt.Fprintln(&b, "front:", f)
 	}
+	for _, served := range w.Served {
+		fmt.Fprintln(&b, "served:", served)
+	}
+	for _, r := range w.Unasked {
+		fmt.Fprintln(&b, "never asked:", r)
+	}
 	for _, err := range append(errs, w.Errs...) {
 		fmt.Fprintln(&b, "error:", err)
 	}
