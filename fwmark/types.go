@@ -65,7 +65,8 @@ type Pin struct {
 	Full bool
 
 	// Kept says that the mark is held as it stands, because of an error in
-	// the configuration: nothing of it is taken over or given away.
+	// the configuration, or for commands of `run` that outlive it: nothing of it
+	// is taken over or given away.
 	Kept bool
 }
 

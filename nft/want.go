@@ -16,7 +16,8 @@ type Facts struct {
 	Uplinks []fwmark.Uplink
 	Pins    []fwmark.Pin // every mark in force
 	Going   []fwmark.Pin // marks that go: the lock holds them until their guards are gone, and nothing gets them any more
-	Devices []Device     // the uplinks, and what has a kind that a tunnel has
+	Leaving []fwmark.Pin // marks that no new connection gets, and that those keep that have them
+	Devices []Device     // those that something lies behind
 	Leases  []Lease
 	Reach   [2][]netip.Prefix // by Family: destinations of all of main's longer routes
 
@@ -41,9 +42,10 @@ type Cgroup struct {
 	Level int    // 1 for those right below the root
 }
 
-// Device is a network interface that the second lock watches.
+// Device is a network interface.
 type Device struct {
 	Name     string
+	Tunnel   bool           // it has a kind that tunnels have
 	Prefixes []netip.Prefix // what lies behind it by a route longer than /1, and its broadcast addresses
 }
 
@@ -54,13 +56,13 @@ type Lease struct {
 }
 
 // MaxRanges bounds how many ranges of addresses our sets hold. More of them, as
-// with a full feed, are most of the world: the second lock lets a device with
-// so many behind it pass everything, and where main has so many no connection is
-// reset.
+// with a full feed, are most of the world: the second lock lets nothing but
+// private destinations pass by a device with so many behind it, and where main
+// has so many no connection is reset.
 const MaxRanges = 4096
 
-// LeftOut reports whether the second lock lets everything pass that leaves by the
-// device, as it leads to too many ranges.
+// LeftOut reports whether the second lock knows of what lies behind a device its
+// private part alone, as it leads to too many ranges.
 func (d Device) LeftOut() bool {
 	r := merged(d.Prefixes)
 	return len(r[fwmark.IPv4])+len(r[fwmark.IPv6]) > MaxRanges
@@ -78,8 +80,8 @@ func Want(f Facts) Ruleset {
 		w.lock()
 	}
 	w.renewals()
-	if w.hasServices() {
-		w.services()
+	if pins := w.withSets(); len(pins)+len(f.Leaving) > 0 {
+		w.services(pins)
 	}
 	slices.Sort(w.out.Counters)
 	w.out.Counters = slices.Compact(w.out.Counters)

@@ -40,6 +40,9 @@ configuration; with --exit-code 3 where there are steps.`,
 		for _, r := range d.Rules.Unasked {
 			p.logger().Infof("our rules for uplinks' addresses stand in front of the foreign rule, which those never ask: %s", r)
 		}
+		for _, say := range d.KeptForRuns() {
+			p.logger().Infof("%s", say)
+		}
 		if d.Table.Missing != nil {
 			p.logger().Infof("steps of nftables are not known: %s", d.Table.Missing)
 		}

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"wg-multihome/fwmark"
-	"wg-multihome/fwmark/regular"
 )
 
 // Files says where the configuration is.
@@ -39,6 +38,8 @@ type Config struct {
 	Intents     []fwmark.Intent
 	WireGuard   map[string]WireGuard
 	Problems    []fwmark.Problem
+
+	source *texts // what it was read from; nil: nothing was read
 }
 
 // Defaults, and the range of priority: at least 100 rules of others fit in
@@ -56,10 +57,27 @@ const maxFile = 1 << 20
 
 // Load reads the configuration. Errors in it are Problems of the Config, and so
 // is a named TOML file which is not there.
-func Load(ctx context.Context, f Files) Config {
-	c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
-	text, err := regular.Read(f.TOML, maxFile)
-	switch {
+func Load(ctx context.Context, f Files) Config { return Config{}.Again(ctx, f) }
+
+// Again reads the configuration anew, as Load does. The files are read in any
+// case. Where they have not changed since c was read from them, and neither has
+// which interfaces are up, ifquery is not asked: it would say the same.
+func (c Config) Again(ctx context.Context, f Files) Config {
+	return c.again(ctx, f, ifquery{paths: ifqueryPaths})
+}
+
+func (c Config) again(ctx context.Context, f Files, q ifquery) Config {
+	source := readTexts(f, q)
+	if c.source != nil && len(c.Problems) == 0 && c.source.same(source) {
+		return c
+	}
+	return parse(ctx, f, source, q)
+}
+
+// parse makes a configuration of what was read.
+func parse(ctx context.Context, f Files, source texts, q ifquery) Config {
+	c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}, source: &source}
+	switch err := source.tomlErr; {
 	case errors.Is(err, fs.ErrNotExist) && f.TOMLNamed:
 		c.Priority = 0
 		c.refuse("read configuration: %s", err)
@@ -68,9 +86,9 @@ func Load(ctx context.Context, f Files) Config {
 		c.Priority = 0
 		c.Problems = append(c.Problems, fwmark.Problem{Text: err.Error()})
 	default:
-		c.readTOML(f.TOML, text)
+		c.readTOML(f.TOML, source.toml)
 	}
-	c.readInterfaces(ctx, f.Interfaces, ifquery{paths: ifqueryPaths})
+	c.readInterfaces(ctx, f.Interfaces, source.interfaces, q)
 	for i := range c.Intents {
 		in := &c.Intents[i]
 		for _, d := range in.Devices {

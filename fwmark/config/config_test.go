@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"wg-multihome/fwmark"
 )
@@ -32,7 +33,8 @@ func ask(t *testing.T, interfaces, ifstate string) Config {
 	write(t, filepath.Join(dir, "interfaces"), strings.ReplaceAll(interfaces, "DIR", dir), 0o644)
 	write(t, filepath.Join(dir, "state/ifstate"), ifstate, 0o644)
 	c := Config{}
-	c.readInterfaces(context.Background(), filepath.Join(dir, "interfaces"), ifquery{paths: ifqueryPaths, stateDir: filepath.Join(dir, "state")})
+	path := filepath.Join(dir, "interfaces")
+	c.readInterfaces(context.Background(), path, readStanzas(path), ifquery{paths: ifqueryPaths, stateDir: filepath.Join(dir, "state")})
 	for i := range c.Intents {
 		c.Intents[i].Origin = strings.ReplaceAll(c.Intents[i].Origin, dir, "DIR")
 	}
@@ -203,7 +205,7 @@ func TestSourcedFiles(t *testing.T) {
 	write(t, filepath.Join(dir, "interfaces.d/a.cfg"), "iface eth0 inet dhcp\n multihomed-fwmark 5\n", 0o644)
 	write(t, filepath.Join(dir, "more/eth1"), "iface eth1 inet dhcp\n multihomed-fwmark 6\n", 0o644)
 	write(t, filepath.Join(dir, "more/eth2.dpkg-old"), "iface eth2 inet dhcp\n multihomed-fwmark 7\n", 0o644)
-	stanzas, _ := readStanzas(filepath.Join(dir, "interfaces"))
+	stanzas := readStanzas(filepath.Join(dir, "interfaces")).stanzas
 	var names []string
 	for _, s := range worthAsking(stanzas) {
 		names = append(names, s.name)
@@ -221,7 +223,7 @@ func TestIfqueryIsAskedOnlyWhereItMatters(t *testing.T) {
 	read := func(text string) []fwmark.Problem {
 		write(t, path, text, 0o644)
 		c := Config{}
-		c.readInterfaces(context.Background(), path, ifquery{paths: []string{filepath.Join(dir, "none")}})
+		c.readInterfaces(context.Background(), path, readStanzas(path), ifquery{paths: []string{filepath.Join(dir, "none")}})
 		return c.Problems
 	}
 	if p := read("auto eth0\niface eth0 inet dhcp\n metric 5\n"); len(p) != 0 {
@@ -278,7 +280,7 @@ rotate-port = true
 		},
 		WireGuard: map[string]WireGuard{"wg0": {Config: "/etc/wireguard/wg0.conf", RotatePort: true}},
 	}
-	if diff := cmp.Diff(want, c, addrs); diff != "" {
+	if diff := cmp.Diff(want, c, addrs, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -33,8 +33,8 @@ func isOption(key string) bool {
 
 // readInterfaces takes in interfaces(5). Whatever keeps a stanza from being
 // read is a problem: its options are not known, and may hold a mark.
-func (c *Config) readInterfaces(ctx context.Context, path string, q ifquery) {
-	stanzas, errs := readStanzas(path)
+func (c *Config) readInterfaces(ctx context.Context, path string, read reader, q ifquery) {
+	stanzas, errs := read.stanzas, read.errs
 	if len(errs) > 0 && len(stanzas) == 0 && errors.Is(errs[0], fs.ErrNotExist) {
 		return // a host without ifupdown
 	}
@@ -56,8 +56,10 @@ func (c *Config) readInterfaces(ctx context.Context, path string, q ifquery) {
 	for i, s := range worth {
 		names[i] = s.name
 	}
+	asked := make(chan []answer, 1)
+	go func() { asked <- q.ask(ctx, path, names) }()
 	up := c.state(ctx, path, q)
-	for i, a := range q.ask(ctx, path, names) {
+	for i, a := range <-asked {
 		origin := worth[i].file + ": iface " + names[i]
 		if a.err != nil {
 			c.refuse("%s: %s", origin, a.err)

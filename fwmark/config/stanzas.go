@@ -36,15 +36,16 @@ var sourceable = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 // reader follows `source` and `source-directory`.
 type reader struct {
 	stanzas []stanza
+	texts   []string // paths and texts of the files, in turn
 	files   int
 	errs    []error
 }
 
-// readStanzas returns the stanzas of a file, and of what it sources.
-func readStanzas(path string) ([]stanza, []error) {
+// readStanzas reads the stanzas of a file, and of what it sources.
+func readStanzas(path string) reader {
 	r := reader{}
 	r.read(path, 0)
-	return r.stanzas, r.errs
+	return r
 }
 
 func (r *reader) read(path string, depth int) {
@@ -59,6 +60,7 @@ func (r *reader) read(path string, depth int) {
 		}
 		return
 	}
+	r.texts = append(r.texts, path, string(text))
 	found, sources := parseInterfaces(string(text))
 	for _, s := range found {
 		s.file = path

@@ -249,14 +249,14 @@ func TestRulesOfOthersAreNotAskedFor(t *testing.T) {
 	sync(t, c, f)
 	run(t, "nft", "add table inet other; add chain inet other c; add rule inet other c tcp dport { 1, 2 } accept; add counter inet other n; add set inet other s { type inet_service; }")
 	var foreign []string
-	for what, part := range map[string]struct{ dump, table int }{
+	for what, part := range map[string]struct{ dump, table uint16 }{
 		"rules": {unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE}, "objects": {unix.NFT_MSG_GETOBJ, unix.NFTA_OBJ_TABLE}, "sets": {unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE},
 	} {
 		seen := 0
 		must(t, c.dump(part.dump, ours(part.table), func(m message) error {
 			seen++
 			return each(m, func(kind uint16, d *netlink.AttributeDecoder) {
-				if int(kind) == part.table && d.String() != nft.Table {
+				if kind == part.table && d.String() != nft.Table {
 					foreign = append(foreign, what)
 				}
 			})

@@ -61,6 +61,7 @@ type RunSlice struct {
 	Uplink string // "": it goes by the mark, as in earlier versions
 	Value  uint32 // the plain value of the mark
 	Cgroup nft.Cgroup
+	Lives  bool // a process lives in it
 }
 
 // runsOf returns the slices whose processes are pinned by a pin.

@@ -61,6 +61,7 @@ type Mark struct {
 	Routed6 bool   `json:"routed_6"`
 	Full    bool   `json:"full_tunnel,omitempty"` // not configured: the one that a pinned full tunnel keeps
 	Kept    bool   `json:"kept,omitempty"`        // as it stands, while the configuration has an error
+	ForRuns bool   `json:"for_runs,omitempty"`    // it is configured no longer, and kept while commands of `run` have it
 }
 
 // Service is a cgroup as configured.
@@ -175,7 +176,7 @@ func marks(v decide.Decision) []Mark {
 		routed := policy.Routed(v.Facts, p.Mark)
 		list = append(list, Mark{
 			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: policy.Guarded(v.Facts, p.Mark),
-			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept,
+			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept, ForRuns: v.Outlived(p.Mark),
 		})
 	}
 	return list
