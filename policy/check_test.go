@@ -126,7 +126,7 @@ func (r *run) checkPairs() {
 	for _, route := range r.view.State.Routes {
 		whole := r.wholeTables(route.Family)
 		for _, dst := range destinations[route.Family] {
-			if !paired[route.Src] {
+			if !paired[route.Src] || route.Table != policy.TableOf(route.Src) { // a twin's has no pair
 				continue
 			}
 			v := policy.Walk(r.world.kernel.Rules(route.Family), r.world.kernel.Routes(), policy.Packet{Src: route.Src, Dst: dst})
@@ -148,7 +148,7 @@ func says(rule policy.Rule) bool {
 }
 
 // checkShared checks that an address which several uplinks have stays with one
-// of them: one with a mark, then the one that has it now, then the first one by
+// of them: the one that has it now, then one with a mark, then the first one by
 // name. It is an error that names all.
 func (r *run) checkShared() {
 	for addr, names := range r.holders() {
@@ -166,10 +166,10 @@ func (r *run) checkShared() {
 		if !slices.ContainsFunc(r.view.shared, named) {
 			r.fatalf("no error names %v and %s: %v", addr, names, r.view.shared)
 		}
-		if marked := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !r.hasMark(n) }); len(marked) > 0 {
-			names = marked
-		}
 		keeper := names[0]
+		if marked := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !r.hasMark(n) }); len(marked) > 0 {
+			keeper = marked[0]
+		}
 		for _, route := range r.view.facts.Routes {
 			if route.Ours() && route.Table == policy.TableOf(addr) && route.Src == addr && slices.Contains(names, route.Device) {
 				keeper = route.Device

@@ -39,9 +39,8 @@ func (s *survey) gateways(u *found, f fwmark.Family, broken bool) []gateway {
 		}
 	}
 	if broken {
-		for _, a := range u.Addrs {
-			own := s.own.of(TableOf(a))
-			if fwmark.FamilyOf(a) == f && own.Device == u.Name && own.Gateway.IsValid() {
+		for _, table := range u.tablesNow(f) {
+			if own := s.own.of(f, table); own.Device == u.Name && own.Gateway.IsValid() {
 				list = append(list, gateway{addr: own.Gateway})
 			}
 		}
@@ -50,6 +49,17 @@ func (s *survey) gateways(u *found, f fwmark.Family, broken bool) []gateway {
 		list = append(list, gateway{addr: f.Unspecified()})
 	}
 	return list
+}
+
+// tablesNow returns the tables that an uplink may have.
+func (u *found) tablesNow(f fwmark.Family) []uint32 {
+	var tables []uint32
+	for _, a := range u.Addrs {
+		if fwmark.FamilyOf(a) == f {
+			tables = append(tables, TableOf(a))
+		}
+	}
+	return append(tables, twinTable(u.Name))
 }
 
 // compareDefaults orders the routes that an interface leads everywhere by: the
@@ -67,6 +77,7 @@ func (s *survey) chooseGateways(u *found, f fwmark.Family, broken bool) {
 		known[i].firm = gw.firm && !slices.ContainsFunc(u.addrs, func(a *Address) bool { return a.Prefix.Contains(gw.addr) })
 	}
 	u.Address[f] = u.addressFor(f, known)
+	u.Twin[f] = u.taken[u.Address[f]]
 	u.Gateways[f] = u.gatewayOf(u.Address[f], known)
 	if !u.Address[f].IsValid() && len(known) > 0 {
 		u.Gateways[f] = known[0].addr
@@ -116,7 +127,7 @@ func (u *found) covers(addr, gw netip.Addr) bool {
 // neither deprecated nor temporary. A modem's management address is often the
 // lowest.
 func (u *found) addressFor(f fwmark.Family, known []gateway) netip.Addr {
-	if f == fwmark.IPv4 && u.leased && slices.Contains(u.Addrs, u.lease.Address) {
+	if f == fwmark.IPv4 && u.leased && slices.ContainsFunc(u.addrs, func(a *Address) bool { return a.Prefix.Addr() == u.lease.Address }) {
 		return u.lease.Address
 	}
 	var lowest netip.Addr

@@ -12,20 +12,20 @@ import (
 // all routes when it is asked first: mostly nobody asks.
 type ownDefaults struct {
 	routes  []Route
-	byTable map[uint32]*Route
+	byTable map[tableKey]*Route
 }
 
 // of returns the route of a table; the zero Route where it has none.
-func (o *ownDefaults) of(table uint32) Route {
+func (o *ownDefaults) of(family fwmark.Family, table uint32) Route {
 	if o.byTable == nil {
-		o.byTable = map[uint32]*Route{}
+		o.byTable = map[tableKey]*Route{}
 		for i := range o.routes {
 			if r := &o.routes[i]; r.Ours() && r.isDefault() && r.Table != TableMain {
-				o.byTable[r.Table] = r
+				o.byTable[r.tableKey()] = r
 			}
 		}
 	}
-	if r := o.byTable[table]; r != nil {
+	if r := o.byTable[tableKey{family, table}]; r != nil {
 		return *r
 	}
 	return Route{}
@@ -72,6 +72,7 @@ type found struct {
 	main       [2][]*Route // those of main's that it leads everywhere by
 	tables     [2][]*Route // those of other tables
 	addrs      []*Address
+	taken      map[netip.Addr]bool // those of addrs that another uplink keeps
 }
 
 type survey struct {
@@ -178,7 +179,7 @@ func (s *survey) fromStanding() {
 		}
 	}
 	for _, a := range s.facts.Addrs {
-		if addr := a.Prefix.Addr(); paired[addr] && s.own.of(TableOf(addr)).Device == a.Device {
+		if addr := a.Prefix.Addr(); paired[addr] && s.own.of(fwmark.FamilyOf(addr), TableOf(addr)).Device == a.Device {
 			s.uplink(a.Device)
 			delete(paired, addr)
 		}
@@ -214,6 +215,9 @@ func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
 	u.Addrs = make([]netip.Addr, 0, len(u.addrs))
 	for _, a := range u.addrs {
 		addr := a.Prefix.Addr()
+		if u.taken[addr] {
+			continue
+		}
 		if n := len(u.Addrs); n == 0 || u.Addrs[n-1] != addr { // one address under two prefix lengths
 			u.Addrs = append(u.Addrs, addr)
 		}

@@ -117,16 +117,16 @@ func splitMain(f Facts, family fwmark.Family) bool {
 }
 
 func (w *wanter) blocks(family fwmark.Family, first, length uint32) {
-	address := map[string]netip.Addr{}
+	tables := map[string]uint32{} // of uplinks
 	for _, u := range w.uplinks {
-		if u.Routable(family) {
-			address[u.Name] = u.Address[family]
+		if u.Routed(family) {
+			tables[u.Name] = MarkTable(u, family)
 		}
 	}
 	for _, p := range w.pins {
 		w.out.Rules = append(w.out.Rules, suppressRule(family, first, p.Mark, length), unreachableRule(family, first+2, p.Mark))
-		if a := address[p.Uplink]; a.IsValid() {
-			r := lookupRule(family, first+1, p.Mark, TableOf(a))
+		if table, routed := tables[p.Uplink]; routed {
+			r := lookupRule(family, first+1, p.Mark, table)
 			w.out.Rules, w.out.lookups = append(w.out.Rules, r), append(w.out.lookups, r)
 		}
 	}
@@ -148,10 +148,13 @@ func (w *wanter) routes(family fwmark.Family) {
 			if w.served[a] && !(a == u.Address[family] && w.pinned(u.Name)) {
 				continue
 			}
-			w.out.Routes = append(w.out.Routes, w.route(u, a))
+			w.out.Routes = append(w.out.Routes, w.route(u, a, TableOf(a)))
 			// A foreign rule that looks up this table captures as soon as
 			// the route is there, so it must not be in front of ours then.
 			w.tables.wanted[tableKey{family, TableOf(a)}] = true
+		}
+		if u.Routed(family) && u.Twin[family] && w.pinned(u.Name) {
+			w.out.Routes = append(w.out.Routes, w.route(u, u.Address[family], MarkTable(u, family)))
 		}
 	}
 }
@@ -172,10 +175,10 @@ func routableAddrs(u fwmark.Uplink, family fwmark.Family) []netip.Addr {
 }
 
 // route returns the default of an address's table.
-func (w *wanter) route(u fwmark.Uplink, addr netip.Addr) Route {
+func (w *wanter) route(u fwmark.Uplink, addr netip.Addr, table uint32) Route {
 	family, gw := fwmark.FamilyOf(addr), u.GatewayOf(addr)
 	r := Route{
-		Family: family, Table: TableOf(addr), Dst: netip.PrefixFrom(family.Unspecified(), 0), Type: Unicast, Device: u.Name,
+		Family: family, Table: table, Dst: netip.PrefixFrom(family.Unspecified(), 0), Type: Unicast, Device: u.Name,
 		Src: addr, Metric: metric(family), Protocol: Protocol, MTU: u.MTU[family], AdvMSS: u.AdvMSS[family],
 	}
 	if !gw.IsUnspecified() {

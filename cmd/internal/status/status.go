@@ -34,7 +34,7 @@ type Status struct {
 	Fronts   []string `json:"fronts"`  // foreign rules that ours stand in front of
 	Served   []string `json:"served"`  // uplinks' addresses that are left to foreign rules
 	Unasked  []string `json:"unasked"` // foreign rules behind ours for addresses, so that those do not ask them
-	Lacks    []string `json:"lacks"`  // what this kernel has not
+	Lacks    []string `json:"lacks"`   // what this kernel has not
 	Problems []string `json:"problems"`
 	Errors   []string `json:"errors"`
 	Drift    []string `json:"drift"` // the steps that `sync` would take
@@ -148,7 +148,7 @@ func uplink(v decide.Decision, u fwmark.Uplink, f fwmark.Family) (Uplink, bool) 
 		row.Address = a.String()
 		row.Leased = v.Records[u.Name].Address.Addr() == a
 		if u.Routed(f) {
-			row.Table = policy.TableOf(a)
+			row.Table = policy.MarkTable(u, f)
 		}
 	}
 	for _, a := range u.Addrs {
