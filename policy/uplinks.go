@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -52,7 +54,7 @@ func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []
 	}
 	s.fromTables()
 	s.addAddresses()
-	errs := s.settleShared()
+	errs := append(s.settleVRFs(), s.settleShared()...)
 	list := make([]fwmark.Uplink, 0, len(s.uplinks))
 	for _, u := range s.uplinks {
 		list = append(list, s.finish(u, broken))
@@ -72,6 +74,7 @@ type found struct {
 	main       [2][]*Route // those of main's that it leads everywhere by
 	tables     [2][]*Route // those of other tables
 	addrs      []*Address
+	vrf        bool                // it is in one, so that nothing can be led there
 	taken      map[netip.Addr]bool // those of addrs that another uplink keeps
 }
 
@@ -210,6 +213,22 @@ func (s *survey) addAddresses() {
 	}
 }
 
+// settleVRFs takes their addresses from uplinks that are in a VRF: those are
+// addresses of that VRF alone, and the kernel refuses them as the source of a
+// route in any other table.
+func (s *survey) settleVRFs() []error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.uplinks)) {
+		if vrf := s.links[name].VRF; vrf != "" {
+			u := s.uplinks[name]
+			u.addrs, u.vrf = nil, true
+			errs = append(errs, fmt.Errorf("uplink %q is in VRF %q, whose addresses and routes are apart from all others: "+
+				"what is pinned to it is refused until it is taken out (ip link set %s nomaster)", name, vrf, name))
+		}
+	}
+	return errs
+}
+
 func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
 	slices.SortFunc(u.addrs, func(a, b *Address) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
 	u.Addrs = make([]netip.Addr, 0, len(u.addrs))
@@ -223,7 +242,9 @@ func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
 		}
 	}
 	for _, f := range fwmark.Families {
-		s.chooseGateways(u, f, broken)
+		if !u.vrf {
+			s.chooseGateways(u, f, broken)
+		}
 	}
 	return u.Uplink
 }
