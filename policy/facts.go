@@ -33,6 +33,7 @@ type Link struct {
 	Loopback     bool
 	WireGuard    bool
 	Kind         string // as in `ip link add type KIND`, "tun" for tap too; "": none
+	VRF          string // the VRF that it is in; "": none
 }
 
 // Address is an address of an interface.

@@ -19,7 +19,7 @@ import (
 
 // scene is a host in words, one fact to a line:
 //
-//	link up1 [down] [p2p] [wireguard] [loopback]
+//	link up1 [down] [p2p] [wireguard] [loopback] [vrf red]
 //	addr up1 192.0.2.10/24 [deprecated] [temporary] [unready] [link]
 //	lease up2 198.51.100.10 [198.51.100.1]
 //	route 4 main default via 192.0.2.1 dev up1 [proto 77] [hop 1]
@@ -61,7 +61,8 @@ func (s *scene) read(t *testing.T, line string) {
 	f := &s.facts
 	switch words[0] {
 	case "link":
-		f.Links = append(f.Links, policy.Link{Name: words[1], Up: !has("down"), PointToPoint: has("p2p"), WireGuard: has("wireguard"), Loopback: has("loopback")})
+		_, vrf, _ := cut(line, "vrf")
+		f.Links = append(f.Links, policy.Link{Name: words[1], Up: !has("down"), PointToPoint: has("p2p"), WireGuard: has("wireguard"), Loopback: has("loopback"), VRF: vrf})
 	case "addr":
 		f.Addrs = append(f.Addrs, policy.Address{
 			Device: words[1], Prefix: netip.MustParsePrefix(words[2]), Global: !has("link"),
@@ -157,6 +158,12 @@ func (s *scene) plan() string {
 	}
 	for _, f := range w.Fronts {
 		fmt.Fprintln(&b, "front:", f)
+	}
+	for _, served := range w.Served {
+		fmt.Fprintln(&b, "served:", served)
+	}
+	for _, r := range w.Unasked {
+		fmt.Fprintln(&b, "never asked:", r)
 	}
 	for _, err := range append(errs, w.Errs...) {
 		fmt.Fprintln(&b, "error:", err)

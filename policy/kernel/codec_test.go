@@ -194,7 +194,7 @@ func FuzzLink(f *testing.F) {
 	m := appendName(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_IFNAME, "wg0")
 	f.Add(appendAttribute(m, unix.IFLA_LINKINFO, appendName(nil, unix.IFLA_INFO_KIND, "wireguard")...))
 	f.Fuzz(func(t *testing.T, m []byte) {
-		l, _, err := decodeLink(m)
+		l, _, _, err := decodeLink(m)
 		if err == nil && l.WireGuard != (l.Kind == "wireguard") {
 			t.Errorf("%+v", l)
 		}
