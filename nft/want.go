@@ -14,11 +14,11 @@ import (
 // Facts is what the table is made from.
 type Facts struct {
 	Uplinks []fwmark.Uplink
-	Pins    []fwmark.Pin // every mark in force
-	Going   []fwmark.Pin // marks that go: the lock holds them until their guards are gone, and nothing gets them any more
-	Leaving []fwmark.Pin // marks that no new connection gets, and that those keep that have them
-	Devices []Device     // those that something lies behind
-	Leases  []Lease
+	Pins    []fwmark.Pin      // every mark in force
+	Going   []fwmark.Pin      // marks that go: the lock holds them until their guards are gone, and nothing gets them any more
+	Leaving []fwmark.Pin      // marks that no new connection gets, and that those keep that have them
+	Devices []Device          // those that something lies behind
+	Leased  bool              // an uplink holds an IPv4 lease, whose address is on it
 	Reach   [2][]netip.Prefix // by Family: destinations of all of main's longer routes
 
 	Cgroups map[string]Cgroup        // by path, those that exist now
@@ -47,12 +47,6 @@ type Device struct {
 	Name     string
 	Tunnel   bool           // it has a kind that tunnels have
 	Prefixes []netip.Prefix // what lies behind it by a route longer than /1, and its broadcast addresses
-}
-
-// Lease is a DHCP lease whose address is on its interface.
-type Lease struct {
-	Uplink  string
-	Address netip.Addr // IPv4
 }
 
 // MaxRanges bounds how many ranges of addresses our sets hold. More of them, as
@@ -104,18 +98,16 @@ const renewalsChain = "renewals"
 // renewals gives DHCP's own unicast renewals their lease's address for a
 // source. Clients send them from an unbound socket, so they leave by main's
 // default, and with two modems of one ISP one of the leases is lost each time.
-// They are told by BOOTP's ciaddr: source and interface are what is wrong.
-// Before conntrack, or the answers would be taken for new connections.
+// They are told by BOOTP's ciaddr: source and interface are what is wrong. It is
+// the client's own address, RFC 2131, 4.3.2, so the rule names none, and a lease
+// with another address changes nothing here: to delete a rule has the process wait
+// for an RCU grace period at its end, which is longer than all else that a lease
+// takes. Before conntrack, or the answers would be taken for new connections.
 func (w *wanter) renewals() {
-	if len(w.facts.Uplinks) < 2 || len(w.facts.Leases) == 0 {
+	if len(w.facts.Uplinks) < 2 || !w.facts.Leased {
 		return
 	}
-	leases := slices.SortedFunc(slices.Values(w.facts.Leases), func(a, b Lease) int { return a.Address.Compare(b.Address) })
-	rules := make([]Rule, 0, len(leases))
-	for _, l := range leases {
-		rules = append(rules, Rule{{Kind: Renewal, Addr: l.Address}, {Kind: SetSource, Addr: l.Address}})
-	}
-	w.chain(renewalsChain, Base{"route", "output", priorityRaw}, rules...)
+	w.chain(renewalsChain, Base{"route", "output", priorityRaw}, Rule{{Kind: Renewal}, {Kind: SetSource}})
 }
 
 // merged returns the prefixes of each family as ranges, merged and sorted: the

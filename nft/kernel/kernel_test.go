@@ -80,7 +80,7 @@ func everything() nft.Facts {
 			{Name: "enp2s0.5@x", Prefixes: prefixes("198.51.100.0/24", "255.255.255.255/32")},
 			{Name: "wg7"},
 		},
-		Leases:  []nft.Lease{{Uplink: "enp2s0.5@x", Address: netip.MustParseAddr("198.51.100.10")}},
+		Leased:  true,
 		Reach:   [2][]netip.Prefix{prefixes("192.0.2.0/24", "128.0.0.0/2"), prefixes("2001:db8:1::/64", "c000::/2")},
 		Cgroups: map[string]nft.Cgroup{"system.slice/a.service": {ID: 1<<40 + 7, Level: 2}},
 		Runs:    map[fwmark.Mark][]nft.Cgroup{{Value: 0x1001, Mask: fwmark.FullMask}: {{ID: 77, Level: 2}}},

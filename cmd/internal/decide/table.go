@@ -11,7 +11,7 @@ import (
 // lockFacts gathers what the nftables table is made from.
 func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 	f := nft.Facts{
-		Uplinks: d.Uplinks, Pins: pins, Devices: d.lockDevices(), Leases: d.boundLeases(), Reach: policy.Reach(d.Facts),
+		Uplinks: d.Uplinks, Pins: pins, Devices: d.lockDevices(), Leased: d.leased(), Reach: policy.Reach(d.Facts),
 		Cgroups: d.Cgroups.ByPath, Runs: map[fwmark.Mark][]nft.Cgroup{}, Unseen: d.Cgroups.Unread,
 		Broken: len(d.Problems) > 0, Have: d.Table.Have,
 	}

@@ -31,10 +31,11 @@ type Status struct {
 	EmptySets  []string `json:"empty_sets"`   // public sets that hold nothing, while nothing else is pinned by their mark
 	OtherMarks uint64   `json:"other_marks"`  // packets and connections with a mark in our bits that is none of ours
 
-	Fronts   []string `json:"fronts"`  // foreign rules that ours stand in front of
-	Served   []string `json:"served"`  // uplinks' addresses that are left to foreign rules
-	Unasked  []string `json:"unasked"` // foreign rules behind ours for addresses, so that those do not ask them
-	Lacks    []string `json:"lacks"`   // what this kernel has not
+	Fronts   []string `json:"fronts"`              // foreign rules that ours stand in front of
+	Served   []string `json:"served"`              // uplinks' addresses that are left to foreign rules
+	Unasked  []string `json:"unasked"`             // foreign rules behind ours for addresses, so that those do not ask them
+	Lacks    []string `json:"lacks"`               // what this kernel has not
+	Config   []string `json:"configuration_notes"` // what was understood, where one may have meant something else
 	Problems []string `json:"problems"`
 	Errors   []string `json:"errors"`
 	Drift    []string `json:"drift"` // the steps that `sync` would take
@@ -109,6 +110,7 @@ func Of(v decide.Decision, in Inspection, now time.Time) Status {
 	if slices.ContainsFunc(s.Tunnels, func(t Tunnel) bool { return t.Wanted != "" && !t.Present }) && !wg.InKernel() {
 		s.Lacks = append(s.Lacks, "WireGuard (userspace devices get their marks all the same)")
 	}
+	s.Config = append([]string{}, v.Config.Notes...)
 	for _, p := range v.Problems {
 		s.Problems = append(s.Problems, p.Error())
 	}

@@ -50,6 +50,7 @@ func (s Status) Write(w io.Writer) error {
 	t.list("LEFT TO FOREIGN RULES", s.Served)
 	t.list("FOREIGN RULES THAT UPLINKS' ADDRESSES NEVER ASK, as ours for those stand in front", s.Unasked)
 	t.list("MISSING IN THIS KERNEL", s.Lacks)
+	t.list("ABOUT THE CONFIGURATION", s.Config)
 	t.list("ERRORS IN THE CONFIGURATION", s.Problems)
 	t.list("ERRORS", s.Errors)
 	if len(s.Drift) > 0 {
