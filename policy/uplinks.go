@@ -191,25 +191,30 @@ func (s *survey) fromStanding() {
 		}
 	}
 	for _, a := range s.facts.Addrs {
+		if addr := a.Prefix.Addr(); paired[addr] && s.own.of(fwmark.FamilyOf(addr), TableOf(addr)).Device == a.Device {
+			s.uplink(a.Device)
+			delete(paired, addr)
+		}
+	}
+	had := map[netip.Addr]bool{} // by uplinks
+	for _, a := range s.facts.Addrs {
+		if s.uplinks[a.Device] != nil {
+			had[a.Prefix.Addr()] = true
+		}
+	}
+	for _, a := range s.facts.Addrs {
 		addr := a.Prefix.Addr()
 		if !paired[addr] {
 			continue
 		}
-		switch leads := s.own.of(fwmark.FamilyOf(addr), TableOf(addr)).Device; {
-		case leads == a.Device:
-			s.uplink(a.Device)
-			delete(paired, addr)
-		// It was given to that uplink by its prefix; nothing else makes an uplink
-		// of the interface that has it.
-		case s.uplinks[a.Device] == nil && s.uplinks[leads] != nil:
+		leads := s.own.of(fwmark.FamilyOf(addr), TableOf(addr)).Device
+		if !had[addr] && s.uplinks[leads] != nil {
+			// It was given to that uplink by its prefix: nothing else makes an
+			// uplink of an interface that has it.
 			s.sources = append(s.sources, source{netip.PrefixFrom(addr, addr.BitLen()), leads})
-			delete(paired, addr)
+			continue
 		}
-	}
-	for _, a := range s.facts.Addrs {
-		if paired[a.Prefix.Addr()] {
-			s.uplink(a.Device)
-		}
+		s.uplink(a.Device)
 	}
 	for _, c := range Standing(s.facts) {
 		if c.Uplink != "" {
