@@ -14,13 +14,23 @@ type Intent struct {
 
 	Gateways       [2]netip.Addr // by Family: multihomed-gateway, or gateway in TOML; invalid: none
 	StanzaGateways [2]netip.Addr // by Family: the stanza's own gateway, of ifupdown; invalid: none
+
+	// AddressGateways has, by a stanza's own address, the gateway that stands
+	// beside it: an alias's stanza has one for its own address.
+	AddressGateways map[netip.Addr]netip.Addr
+
+	// Through are destinations that everybody reaches through this uplink, also
+	// who is pinned to another one. Sources are this uplink's addresses whichever
+	// interface of this host has them. All are masked. No prefix is claimed by two
+	// uplinks; of those that contain one another the longest counts.
+	Through, Sources []netip.Prefix
 }
 
 // Options reports whether the intent holds an option of ours, and not merely a
 // stanza's own gateway.
 func (i Intent) Options() bool {
 	return !i.Mark.IsZero() || len(i.Devices) > 0 || i.Cgroups != nil || len(i.RotatePort) > 0 ||
-		i.Gateways[IPv4].IsValid() || i.Gateways[IPv6].IsValid()
+		i.Gateways[IPv4].IsValid() || i.Gateways[IPv6].IsValid() || len(i.Through) > 0 || len(i.Sources) > 0
 }
 
 // Problem is an error in the configuration. Its text names the file, the

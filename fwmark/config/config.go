@@ -3,7 +3,7 @@
 // problem; the valid remainder stands.
 //
 // It checks words and values. Whether uplinks agree with each other,
-// fwmark.Resolve decides.
+// fwmark.AgreePrefixes and fwmark.Resolve decide.
 package config
 
 import (
@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"time"
 
@@ -35,18 +36,23 @@ type WireGuard struct {
 // Config is the configuration, as far as it is valid.
 type Config struct {
 	Priority    uint32        // where our rules start; 0: it cannot be told, because of an error
+	Group       uint32        // the link group of uplinks; 0: it cannot be told, because of an error
 	HookTimeout time.Duration // for one run of run-parts
 	Intents     []fwmark.Intent
 	WireGuard   map[string]WireGuard
 	Problems    []fwmark.Problem
 }
 
-// Defaults, and the range of priority: at least 100 rules of others fit in
-// front, and ours end before main's, 32766.
+// Defaults, and the ranges of priority and group: at least 100 rules of others
+// fit in front, and ours end before main's, 32766. Group 0 is that of every
+// device, and to the kernel a group is a signed number, of which -1 suppresses
+// nothing.
 const (
 	defaultPriority    = 32752 // policy.DefaultPriority, which is above this package
 	minPriority        = 100
 	maxPriority        = 32761
+	defaultGroup       = 77
+	maxGroup           = math.MaxInt32
 	defaultHookTimeout = 20 * time.Second
 	maxHookTimeout     = 10 * time.Minute
 )
@@ -57,15 +63,15 @@ const maxFile = 1 << 20
 // Load reads the configuration. Errors in it are Problems of the Config, and so
 // is a named TOML file which is not there.
 func Load(ctx context.Context, f Files) Config {
-	c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
+	c := Config{Priority: defaultPriority, Group: defaultGroup, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
 	text, err := regular.Read(f.TOML, maxFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && f.TOMLNamed:
-		c.Priority = 0
+		c.Priority, c.Group = 0, 0
 		c.refuse("read configuration: %s", err)
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		c.Priority = 0
+		c.Priority, c.Group = 0, 0
 		c.Problems = append(c.Problems, fwmark.Problem{Text: err.Error()})
 	default:
 		c.readTOML(f.TOML, text)
@@ -82,6 +88,8 @@ func Load(ctx context.Context, f Files) Config {
 	slices.SortStableFunc(c.Intents, func(a, b fwmark.Intent) int {
 		return cmp.Or(cmp.Compare(a.Uplink, b.Uplink), cmp.Compare(a.Origin, b.Origin))
 	})
+	intents, problems := fwmark.AgreePrefixes(c.Intents)
+	c.Intents, c.Problems = intents, append(c.Problems, problems...)
 	return c
 }
 

@@ -44,7 +44,17 @@ func ask(t *testing.T, interfaces, ifstate string) Config {
 
 func mark(value uint32) fwmark.Mark { return fwmark.Mark{Value: value, Mask: fwmark.FullMask} }
 
-var addrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+var addrs = cmp.Options{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+}
+
+func prefixes(texts ...string) (list []netip.Prefix) {
+	for _, s := range texts {
+		list = append(list, netip.MustParsePrefix(s))
+	}
+	return list
+}
 
 func TestInterfaces(t *testing.T) {
 	addr := netip.MustParseAddr
@@ -78,6 +88,9 @@ iface eth0 inet6 static
 				Devices: []string{"wg0", "wg1", "wg2"}, Cgroups: []string{"system.slice/a.service", "user.slice/user-1000.slice"}, RotatePort: []string{"wg1"},
 				Gateways:       [2]netip.Addr{addr("1.2.3.9"), addr("fe80::1")},
 				StanzaGateways: [2]netip.Addr{addr("1.2.3.1"), addr("2001:db8::1")},
+				AddressGateways: map[netip.Addr]netip.Addr{
+					addr("1.2.3.4"): addr("1.2.3.1"), addr("2001:db8::2"): addr("2001:db8::1"),
+				},
 			}},
 		},
 		"a template is no uplink": {
@@ -119,7 +132,7 @@ iface eth0 inet6 static
 			ifstate:    "eth0=eth0\neth0:1=eth0:1\n",
 			want: []fwmark.Intent{
 				{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: mark(5)},
-				{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0:1", StanzaGateways: [2]netip.Addr{addr("1.2.3.1")}},
+				{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0:1", StanzaGateways: [2]netip.Addr{addr("1.2.3.1")}, AddressGateways: map[netip.Addr]netip.Addr{addr("1.2.3.4"): addr("1.2.3.1")}},
 				{Uplink: "eth1", Origin: "DIR/interfaces: iface eth1:home", Mark: mark(6)},
 			},
 		},
@@ -128,6 +141,35 @@ iface eth0 inet6 static
 			problems: []string{
 				`DIR/interfaces: iface "/eth*" cannot be asked for: it holds one of /=`,
 				`DIR/interfaces: iface "a=b" cannot be asked for: it holds one of /=`,
+			},
+		},
+		"two stanzas of one name, each with its address and gateway": {
+			interfaces: "iface eth0 inet static\n address 1.2.3.4\n netmask 255.255.255.0\n gateway 1.2.3.1\niface eth0 inet static\n address 5.6.7.8/24\n gateway 5.6.7.1\n",
+			want: []fwmark.Intent{{
+				Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", StanzaGateways: [2]netip.Addr{addr("1.2.3.1")},
+				AddressGateways: map[netip.Addr]netip.Addr{addr("1.2.3.4"): addr("1.2.3.1"), addr("5.6.7.8"): addr("5.6.7.1")},
+			}},
+		},
+		"two stanzas, of which one has a gateway: whose it is cannot be told": {
+			interfaces: "iface eth0 inet static\n address 1.2.3.4/24\n gateway 1.2.3.1\n gateway 1.2.3.2\niface eth0 inet static\n address 5.6.7.8/24\niface eth0 inet static\n address 9.6.7.8/24\n",
+			want: []fwmark.Intent{{
+				Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", StanzaGateways: [2]netip.Addr{addr("1.2.3.1")},
+			}},
+		},
+		"destinations for all, and addresses elsewhere": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-through 198.51.100.0/24 203.0.113.9\n multihomed-through 198.51.100.0/24\n multihomed-source 2001:db8:5::/56\n",
+			want: []fwmark.Intent{{
+				Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Through: prefixes("198.51.100.0/24", "203.0.113.9/32"), Sources: prefixes("2001:db8:5::/56"),
+			}},
+		},
+		"prefixes that are none": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-through 0.0.0.0/0 x 203.0.113.9\n multihomed-source fe80::/64 2001:db8:5::1/56\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Through: prefixes("203.0.113.9/32")}},
+			problems: []string{
+				`DIR/interfaces: iface eth0: multihomed-through: prefix "0.0.0.0/0" is too wide for one uplink: shorter than /8`,
+				`DIR/interfaces: iface eth0: multihomed-through: prefix "x" is none: write it as 198.51.100.0/24 or 2001:db8::/56`,
+				`DIR/interfaces: iface eth0: multihomed-source: prefix "fe80::/64" is link-local: it is on each link`,
+				`DIR/interfaces: iface eth0: multihomed-source: prefix "2001:db8:5::1/56" has bits behind its length: is it 2001:db8:5::/56?`,
 			},
 		},
 		"gateway none": {
@@ -253,6 +295,7 @@ func TestTOML(t *testing.T) {
 	c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
 	c.readTOML("f.toml", []byte(`
 priority = 20000
+group = 2147483647
 hook-timeout = "5s"
 [uplink."enp2s0.5"]
 fwmark = 0x2005
@@ -263,18 +306,21 @@ cgroups = []
 fwmark = "0x2000/0xff00"
 gateway = "1.2.3.9"
 cgroups = ["x-y.slice", "/x.slice/x-y.slice", "a.service"]
+through = ["10.0.0.0/8", "fc00::/7", "169.254.169.254", "2400::/16"]
+source = "2001:db8:5::/56"
 [wireguard.wg0]
 config = "/etc/wireguard/wg0.conf"
 rotate-port = true
 `))
 	want := Config{
-		Priority: 20000, HookTimeout: 5e9,
+		Priority: 20000, Group: 2147483647, HookTimeout: 5e9,
 		Intents: []fwmark.Intent{
 			{
 				Uplink: "enp2s0.5", Origin: `f.toml: uplink "enp2s0.5"`, Mark: mark(0x2005), Devices: []string{"wg0"}, Cgroups: []string{},
 				Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.1"), netip.MustParseAddr("fe80::1")},
 			},
-			{Uplink: "up1", Origin: `f.toml: uplink "up1"`, Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00}, Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.9")}, Cgroups: []string{"x.slice/x-y.slice", "system.slice/a.service"}},
+			{Uplink: "up1", Origin: `f.toml: uplink "up1"`, Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00}, Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.9")}, Cgroups: []string{"x.slice/x-y.slice", "system.slice/a.service"},
+				Through: prefixes("10.0.0.0/8", "fc00::/7", "169.254.169.254/32", "2400::/16"), Sources: prefixes("2001:db8:5::/56")},
 		},
 		WireGuard: map[string]WireGuard{"wg0": {Config: "/etc/wireguard/wg0.conf", RotatePort: true}},
 	}
@@ -290,6 +336,9 @@ func TestTOMLErrors(t *testing.T) {
 		"priority = 99":                "f.toml: priority = 99 is no number from 100 to 32761",
 		"priority = 32762":             "f.toml: priority = 32762 is no number",
 		`priority = "1000"`:            `f.toml: priority = "1000" is no number`,
+		"group = 0":                    "f.toml: group = 0 is no number from 1 to 2147483647",
+		"group = 2147483648":           "f.toml: group = 2147483648 is no number",
+		`group = "uplinks"`:            `f.toml: group = "uplinks" is no number`,
 		`hook-timeout = "-1s"`:         `f.toml: hook-timeout = "-1s" is no time`,
 		"hook-timeout = 20":            "f.toml: hook-timeout = 20 is no time",
 		"uplink = 1":                   "f.toml: uplink = 1 is no table",
@@ -315,6 +364,25 @@ func TestTOMLErrors(t *testing.T) {
 		"[uplink.up1]\ncgroups = [1]":                   `f.toml: uplink "up1": cgroups: 1 is no name`,
 		"[uplink.up1]\ncgroups = ['a', 'b/..']":         `f.toml: uplink "up1": cgroups: "b/.." is no path of a cgroup: it holds ".."`,
 		"[uplink.up1]\ncgroups = {}":                    `f.toml: uplink "up1": cgroups = map[] is no list`,
+		"[uplink.up1]\nthrough = 5":                     `f.toml: uplink "up1": through = 5 is no list of texts`,
+		"[uplink.up1]\nthrough = ['::/0']":              `f.toml: uplink "up1": through: prefix "::/0" is too wide for one uplink: shorter than /16`,
+		"[uplink.up1]\nthrough = ['128.0.0.0/1']":       `f.toml: uplink "up1": through: prefix "128.0.0.0/1" is too wide`,
+		"[uplink.up1]\nthrough = ['2000::/3']":          `f.toml: uplink "up1": through: prefix "2000::/3" is too wide`,
+		"[uplink.up1]\nthrough = ['127.0.0.0/8']":       `f.toml: uplink "up1": through: prefix "127.0.0.0/8" is none of unicast`,
+		"[uplink.up1]\nthrough = ['::1']":               `f.toml: uplink "up1": through: prefix "::1" is none of unicast`,
+		"[uplink.up1]\nthrough = ['::']":                `f.toml: uplink "up1": through: prefix "::" is none of unicast`,
+		"[uplink.up1]\nthrough = ['0.1.0.0/16']":        `f.toml: uplink "up1": through: prefix "0.1.0.0/16" is none of unicast`,
+		"[uplink.up1]\nthrough = ['224.0.0.0/24']":      `f.toml: uplink "up1": through: prefix "224.0.0.0/24" is none of unicast`,
+		"[uplink.up1]\nthrough = ['255.255.255.255']":   `f.toml: uplink "up1": through: prefix "255.255.255.255" is none of unicast`,
+		"[uplink.up1]\nthrough = ['ff00::/16']":         `f.toml: uplink "up1": through: prefix "ff00::/16" is none of unicast`,
+		"[uplink.up1]\nthrough = ['fe80::/64']":         `f.toml: uplink "up1": through: prefix "fe80::/64" is link-local`,
+		"[uplink.up1]\nthrough = ['::ffff:1.2.3.4']":    `f.toml: uplink "up1": through: prefix "::ffff:1.2.3.4" is none: write`,
+		"[uplink.up1]\nthrough = ['fe80::1%eth0']":      `f.toml: uplink "up1": through: prefix "fe80::1%eth0" is none: write`,
+		"[uplink.up1]\nthrough = ['10.1.0.0/8']":        `f.toml: uplink "up1": through: prefix "10.1.0.0/8" has bits behind its length: is it 10.0.0.0/8?`,
+		"[uplink.up1]\nthrough = ['host.example']":      `f.toml: uplink "up1": through: prefix "host.example" is none: write`,
+		"[uplink.up1]\nsource = ['::/0']":               `f.toml: uplink "up1": source: prefix "::/0" is too wide`,
+		"[uplink.up1]\nsource = ['169.254.0.0/17']":     `f.toml: uplink "up1": source: prefix "169.254.0.0/17" is link-local`,
+		"[uplink.up1]\nsource = ['168.0.0.0/7']":        `f.toml: uplink "up1": source: prefix "168.0.0.0/7" is too wide`,
 		"[wireguard.wg0]\nconfig = \"wg0.conf\"":        `f.toml: wireguard "wg0": config = "wg0.conf" is no absolute path`,
 		"[wireguard.wg0]\nrotate-port = 1":              `f.toml: wireguard "wg0": rotate-port = 1 is neither true nor false`,
 		"[wireguard.wg0]\nprivate-key = 'x'":            `f.toml: key "private-key" of wireguard "wg0" is not known`,

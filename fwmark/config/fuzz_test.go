@@ -38,6 +38,11 @@ func checkConfig(t *testing.T, c Config) {
 				t.Errorf("gateway %s of IPv%s", g, f)
 			}
 		}
+		for _, p := range slices.Concat(in.Through, in.Sources) {
+			if !p.IsValid() || p != p.Masked() || p.Bits() < 7 {
+				t.Errorf("prefix %s", p)
+			}
+		}
 	}
 	for _, p := range c.Problems {
 		if strings.ContainsFunc(p.Text, unicode.IsControl) || len(p.Text) > 1000 {
@@ -49,10 +54,14 @@ func checkConfig(t *testing.T, c Config) {
 func FuzzTOML(f *testing.F) {
 	f.Add("priority = 5\nhook-timeout = \"1s\"\n[uplink.a]\nfwmark = 5\ngateway = [\"1.2.3.4\"]\nwireguard = []\ncgroups = [\"\", \"a.service\", \"/system.slice/a.service\", \"../b\"]\n[wireguard.a]\nrotate-port = true")
 	f.Add("[uplink.a]\nfwmark = \"0x1\n0\"")
+	f.Add("group = 5\n[uplink.a]\nthrough = ['10.0.0.0/8', '::/0', '1.2.3.4']\nsource = '2001:db8:5::/56'")
 	f.Fuzz(func(t *testing.T, text string) {
 		c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
 		c.readTOML("f.toml", []byte(text))
 		checkConfig(t, c)
+		if c.Group > maxGroup {
+			t.Errorf("group %d", c.Group)
+		}
 		if c.Priority != 0 && (c.Priority < minPriority || c.Priority > maxPriority) || c.HookTimeout <= 0 || c.HookTimeout > maxHookTimeout {
 			t.Errorf("priority %d, hook-timeout %s", c.Priority, c.HookTimeout)
 		}
@@ -61,6 +70,7 @@ func FuzzTOML(f *testing.F) {
 
 func FuzzIfquery(f *testing.F) {
 	f.Add("metric: 5\nmultihomed-fwmark: 0x2005\nmultihomed-wireguard: wg0 wg1\nwg2\ngateway: 1.2.3.4\n")
+	f.Add("address: 1.2.3.4/24\ngateway: 1.2.3.1\naddress: 2.3.4.5\ngateway: 2.3.4.1\nmultihomed-through: 10.0.0.0/8 ::/0\nmultihomed-source: fe80::/10\n2001:db8:5::/56\n")
 	f.Add("wg2\nmultihomed-fwmark:\nmultihomed-fwmark: 1\n2\nmultihomed-x: \x00\nmultihomed-cgroup: a@b.service x-y.slice\n/../a /x\x00\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		options := parseIfquery(text)

@@ -22,6 +22,8 @@ const (
 	optionCgroup     = "multihomed-cgroup"
 	optionGateway    = "multihomed-gateway"
 	optionRotatePort = "multihomed-rotate-port"
+	optionThrough    = "multihomed-through"
+	optionSource     = "multihomed-source"
 )
 
 // isOption reports whether a key is meant for us. ifupdown keeps `_` and `-`
@@ -144,6 +146,7 @@ func (c *Config) stanza(name, origin string, options []option) fwmark.Intent {
 	for _, o := range options {
 		s.read(o)
 	}
+	s.pairGateways()
 	if len(s.marks) > 1 {
 		s.refuse(s.marks, "%s is said twice: %s and %s", optionMark, s.marks[0], s.marks[1])
 		s.intent.Mark = fwmark.Mark{}
@@ -155,6 +158,8 @@ type stanzaReader struct {
 	config *Config
 	intent fwmark.Intent
 	marks  []fwmark.Mark // different ones
+
+	addresses, gateways [2][]netip.Addr // by Family: ifupdown's own
 }
 
 func (s *stanzaReader) refuse(marks []fwmark.Mark, format string, args ...any) {
@@ -193,13 +198,15 @@ func (s *stanzaReader) read(o option) {
 				s.refuse(nil, "%s: %s", optionGateway, err)
 			}
 		}
+	case optionThrough:
+		s.prefixes(o, &s.intent.Through, parseThrough)
+	case optionSource:
+		s.prefixes(o, &s.intent.Sources, parseSource)
+	case "address":
+		value, _, _ := strings.Cut(o.value, "/")
+		s.own(value, &s.addresses)
 	case "gateway":
-		// ifupdown's own: "none", or what it refuses itself, tells us nothing.
-		if addr, err := netip.ParseAddr(o.value); err == nil && addr.Zone() == "" && !addr.IsUnspecified() {
-			if f := fwmark.FamilyOf(addr); !s.intent.StanzaGateways[f].IsValid() {
-				s.intent.StanzaGateways[f] = addr
-			}
-		}
+		s.own(o.value, &s.gateways)
 	default:
 		if isOption(o.key) {
 			s.refuse(nil, "option %s is not known", quote(o.key))
@@ -217,7 +224,48 @@ func (s *stanzaReader) names(o option, to *[]string) {
 	}
 }
 
-func addOnce(list *[]string, word string) {
+func (s *stanzaReader) prefixes(o option, to *[]netip.Prefix, parse func(string) (netip.Prefix, error)) {
+	for _, word := range strings.Fields(o.value) {
+		p, err := parse(word)
+		if err != nil {
+			s.refuse(nil, "%s: %s", o.key, err)
+			continue
+		}
+		addOnce(to, p)
+	}
+}
+
+// own reads ifupdown's own address or gateway. "none", or what ifupdown refuses
+// itself, tells us nothing.
+func (s *stanzaReader) own(word string, to *[2][]netip.Addr) {
+	if addr, err := netip.ParseAddr(word); err == nil && addr.Zone() == "" && !addr.IsUnspecified() {
+		f := fwmark.FamilyOf(addr)
+		to[f] = append(to[f], addr)
+	}
+}
+
+// pairGateways gives addresses the gateways beside them: of several stanzas of one
+// name, which ifquery shows one after the other, each has its own.
+func (s *stanzaReader) pairGateways() {
+	for _, f := range fwmark.Families {
+		addresses, gateways := s.addresses[f], s.gateways[f]
+		if len(gateways) == 0 {
+			continue
+		}
+		s.intent.StanzaGateways[f] = gateways[0]
+		if len(gateways) != 1 && len(gateways) != len(addresses) {
+			continue // which is beside which cannot be told
+		}
+		for i, addr := range addresses {
+			if s.intent.AddressGateways == nil {
+				s.intent.AddressGateways = map[netip.Addr]netip.Addr{}
+			}
+			s.intent.AddressGateways[addr] = gateways[min(i, len(gateways)-1)]
+		}
+	}
+}
+
+func addOnce[T comparable](list *[]T, word T) {
 	if !slices.Contains(*list, word) {
 		*list = append(*list, word)
 	}
