@@ -33,6 +33,7 @@ type Link struct {
 	Loopback     bool
 	WireGuard    bool
 	Kind         string // as in `ip link add type KIND`, "tun" for tap too; "": none
+	Group        uint32 // 0 where nobody has set one
 }
 
 // Address is an address of an interface.

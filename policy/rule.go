@@ -45,8 +45,11 @@ type Rule struct {
 	Action   Action
 	Table    uint32 // of Lookup; the target's priority for Goto
 
-	Suppresses bool // a result from a route of SuppressLength or shorter is ignored
+	Suppresses bool // a result from a route of length Suppress or shorter is ignored
 	Suppress   uint32
+
+	SuppressesGroup bool // a result from a route through a device of link group SuppressGroup is ignored, too
+	SuppressGroup   uint32
 
 	Protocol uint8
 
@@ -99,5 +102,7 @@ func (r *Rule) plain() bool {
 }
 
 func (r *Rule) isSuppress() bool    { return r.Action == Lookup && r.Table == TableMain && r.Suppresses }
-func (r *Rule) isLookup() bool      { return r.Action == Lookup && !r.Suppresses }
-func (r *Rule) isUnreachable() bool { return r.Action == Unreachable && !r.Suppresses }
+func (r *Rule) isLookup() bool      { return r.Action == Lookup && !r.suppressesAny() }
+func (r *Rule) isUnreachable() bool { return r.Action == Unreachable && !r.suppressesAny() }
+
+func (r *Rule) suppressesAny() bool { return r.Suppresses || r.SuppressesGroup }

@@ -9,6 +9,6 @@ import (
 
 // Walk returns the route that a packet takes, or the error that its sender gets.
 func (k *Kernel) Walk(p policy.Packet) (policy.Route, syscall.Errno) {
-	v := policy.Walk(k.rules[fwmark.FamilyOf(p.Dst)], k.routes, p)
+	v := policy.Routing{Rules: k.rules[fwmark.FamilyOf(p.Dst)], Routes: k.routes, Links: k.Links, Exceptions: k.Exceptions}.Walk(p)
 	return v.Route, v.Errno
 }
