@@ -14,6 +14,7 @@ type Intent struct {
 
 	Gateways       [2]netip.Addr // by Family: multihomed-gateway, or gateway in TOML; invalid: none
 	StanzaGateways [2]netip.Addr // by Family: the stanza's own gateway, of ifupdown; invalid: none
+	AliasAddrs     [2]netip.Addr // by Family: of an alias's stanza the address that its gateway is for; invalid: all
 
 	// AddressGateways has, by a stanza's own address, the gateway that stands
 	// beside it: an alias's stanza has one for its own address.
@@ -86,7 +87,21 @@ type Uplink struct {
 
 	Addrs    []netip.Addr  // global, usable as a source, each on this uplink alone; sorted
 	Address  [2]netip.Addr // by Family: that of the mark's table; invalid: none
-	Gateways [2]netip.Addr // by Family: invalid: none is known; unspecified: the link has none (no `via`)
+	Gateways [2]netip.Addr // by Family: that of Address. Invalid: none is known; unspecified: the link has none (no `via`)
+
+	// OwnGateways are the gateways of those addresses that have another one.
+	OwnGateways map[netip.Addr]netip.Addr
+
+	MTU, AdvMSS [2]uint32 // by Family: those of main's default through it; 0: not set
+}
+
+// GatewayOf returns the gateway of one of the uplink's addresses, as Gateways has
+// them.
+func (u Uplink) GatewayOf(addr netip.Addr) netip.Addr {
+	if gw, own := u.OwnGateways[addr]; own {
+		return gw
+	}
+	return u.Gateways[FamilyOf(addr)]
 }
 
 // Routable reports whether the uplink can have a table in the family: it is

@@ -12,40 +12,26 @@ import (
 type captureCheck struct {
 	marks       []fwmark.Mark
 	addrs       []netip.Addr // of one family, sorted: those of one prefix are neighbours
-	tables      map[tableKey]tableDefault
+	tables      *tablesEverywhere
 	scriptRules map[Rule]bool // capture nothing: they are about to be taken over
 }
 
 // captures reports whether a packet with one of our marks from any source, or
 // from one of our addresses without a mark, can match r, and r then leads it
-// to a default. A selector that we do not know is taken as matching.
-func (c captureCheck) captures(r Rule) bool {
-	switch r.Action {
-	case Nop, Blackhole, Unreachable, Prohibit:
+// everywhere. A selector that we do not know is taken as matching. A goto may
+// lead anywhere; what loses packets leaks none.
+func (c captureCheck) captures(r *Rule) bool {
+	switch {
+	case r.Ours() || c.scriptRules[*r] || !c.matches(r):
 		return false
-	case Lookup:
-		if !c.leadsEverywhere(r) {
-			return false
-		}
+	case r.Action == Lookup:
+		return c.tables.lead(r)
 	}
-	return !r.Ours() && !c.scriptRules[r] && c.matches(r)
-}
-
-// leadsEverywhere reports whether a rule's table has a default, in one route or
-// two, that the rule does not suppress.
-func (c captureCheck) leadsEverywhere(r Rule) bool {
-	if r.Table == 0 { // l3mdev: the table is the device's, and not known here
-		return true
-	}
-	t := c.tables[tableKey{r.Family, r.Table}]
-	if !r.Suppresses {
-		return t.single || t.split.whole()
-	}
-	return r.Suppress < 1 && t.split.whole()
+	return r.Action != Nop && r.Action != Blackhole && r.Action != Unreachable && r.Action != Prohibit
 }
 
 // matches reports whether a rule can match some packet of ours.
-func (c captureCheck) matches(r Rule) bool {
+func (c captureCheck) matches(r *Rule) bool {
 	if r.Invert {
 		return c.matchesInverted(r)
 	}
@@ -73,7 +59,7 @@ func (c captureCheck) matches(r Rule) bool {
 // matchesInverted is matches for a rule with `not`. With a mark or a source as
 // its only selector the answer is exact. With any other, or with several, the
 // rule counts as matching.
-func (c captureCheck) matchesInverted(r Rule) bool {
+func (c captureCheck) matchesInverted(r *Rule) bool {
 	if r.Opaque || r.To.IsValid() || r.Iif != "" || r.Oif != "" || r.From.IsValid() && r.Mark.Mask != 0 {
 		return len(c.marks)+len(c.addrs) > 0
 	}

@@ -19,6 +19,8 @@ type Feed struct {
 	coverage  coverage // whether they lead everywhere
 }
 
+func (f *Feed) tableKey() tableKey { return tableKey{f.Family, f.Table} }
+
 // ManyRanges is how many ranges of destinations a device, or main, has at the
 // most that decisions tell apart. Of more of them they are told so many, and one
 // (see DestinationsByDevice and Reach): that says that they are too many.

@@ -77,6 +77,11 @@ func (s *space) share(p netip.Prefix) (share float64) {
 	return share
 }
 
+// isPublic reports whether some of a prefix is public.
+func isPublic(p netip.Prefix) bool {
+	return publicSpaces[fwmark.FamilyOf(p.Addr())].share(p) > 0
+}
+
 // LeadsEverywhere reports whether routes to these prefixes, of one family, lead
 // to the whole Internet: whether they cover a quarter of its public space, or, of
 // IPv6, one whole block of it, or have more public prefixes than ManyPrefixes.
@@ -100,7 +105,7 @@ func (c *coverage) add(p netip.Prefix) {
 	if c.many || len(c.public) > 0 && c.public[len(c.public)-1] == p {
 		return
 	}
-	if publicSpaces[fwmark.FamilyOf(p.Addr())].share(p) == 0 {
+	if !isPublic(p) {
 		return
 	}
 	if len(c.public) >= 2*ManyPrefixes {
@@ -161,56 +166,4 @@ func (c *coverage) everywhere() bool {
 	}
 	all := s.share(netip.PrefixFrom(family.Unspecified(), 0))
 	return covered >= quarter*all
-}
-
-// coverageKey is what a device has in a table.
-type coverageKey struct {
-	tableKey
-	device string
-}
-
-// EverywhereInMain returns, by family, the devices that lead everywhere by what
-// main has through them.
-func EverywhereInMain(f Facts) [2]map[string]bool {
-	var devices [2]map[string]bool
-	by := coverageByDevice(f, func(k tableKey) bool { return k.table == TableMain })
-	for _, family := range fwmark.Families {
-		devices[family] = everywhereBy(by, tableKey{family, TableMain})
-	}
-	return devices
-}
-
-// everywhereBy returns the devices that lead everywhere by what a table has
-// through them.
-func everywhereBy(by map[coverageKey]*coverage, table tableKey) map[string]bool {
-	devices := map[string]bool{}
-	for k, c := range by {
-		if k.tableKey == table && c.everywhere() {
-			devices[k.device] = true
-		}
-	}
-	return devices
-}
-
-// coverageByDevice gathers what devices have in tables. Unicast routes count
-// alone: an unreachable default loses packets and leads nowhere.
-func coverageByDevice(f Facts, of func(tableKey) bool) map[coverageKey]*coverage {
-	by := map[coverageKey]*coverage{}
-	at := func(k coverageKey) *coverage {
-		if by[k] == nil {
-			by[k] = &coverage{}
-		}
-		return by[k]
-	}
-	for i := range f.Routes {
-		if r := &f.Routes[i]; r.Type == Unicast && r.Device != "" && of(r.tableKey()) {
-			at(coverageKey{r.tableKey(), r.Device}).add(r.Dst)
-		}
-	}
-	for _, feed := range f.Feeds {
-		if k := (tableKey{feed.Family, feed.Table}); feed.Device != "" && of(k) {
-			at(coverageKey{k, feed.Device}).addAll(&feed.coverage)
-		}
-	}
-	return by
 }

@@ -66,12 +66,27 @@ type Route struct {
 	Metric   uint32
 	Protocol uint8
 	OnLink   bool
-	Hop      int // its place in a multipath route, from 1; 0: the route has one nexthop
+	MTU      uint32 // 0: not set, here and below
+	AdvMSS   uint32
+
+	Preference Preference // of IPv6, the router's
+
+	Hop int // its place in a multipath route, from 1; 0: the route has one nexthop
 
 	// Opaque says that the route has attributes that this program does not
 	// know: a type of service, for one. Such a route is foreign.
 	Opaque bool
 }
+
+// Preference is that of a default router, RFC 4191.
+type Preference int8
+
+// The preferences.
+const (
+	LowPreference    Preference = -1
+	MediumPreference Preference = 0
+	HighPreference   Preference = 1
+)
 
 // RouteType is rtm_type, RTN_* of linux/rtnetlink.h.
 type RouteType uint8
@@ -86,7 +101,9 @@ const (
 )
 
 // Ours reports whether the route carries our protocol number.
-func (r Route) Ours() bool { return r.Protocol == Protocol && !r.Opaque && r.Hop == 0 }
+func (r Route) Ours() bool {
+	return r.Protocol == Protocol && !r.Opaque && r.Hop == 0 && r.Preference == MediumPreference
+}
 
 func (r Route) isDefault() bool { return r.Dst.Bits() == 0 }
 

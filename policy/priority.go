@@ -29,8 +29,9 @@ func (f Front) String() string {
 // kernel's own: that is an error, and the next rule that captures decides.
 func (c captureCheck) firstPriority(rules []Rule, family fwmark.Family, configured uint32) (uint32, *Front, error) {
 	var err error
-	for _, r := range rules {
-		if r.Family != family || r.Priority >= configured+span || !c.captures(r) {
+	for i := range rules {
+		r := rules[i]
+		if r.Family != family || r.Priority >= configured+span || !c.captures(&r) {
 			continue
 		}
 		if r.Priority <= span {

@@ -101,7 +101,27 @@ func (r *Route) appendText(b []byte) []byte {
 	if r.OnLink {
 		b = appendWord(b, "onlink")
 	}
+	if r.MTU != 0 {
+		b = appendNumber(appendWord(b, "mtu"), r.MTU)
+	}
+	if r.AdvMSS != 0 {
+		b = appendNumber(appendWord(b, "advmss"), r.AdvMSS)
+	}
+	if r.Preference != MediumPreference {
+		b = appendWord(appendWord(b, "pref"), r.Preference.String())
+	}
 	return b
+}
+
+// String returns the preference's word in ip-route(8).
+func (p Preference) String() string {
+	switch p {
+	case LowPreference:
+		return "low"
+	case HighPreference:
+		return "high"
+	}
+	return "medium"
 }
 
 // Each of these appends a blank, and then its word.

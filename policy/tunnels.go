@@ -15,8 +15,8 @@ import (
 // taken from there alone, as a reload of the device's configuration sets it to
 // 0. F is
 //
-//   - the mark of a foreign rule `not fwmark F lookup T`, where a default of
-//     table T leads through the device;
+//   - the mark of a foreign rule `not fwmark F lookup T`, where table T leads
+//     everywhere through the device;
 //   - while there is no such rule: the device's own mark, if the table of that
 //     number has a unicast route through the device. (Table 255 has routes to
 //     the device's own addresses, which are of other types.)
@@ -25,16 +25,21 @@ import (
 // has now comes first.
 func Tunnels(f Facts, marks map[string]uint32) []fwmark.Tunnel {
 	seen := map[fwmark.Tunnel]bool{}
-	ruled := map[string]bool{} // devices that have such a rule
+	ruled := map[string]bool{}            // devices that have such a rule
+	rules := map[tableKey][]fwmark.Mark{} // the marks of such rules, by what they look up
 	for _, r := range f.Rules {
-		if !fullTunnelRule(r) {
+		if fullTunnelRule(r) {
+			k := tableKey{r.Family, r.Table}
+			rules[k] = append(rules[k], r.Mark)
+		}
+	}
+	for k := range devicesEverywhere(f, func(k tableKey) bool { return len(rules[k]) > 0 }) {
+		if _, wireguard := marks[k.device]; !wireguard {
 			continue
 		}
-		for device := range defaultDevices(f, r.Family, r.Table) {
-			if _, wireguard := marks[device]; wireguard {
-				seen[fwmark.Tunnel{Device: device, Mark: r.Mark}] = true
-				ruled[device] = true
-			}
+		ruled[k.device] = true
+		for _, m := range rules[tableKey{k.family, k.table}] {
+			seen[fwmark.Tunnel{Device: k.device, Mark: m}] = true
 		}
 	}
 	for _, r := range f.Routes {

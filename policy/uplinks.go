@@ -40,6 +40,7 @@ func (o *ownDefaults) of(table uint32) Route {
 // any case (see settleShared).
 func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []error) {
 	s := survey{facts: f, uplinks: map[string]*found{}, links: make(map[string]Link, len(f.Links)), own: ownDefaults{routes: f.Routes}}
+	s.leading = devicesEverywhere(f, func(tableKey) bool { return true })
 	for _, l := range f.Links {
 		s.links[l.Name] = l
 	}
@@ -49,6 +50,7 @@ func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []
 	if broken {
 		s.fromStanding()
 	}
+	s.fromTables()
 	s.addAddresses()
 	errs := s.settleShared()
 	list := make([]fwmark.Uplink, 0, len(s.uplinks))
@@ -59,16 +61,16 @@ func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []
 	return list, errs
 }
 
-// found is an uplink with what its gateway and address are chosen from.
+// found is an uplink with what its gateways and address are chosen from.
 type found struct {
 	fwmark.Uplink
 	marked     bool // it has a mark
 	lease      Lease
 	leased     bool // the record counts: its address is there
 	configured [2]netip.Addr
-	stanza     [2]netip.Addr
-	main       [2]*Route // default with the lowest metric
-	bare       [2]bool   // a default without a gateway in main
+	stanzas    [2][]gateway
+	main       [2][]*Route // those of main's that it leads everywhere by
+	tables     [2][]*Route // those of other tables
 	addrs      []*Address
 }
 
@@ -77,6 +79,7 @@ type survey struct {
 	uplinks map[string]*found
 	links   map[string]Link
 	own     ownDefaults
+	leading map[feedKey]bool // devices that lead everywhere by what others have in a table
 }
 
 func (s *survey) uplink(name string) *found {
@@ -104,8 +107,8 @@ func (s *survey) fromIntents(intents []fwmark.Intent) {
 		u := s.uplink(in.Uplink)
 		u.marked = u.marked || !in.Mark.IsZero()
 		for _, fam := range fwmark.Families {
-			if !u.stanza[fam].IsValid() { // an alias has a stanza of its own
-				u.stanza[fam] = in.StanzaGateways[fam]
+			if gw := in.StanzaGateways[fam]; gw.IsValid() {
+				u.stanzas[fam] = append(u.stanzas[fam], gateway{addr: gw, only: in.AliasAddrs[fam]})
 			}
 			if in.Options() {
 				u.configured[fam] = in.Gateways[fam]
@@ -121,13 +124,13 @@ func (s *survey) fromIntents(intents []fwmark.Intent) {
 	}
 }
 
-// fromMain makes an uplink of each interface that a default route of main
-// leads to. Loopback and WireGuard devices are none: a full tunnel's default is
+// fromMain makes an uplink of each interface that leads everywhere by main's
+// routes. Loopback and WireGuard devices are none: a full tunnel's default is
 // not a way to the Internet but through an uplink.
 func (s *survey) fromMain() {
 	for i := range s.facts.Routes {
 		r := &s.facts.Routes[i]
-		if r.Table != TableMain || !r.isDefault() || r.Type != Unicast || r.Device == "" {
+		if r.Table != TableMain || !s.isDefault(r) {
 			continue
 		}
 		if l := s.links[r.Device]; l.Loopback || l.WireGuard {
@@ -136,13 +139,25 @@ func (s *survey) fromMain() {
 			}
 		}
 		u := s.uplink(r.Device)
-		if !r.Gateway.IsValid() {
-			u.bare[r.Family] = true
-		}
-		if best := u.main[r.Family]; best == nil || r.Metric < best.Metric {
-			u.main[r.Family] = r
+		u.main[r.Family] = append(u.main[r.Family], r)
+	}
+}
+
+// fromTables notes uplinks' defaults in other tables of others: networkd's
+// RouteTable= and NetworkManager's ipv4.route-table put them there.
+func (s *survey) fromTables() {
+	for i := range s.facts.Routes {
+		r := &s.facts.Routes[i]
+		if u := s.uplinks[r.Device]; u != nil && r.Table != TableMain && s.isDefault(r) {
+			u.tables[r.Family] = append(u.tables[r.Family], r)
 		}
 	}
+}
+
+// isDefault reports whether a route of others is a default, or a part of what its
+// device leads everywhere by.
+func (s *survey) isDefault(r *Route) bool {
+	return !r.Ours() && r.Type == Unicast && s.leading[feedKey{r.Family, r.Table, r.Device}] && isPublic(r.Dst)
 }
 
 // fromStanding keeps as uplinks the interfaces of addresses that have a pair of
@@ -202,41 +217,9 @@ func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
 		if n := len(u.Addrs); n == 0 || u.Addrs[n-1] != addr { // one address under two prefix lengths
 			u.Addrs = append(u.Addrs, addr)
 		}
-		f := fwmark.FamilyOf(addr)
-		if !u.Address[f].IsValid() && !a.Deprecated && !a.Temporary {
-			u.Address[f] = addr
-		}
-	}
-	if u.leased && slices.Contains(u.Addrs, u.lease.Address) {
-		u.Address[fwmark.IPv4] = u.lease.Address
 	}
 	for _, f := range fwmark.Families {
-		u.Gateways[f] = s.gateway(u, f, broken)
+		s.chooseGateways(u, f, broken)
 	}
 	return u.Uplink
-}
-
-func (s *survey) gateway(u *found, f fwmark.Family, broken bool) netip.Addr {
-	switch {
-	case f == fwmark.IPv4 && u.lease.Gateway.IsValid() && u.leased:
-		return u.lease.Gateway
-	case u.configured[f].IsValid():
-		return u.configured[f]
-	case u.stanza[f].IsValid():
-		return u.stanza[f]
-	case u.main[f] != nil && u.main[f].Gateway.IsValid():
-		return u.main[f].Gateway
-	}
-	if broken {
-		for _, a := range u.Addrs {
-			own := s.own.of(TableOf(a))
-			if fwmark.FamilyOf(a) == f && own.Device == u.Name && own.Gateway.IsValid() {
-				return own.Gateway
-			}
-		}
-	}
-	if u.bare[f] || s.links[u.Name].PointToPoint {
-		return f.Unspecified()
-	}
-	return netip.Addr{}
 }

@@ -32,7 +32,10 @@ type Wanted struct {
 // A priority of 0 means that the configured one could not be read: the rules
 // stay where they start now.
 func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) Wanted {
-	w := wanter{facts: f, uplinks: uplinks, pins: pins, tables: tableDefaults(f), connected: connectedRoutes(f), scriptRules: map[Rule]bool{}}
+	w := wanter{
+		facts: f, uplinks: uplinks, pins: pins, tables: tablesEverywhere{facts: f, wanted: map[tableKey]bool{}},
+		connected: connectedRoutes(f), scriptRules: map[Rule]bool{},
+	}
 	w.findScriptRules()
 	addrs := 0
 	for _, u := range uplinks {
@@ -53,7 +56,7 @@ type wanter struct {
 	facts       Facts
 	uplinks     []fwmark.Uplink
 	pins        []fwmark.Pin
-	tables      map[tableKey]tableDefault
+	tables      tablesEverywhere
 	connected   []*Route
 	scriptRules map[Rule]bool
 	out         Wanted
@@ -61,19 +64,13 @@ type wanter struct {
 
 func (w *wanter) family(family fwmark.Family, priority uint32) {
 	w.routes(family)
-	c := captureCheck{tables: w.tables, scriptRules: w.scriptRules}
+	c := captureCheck{tables: &w.tables, scriptRules: w.scriptRules}
 	for _, p := range w.pins {
 		c.marks = append(c.marks, p.Mark)
 	}
 	var addrs []netip.Addr
 	for _, u := range w.uplinks {
-		if u.Routable(family) {
-			for _, a := range u.Addrs {
-				if fwmark.FamilyOf(a) == family {
-					addrs = append(addrs, a)
-				}
-			}
-		}
+		addrs = append(addrs, routableAddrs(u, family)...)
 	}
 	c.addrs = slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
 	if priority == 0 {
@@ -87,11 +84,24 @@ func (w *wanter) family(family fwmark.Family, priority uint32) {
 		w.out.Errs = append(w.out.Errs, err)
 	}
 	var length uint32
-	if w.tables[tableKey{family, TableMain}].split.whole() {
+	if splitMain(w.facts, family) {
 		length = 1
 	}
 	w.blocks(family, first, length)
 	w.pairs(first, length, addrs)
+}
+
+// splitMain reports whether main has both /1 routes, which are not suppressed by
+// suppress_prefixlength 0.
+func splitMain(f Facts, family fwmark.Family) bool {
+	var low, high bool
+	for i := range f.Routes {
+		if r := &f.Routes[i]; r.Family == family && r.Table == TableMain && r.Type == Unicast && r.Dst.Bits() == 1 {
+			low = low || r.Dst.Addr().IsUnspecified()
+			high = high || !r.Dst.Addr().IsUnspecified()
+		}
+	}
+	return low && high
 }
 
 func (w *wanter) blocks(family fwmark.Family, first, length uint32) {
@@ -120,30 +130,38 @@ func (w *wanter) pairs(first, length uint32, addrs []netip.Addr) {
 
 func (w *wanter) routes(family fwmark.Family) {
 	for _, u := range w.uplinks {
-		if !u.Routable(family) {
-			continue
-		}
-		gw := u.Gateways[family]
-		onlink := gw.IsValid() && !gw.IsUnspecified() && w.needsOnLink(u.Name, gw)
-		if gw.IsUnspecified() {
-			gw = netip.Addr{}
-		}
-		w.out.Routes = slices.Grow(w.out.Routes, len(u.Addrs))
-		for _, a := range u.Addrs {
-			if fwmark.FamilyOf(a) == family {
-				w.out.Routes = append(w.out.Routes, Route{
-					Family: family, Table: TableOf(a), Dst: netip.PrefixFrom(family.Unspecified(), 0), Type: Unicast,
-					Gateway: gw, Device: u.Name, Src: a, Metric: metric(family), Protocol: Protocol, OnLink: onlink,
-				})
-				// A foreign rule that looks up this table captures as soon as
-				// the route is there, so it must not be in front of ours then.
-				k := tableKey{family, TableOf(a)}
-				t := w.tables[k]
-				t.single = true
-				w.tables[k] = t
-			}
+		addrs := routableAddrs(u, family)
+		w.out.Routes = slices.Grow(w.out.Routes, len(addrs))
+		for _, a := range addrs {
+			w.out.Routes = append(w.out.Routes, w.route(u, a))
+			// A foreign rule that looks up this table captures as soon as
+			// the route is there, so it must not be in front of ours then.
+			w.tables.wanted[tableKey{family, TableOf(a)}] = true
 		}
 	}
+}
+
+// routableAddrs returns the addresses of an uplink that have a table.
+func routableAddrs(u fwmark.Uplink, family fwmark.Family) []netip.Addr {
+	if !u.Routable(family) {
+		return nil
+	}
+	return filter(u.Addrs, func(a *netip.Addr) bool {
+		return fwmark.FamilyOf(*a) == family && u.GatewayOf(*a).IsValid()
+	})
+}
+
+// route returns the default of an address's table.
+func (w *wanter) route(u fwmark.Uplink, addr netip.Addr) Route {
+	family, gw := fwmark.FamilyOf(addr), u.GatewayOf(addr)
+	r := Route{
+		Family: family, Table: TableOf(addr), Dst: netip.PrefixFrom(family.Unspecified(), 0), Type: Unicast, Device: u.Name,
+		Src: addr, Metric: metric(family), Protocol: Protocol, MTU: u.MTU[family], AdvMSS: u.AdvMSS[family],
+	}
+	if !gw.IsUnspecified() {
+		r.Gateway, r.OnLink = gw, w.needsOnLink(u.Name, gw)
+	}
+	return r
 }
 
 // metric returns the metric of our routes. IPv6 has no 0, it is read as

@@ -21,9 +21,10 @@ import (
 //
 //	link up1 [down] [p2p] [wireguard] [loopback]
 //	addr up1 192.0.2.10/24 [deprecated] [temporary] [unready] [link]
-//	lease up2 198.51.100.10 198.51.100.1
+//	lease up2 198.51.100.10 [198.51.100.1]
 //	route 4 main default via 192.0.2.1 dev up1 [proto 77] [hop 1]
 //	rule 4 100 not fwmark 0xca6c lookup 51820 [proto 77] [opaque]
+//	stanza up1 192.0.2.1 [for 192.0.2.10]
 //	pin 0x2005 up2 [gateway 198.51.100.1] [device wg0]
 //	device wg0 0xca6c
 //	broken
@@ -67,9 +68,21 @@ func (s *scene) read(t *testing.T, line string) {
 			Deprecated: has("deprecated"), Temporary: has("temporary"), Unready: has("unready"),
 		})
 	case "lease":
-		f.Leases = append(f.Leases, policy.Lease{Device: words[1], Address: netip.MustParseAddr(words[2]), Gateway: netip.MustParseAddr(words[3])})
+		l := policy.Lease{Device: words[1], Address: netip.MustParseAddr(words[2])}
+		if len(words) > 3 {
+			l.Gateway = netip.MustParseAddr(words[3])
+		}
+		f.Leases = append(f.Leases, l)
 	case "route", "rule":
 		s.readObject(t, line)
+	case "stanza":
+		in := fwmark.Intent{Uplink: words[1], Origin: "scene"}
+		gw := netip.MustParseAddr(words[2])
+		in.StanzaGateways[fwmark.FamilyOf(gw)] = gw
+		if has("for") {
+			in.AliasAddrs[fwmark.FamilyOf(gw)] = netip.MustParseAddr(words[4])
+		}
+		s.intents = append(s.intents, in)
 	case "pin":
 		in := fwmark.Intent{Uplink: words[2], Origin: "scene"}
 		var err error

@@ -173,3 +173,33 @@ func TestFullFeed(t *testing.T) {
 		t.Errorf("IPv6: %d ranges", n)
 	}
 }
+
+// TestDeviceRoutes reads the routes through a device of tables that nothing was
+// read of.
+func TestDeviceRoutes(t *testing.T) {
+	c := namespace(t)
+	build(t, c)
+	gw := netip.MustParseAddr("192.0.2.1")
+	four, six := netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")
+	wanted := []policy.Route{
+		{Table: 500, Dst: four, Type: policy.Unicast, Gateway: gw, Device: "dm0", Protocol: 16, OnLink: true},
+		{Family: fwmark.IPv6, Table: 3000000000, Dst: six, Type: policy.Unicast, Metric: 1024, Gateway: netip.MustParseAddr("fe80::1"), Device: "dm0", Protocol: 16},
+	}
+	for _, r := range append([]policy.Route{
+		{Table: policy.TableMain, Dst: four, Type: policy.Unicast, Gateway: gw, Device: "dm0", Protocol: 3, OnLink: true},
+		{Table: 501, Dst: four, Type: policy.Unicast, Device: "dm1", Protocol: 3},
+		{Table: 502, Dst: four, Type: policy.Unicast, Device: "dm0", Protocol: policy.Protocol},
+		{Table: 503, Dst: four, Type: policy.UnreachableRoute, Protocol: 3},
+		{Table: 504, Dst: four, Type: policy.Unicast, Device: "dm0", Protocol: 3},
+	}, wanted...) {
+		must(t, apply(c, policy.Step{Op: policy.Add, IsRoute: true, Route: r}))
+	}
+	must(t, apply(c, policy.Step{Op: policy.Add, Rule: policy.Rule{Priority: 7, Action: policy.Lookup, Table: 504}}))
+	f, err := c.Facts()
+	must(t, err)
+	before := len(f.Routes)
+	must(t, c.ReadDeviceRoutes(&f, []string{"dm0", "none"}))
+	if got := f.Routes[before:]; !slices.Equal(got, wanted) {
+		t.Errorf("routes %v, want %v", got, wanted)
+	}
+}

@@ -12,6 +12,8 @@ type Client struct {
 	links  map[string]uint32 // index by name, as read last
 	names  map[uint32]string // the other way round
 	seed   maphash.Seed      // of hashes of answers
+
+	nexthops nexthops // those that routes had, as read last
 }
 
 // Open opens the socket. It needs no privilege; changing anything does.

@@ -84,6 +84,10 @@ func TestRoutesComeBack(t *testing.T) {
 		if rapid.Bool().Draw(t, "has source") {
 			r.Src = drawPrefix(t, f, "source").Addr()
 		}
+		if rapid.Bool().Draw(t, "has sizes") {
+			r.MTU, r.AdvMSS = rapid.Uint32().Draw(t, "mtu"), rapid.Uint32().Draw(t, "advmss")
+		}
+		r.Preference = rapid.SampledFrom([]policy.Preference{policy.LowPreference, policy.MediumPreference, policy.HighPreference}).Draw(t, "preference")
 		index := rapid.Uint32Min(1).Draw(t, "index")
 		got, err := decodeRoutes(appendRoute(nil, &r, index), func(i uint32) string {
 			if i == index {
@@ -160,6 +164,19 @@ func FuzzRoute(f *testing.F) {
 			if !r.Dst.IsValid() || r.Dst != r.Dst.Masked() || r.Ours() && r.Hop != 0 {
 				t.Errorf("%+v", r)
 			}
+		}
+	})
+}
+
+func FuzzNexthop(f *testing.F) {
+	m := appendNumber(make([]byte, sizeofNexthopMessage), unix.NHA_ID, 7)
+	m[0] = unix.AF_INET
+	f.Add(appendAddress(m, unix.NHA_GATEWAY, netip.MustParseAddr("192.0.2.1")))
+	f.Add(appendAttribute(m, unix.NHA_GROUP, 7, 0, 0, 0, 0, 0, 0, 0))
+	f.Fuzz(func(t *testing.T, m []byte) {
+		n := nexthops{}
+		if err := n.decode(m, func(uint32) string { return "x" }); err == nil && len(n) != 1 {
+			t.Errorf("%+v", n)
 		}
 	})
 }

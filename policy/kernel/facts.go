@@ -146,7 +146,7 @@ func (c *Client) readRoutes(f *policy.Facts) (unknown bool, err error) {
 		return name
 	}
 	// An address of ours has two rules and a route, and a host some of its own.
-	f.Routes, f.Feeds = make([]policy.Route, 0, len(f.Rules)/2+64), nil
+	f.Routes, f.Feeds, c.nexthops = make([]policy.Route, 0, len(f.Rules)/2+64), nil, nil
 	for _, family := range fwmark.Families {
 		if !f.Families[family] {
 			continue
@@ -200,6 +200,45 @@ func (c *Client) collectRoutes(f *policy.Facts, family fwmark.Family, table uint
 	return err
 }
 
+// ReadDeviceRoutes adds the unicast routes of others through some devices, of
+// tables that nothing was read of so far. Devices are those of the links that
+// were read last.
+func (c *Client) ReadDeviceRoutes(f *policy.Facts, devices []string) error {
+	type table struct {
+		family fwmark.Family
+		number uint32
+	}
+	known := map[table]bool{}
+	for _, family := range fwmark.Families {
+		known[table{family, policy.TableMain}], known[table{family, policy.TableLocal}] = true, true
+	}
+	for i := range f.Routes {
+		known[table{f.Routes[i].Family, f.Routes[i].Table}] = true
+	}
+	for _, family := range fwmark.Families {
+		for _, name := range devices {
+			index, is := c.links[name]
+			if !f.Families[family] || !is {
+				continue
+			}
+			request := header(family, 0)
+			request[7] = unix.RTN_UNICAST
+			request = appendNumber(request, unix.RTA_OIF, index)
+			collector := policy.CollectRoutes(f)
+			err := c.requestRoutes(request, c.device, collector.Restart, func(r *policy.Route) {
+				if r.Family == family && r.Device == name && r.Type == policy.Unicast && !r.Ours() && !known[table{family, r.Table}] {
+					collector.Add(r)
+				}
+			})
+			collector.Done()
+			if err != nil {
+				return fmt.Errorf("read IPv%s routes through %q: %w", family, name, err)
+			}
+		}
+	}
+	return nil
+}
+
 // dumpRoutes hands routes to add. The kernel filters where it can; the others
 // come, too.
 func (c *Client) dumpRoutes(family fwmark.Family, table uint32, protocol uint8, device func(uint32) string, restart func(), add func(*policy.Route)) error {
@@ -207,8 +246,26 @@ func (c *Client) dumpRoutes(family fwmark.Family, table uint32, protocol uint8, 
 	if table != 0 {
 		request = appendNumber(request, unix.RTA_TABLE, table)
 	}
-	d := routeDecoder{device: device}
-	return c.socket.dump(unix.RTM_GETROUTE, request, unix.RTM_NEWROUTE, restart, func(m []byte) error { return d.decode(m, add) })
+	return c.requestRoutes(request, device, restart, add)
+}
+
+// requestRoutes hands the routes that are asked for to add. Where they have
+// nexthop objects that are not known yet, those are read, and routes again.
+func (c *Client) requestRoutes(request []byte, device func(uint32) string, restart func(), add func(*policy.Route)) error {
+	dump := func() (missed bool, err error) {
+		d := routeDecoder{device: device, nexthops: c.nexthops}
+		err = c.socket.dump(unix.RTM_GETROUTE, request, unix.RTM_NEWROUTE, restart, func(m []byte) error { return d.decode(m, add) })
+		return d.missed, err
+	}
+	missed, err := dump()
+	if !missed || err != nil {
+		return err
+	}
+	if c.nexthops, err = c.readNexthops(); err != nil {
+		return err
+	}
+	_, err = dump()
+	return err
 }
 
 // Tables reads the routes of further tables, in both families, but for ours.

@@ -14,6 +14,9 @@ import (
 // routeScope is where struct rtmsg has its scope.
 const routeScope = 6
 
+// attributeNexthop is RTA_NH_ID, linux/rtnetlink.h, which x/sys/unix has not.
+const attributeNexthop = 30
+
 // appendRoute appends the header and attributes of a route. index is that of
 // its device, 0 for none.
 func appendRoute(b []byte, r *policy.Route, index uint32) []byte {
@@ -51,8 +54,35 @@ func appendRoute(b []byte, r *policy.Route, index uint32) []byte {
 	if index != 0 {
 		b = appendNumber(b, unix.RTA_OIF, index)
 	}
+	if r.MTU != 0 || r.AdvMSS != 0 {
+		b = appendMetrics(b, r)
+	}
+	if r.Preference != policy.MediumPreference {
+		for bits, p := range preferences {
+			if p == r.Preference {
+				b = appendAttribute(b, unix.RTA_PREF, byte(bits))
+			}
+		}
+	}
 	return b
 }
+
+// appendMetrics appends what ip-route(8) calls mtu and advmss, which are
+// attributes in one.
+func appendMetrics(b []byte, r *policy.Route) []byte {
+	var metrics []byte
+	if r.MTU != 0 {
+		metrics = appendNumber(metrics, unix.RTAX_MTU, r.MTU)
+	}
+	if r.AdvMSS != 0 {
+		metrics = appendNumber(metrics, unix.RTAX_ADVMSS, r.AdvMSS)
+	}
+	return appendAttribute(b, unix.RTA_METRICS, metrics...)
+}
+
+// preferences are those of RFC 4191 by their two bits. The third one is reserved,
+// and is to be taken for medium.
+var preferences = [...]policy.Preference{policy.MediumPreference, policy.HighPreference, policy.MediumPreference, policy.LowPreference}
 
 // routeDecoder reads messages of RTM_NEWROUTE, one after the other. device names
 // an index.
@@ -61,6 +91,10 @@ type routeDecoder struct {
 	route  policy.Route
 	dstLen int
 	hops   []policy.Route // of a multipath route: Gateway, Device and OnLink of each
+
+	nexthop  uint32   // the id of its nexthop object; 0: none
+	nexthops nexthops // those that are known
+	missed   bool     // some route had one that is not
 }
 
 // decode reads a message, from its header on, and hands on one Route for each
@@ -75,7 +109,7 @@ func (d *routeDecoder) decode(m []byte, add func(*policy.Route)) error {
 		return err
 	}
 	flags := binary.NativeEndian.Uint32(m[8:])
-	d.dstLen, d.hops = int(m[1]), d.hops[:0]
+	d.dstLen, d.hops, d.nexthop = int(m[1]), d.hops[:0], 0
 	d.route = policy.Route{
 		Family: family, Table: uint32(m[4]), Protocol: m[5], Type: policy.RouteType(m[7]),
 		Dst:    netip.PrefixFrom(family.Unspecified(), 0),
@@ -89,6 +123,9 @@ func (d *routeDecoder) decode(m []byte, add func(*policy.Route)) error {
 	d.route.Opaque = d.route.Opaque || !known
 	if d.dstLen > 0 && d.route.Dst.Bits() != d.dstLen {
 		return fmt.Errorf("a route to a prefix of %d bits has no such address", d.dstLen)
+	}
+	if d.nexthop != 0 && d.route.Device == "" && len(d.hops) == 0 {
+		d.resolve()
 	}
 	if len(d.hops) == 0 {
 		add(&d.route)
@@ -124,12 +161,37 @@ func (d *routeDecoder) read(a attribute) bool {
 	case unix.RTA_MULTIPATH:
 		return d.readHops(a.value)
 	case unix.RTA_CACHEINFO, unix.RTA_PAD:
-	case unix.RTA_PREF: // RFC 4191; 0 is medium, the default
-		return len(a.value) == 1 && a.value[0] == 0
+	case unix.RTA_PREF:
+		if len(a.value) != 1 || int(a.value[0]) >= len(preferences) {
+			return false
+		}
+		d.route.Preference = preferences[a.value[0]]
+	case unix.RTA_METRICS:
+		return readMetrics(&d.route, a.value)
+	case attributeNexthop:
+		d.nexthop = number
+		return false
 	default:
 		return false
 	}
 	return true
+}
+
+// readMetrics reads mtu and advmss, and reports whether there is nothing else.
+func readMetrics(r *policy.Route, b []byte) bool {
+	known, err := eachAttribute(b, func(a attribute) bool {
+		number, isNumber := a.number()
+		switch a.kind {
+		case unix.RTAX_MTU:
+			r.MTU = number
+		case unix.RTAX_ADVMSS:
+			r.AdvMSS = number
+		default:
+			return false
+		}
+		return isNumber
+	})
+	return known && err == nil
 }
 
 // gateway reads RTA_GATEWAY, or RTA_VIA with its own address family.

@@ -176,6 +176,22 @@ func (p *parser) route() policy.Route {
 		r.Metric = p.number(p.next())
 	}
 	r.OnLink = p.has("onlink")
+	if p.has("mtu") {
+		r.MTU = p.number(p.next())
+	}
+	if p.has("advmss") {
+		r.AdvMSS = p.number(p.next())
+	}
+	if p.has("pref") {
+		switch w := p.next(); w {
+		case "low":
+			r.Preference = policy.LowPreference
+		case "high":
+			r.Preference = policy.HighPreference
+		default:
+			p.fail("%q is no preference of a router", w)
+		}
+	}
 	return r
 }
 

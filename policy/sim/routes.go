@@ -81,7 +81,7 @@ func sameSlot(a, b policy.Route) bool {
 
 // DeleteRoute is RTM_DELROUTE: the first route that r describes goes. As with
 // rules, what r does not have is a wildcard, a metric of 0 too. IPv6 looks
-// neither at the type nor at the source.
+// neither at the type nor at the source, nor at sizes of packets.
 func (k *Kernel) DeleteRoute(r policy.Route) syscall.Errno {
 	if r.Device != "" && !slices.ContainsFunc(k.Links, func(l policy.Link) bool { return l.Name == r.Device }) {
 		return syscall.ENODEV
@@ -108,5 +108,6 @@ func describesRoute(r, o policy.Route) bool {
 		r.Gateway.IsValid() && o.Gateway != r.Gateway:
 		return false
 	}
-	return r.Family == fwmark.IPv6 || (r.Type == 0 || o.Type == r.Type) && (!r.Src.IsValid() || o.Src == r.Src)
+	return r.Family == fwmark.IPv6 || (r.Type == 0 || o.Type == r.Type) && (!r.Src.IsValid() || o.Src == r.Src) &&
+		(r.MTU == 0 || o.MTU == r.MTU) && (r.AdvMSS == 0 || o.AdvMSS == r.AdvMSS)
 }

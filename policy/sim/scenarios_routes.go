@@ -22,6 +22,7 @@ func routeScenarios() []Scenario {
 		change(&r)
 		return r
 	}
+	small := func(r *policy.Route) { r.MTU, r.AdvMSS = 1400, 1360 }
 	return []Scenario{
 		{Name: "a route replaces itself", Ops: []Op{addRoute(ours, Done), addRoute(ours, Done)}, Routes: only(ours)},
 		{Name: "a route replaces another's, whatever its protocol", Ops: []Op{addRoute(script, Done), addRoute(ours, Done)}, Routes: only(ours)},
@@ -48,6 +49,19 @@ func routeScenarios() []Scenario {
 		{Name: "a gateway that main covers", Ops: []Op{
 			addRoute(route("4 main 192.0.2.0/24 dev dm0", 3), Done), addRoute(with(ours, func(r *policy.Route) { r.OnLink = false }), Done)},
 			Routes: only(route("4 main 192.0.2.0/24 dev dm0", 3), with(ours, func(r *policy.Route) { r.OnLink = false }))},
+		{Name: "sizes of packets", Ops: []Op{
+			addRoute(ours, Done), addRoute(with(ours, small), Done), addRoute(six, Done), addRoute(with(six, small), Done)},
+			Routes: only(with(ours, small), with(six, small))},
+		{Name: "other sizes stay, in IPv4", Ops: []Op{
+			addRoute(with(ours, small), Done), deleteRoute(with(ours, func(r *policy.Route) { r.MTU = 1401 }), syscall.ESRCH),
+			addRoute(with(six, small), Done), deleteRoute(with(six, func(r *policy.Route) { r.MTU = 1401 }), Done)},
+			Routes: only(with(ours, small))},
+		{Name: "without sizes any sizes go", Ops: []Op{addRoute(with(ours, small), Done), deleteRoute(ours, Done)}},
+		{Name: "a router's preference", Ops: []Op{
+			addRoute(with(six, func(r *policy.Route) { r.Preference = policy.HighPreference }), Done),
+			addRoute(with(sixMoved, func(r *policy.Route) { r.Metric, r.Preference = 1025, policy.LowPreference }), Done)},
+			Routes: only(with(six, func(r *policy.Route) { r.Preference = policy.HighPreference }),
+				with(sixMoved, func(r *policy.Route) { r.Metric, r.Preference = 1025, policy.LowPreference }))},
 		{Name: "IPv6 replaces by metric", Ops: []Op{addRoute(six, Done), addRoute(sixMoved, Done)}, Routes: only(sixMoved)},
 		{Name: "IPv6 replaces a route without a gateway", Ops: []Op{addRoute(sixBare, Done), addRoute(six, Done)}, Routes: only(six)},
 		{Name: "IPv6 looks at no source to delete", Ops: []Op{addRoute(six, Done), deleteRoute(with(six, func(r *policy.Route) { r.Src = mustAddr("2001:db8:1::3") }), Done)}},

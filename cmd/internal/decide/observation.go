@@ -147,6 +147,23 @@ func (o Observation) leases() []policy.Lease {
 	return leases
 }
 
+// WithoutGateway returns the uplinks that have an address and, by what was read so
+// far, no gateway.
+func (o Observation) WithoutGateway() []string {
+	f := o.Facts
+	f.Leases = o.leases()
+	uplinks, _ := policy.Uplinks(f, o.Config.Intents, len(o.Config.Problems) > 0) // Decide tells its errors
+	var names []string
+	for _, u := range uplinks {
+		for _, family := range fwmark.Families {
+			if u.Up && u.Address[family].IsValid() && !u.Gateways[family].IsValid() && !slices.Contains(names, u.Name) {
+				names = append(names, u.Name)
+			}
+		}
+	}
+	return names
+}
+
 // boundLeases are the IPv4 leases whose address is on its interface.
 func (o Observation) boundLeases() []nft.Lease {
 	var leases []nft.Lease

@@ -38,6 +38,7 @@ type Rtnetlink interface {
 	ReadRules(*policy.Facts) error
 	ReadRoutes(*policy.Facts) error
 	Tables(tables []uint32) ([]policy.Route, error)
+	ReadDeviceRoutes(f *policy.Facts, devices []string) error
 	Leaves(dst netip.Addr, mark uint32) (device string, err error)
 	Apply([]policy.Step) []error // one for each step
 	Close()

@@ -67,7 +67,8 @@ func findUserspace(o *decide.Observation) {
 
 // readRouting reads rules and routes; and, as wg-quick takes a device's mark for
 // the number of its table, those tables too: nothing else says that they
-// matter.
+// matter. Of an uplink whose gateway is not known it reads the routes of all
+// tables: networkd and NetworkManager can be told to put its default into any.
 func (h *Host) readRouting(_ context.Context, o *decide.Observation) error {
 	if err := h.Kernel.ReadRules(&o.Facts); err != nil {
 		return err
@@ -87,14 +88,16 @@ func (h *Host) readRouting(_ context.Context, o *decide.Observation) error {
 			tables = append(tables, d.Mark)
 		}
 	}
-	if len(tables) == 0 {
-		return nil
+	if len(tables) > 0 {
+		routes, err := h.Kernel.Tables(tables)
+		if err != nil {
+			return fmt.Errorf("read the tables of WireGuard's marks: %w", err)
+		}
+		o.Facts.Routes = append(o.Facts.Routes, routes...)
 	}
-	routes, err := h.Kernel.Tables(tables)
-	if err != nil {
-		return fmt.Errorf("read the tables of WireGuard's marks: %w", err)
+	if lacking := o.WithoutGateway(); len(lacking) > 0 {
+		return h.Kernel.ReadDeviceRoutes(&o.Facts, lacking)
 	}
-	o.Facts.Routes = append(o.Facts.Routes, routes...)
 	return nil
 }
 
