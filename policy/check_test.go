@@ -24,7 +24,7 @@ func (r *run) checkPlan(p policy.Plan) {
 	for _, pin := range r.view.pins {
 		pinned[pin.Mark] = true
 	}
-	last := 0
+	last := -2
 	for i, s := range slices.Concat(p.Open, p.Close) {
 		rank := openRank(s)
 		if i >= len(p.Open) {
@@ -40,6 +40,12 @@ func (r *run) checkPlan(p policy.Plan) {
 // openRank returns a step's place in the order of Open.
 func openRank(s policy.Step) int {
 	switch add := s.Op == policy.Add; {
+	case !add && s.Rule.SuppressesGroup: // another one than the wanted one
+		return -2
+	case !add && s.Rule.Suppresses: // of an earlier version
+		return 6
+	case s.Op == policy.Set:
+		return -1
 	case add && !s.IsRoute && s.Rule.Action == policy.Unreachable:
 		return 1
 	case !add:
@@ -58,6 +64,8 @@ func closeRank(s policy.Step, stays bool) int {
 	rank := 13
 	guard, lookup := s.Rule.Action == policy.Unreachable, !s.Rule.Suppresses
 	switch {
+	case s.Op == policy.Set:
+		return 40
 	case s.IsRoute:
 		return 30
 	case s.Pair() && lookup:
@@ -118,11 +126,15 @@ func (r *run) checkPairs() {
 		return
 	}
 	for _, route := range r.view.State.Routes {
-		whole := r.wholeTables(route.Family)
+		if route.Dst.Bits() > 0 {
+			continue
+		}
+		away := r.away()
 		for _, dst := range destinations[route.Family] {
-			way, errno := r.world.kernel.Walk(policy.Packet{Src: route.Src, Dst: dst})
-			if errno == sim.Done && everywhere(way, whole) && way.Device != route.Device && !r.noRoom(route.Family) {
-				r.fatalf("packets from %v to %v leave by %s, not by %s", route.Src, dst, way.Device, route.Device)
+			v := r.world.kernel.Verdict(policy.Packet{Src: route.Src, Dst: dst})
+			way := v.Route.Device
+			if v.Errno == sim.Done && away[way] && way != route.Device && !r.noRoom(route.Family) && !r.deliberate(v.Rule) {
+				r.fatalf("packets from %v to %v leave by %s, not by %s", route.Src, dst, way, route.Device)
 			}
 		}
 	}

@@ -51,7 +51,7 @@ func devicesEverywhere(f Facts, of func(tableKey) bool) map[feedKey]bool {
 type tablesEverywhere struct {
 	facts   Facts
 	wanted  map[tableKey]bool // tables that are to have a default of ours
-	routes  routeTables
+	byTable index[tableKey]   // of the facts' routes
 	feeds   map[tableKey][]*Feed
 	answers map[Rule]bool
 }
@@ -67,7 +67,7 @@ func (t *tablesEverywhere) lead(r *Rule) bool {
 		return true
 	}
 	if t.answers == nil {
-		t.routes, t.feeds, t.answers = routeTablesOf(t.facts.Routes), map[tableKey][]*Feed{}, map[Rule]bool{}
+		t.byTable, t.feeds, t.answers = indexOf(t.facts.Routes, (*Route).tableKey), map[tableKey][]*Feed{}, map[Rule]bool{}
 		for _, feed := range t.facts.Feeds {
 			t.feeds[feed.tableKey()] = append(t.feeds[feed.tableKey()], feed)
 		}
@@ -83,7 +83,8 @@ func (t *tablesEverywhere) lead(r *Rule) bool {
 
 func (t *tablesEverywhere) covered(r *Rule, k tableKey) bool {
 	var c coverage
-	for route := range t.routes.of(k) {
+	for i := range t.byTable.places(k) {
+		route := &t.facts.Routes[i]
 		if route.Type == Unicast && !(r.Suppresses && route.Dst.Bits() <= int(r.Suppress)) {
 			c.add(route.Dst)
 		}

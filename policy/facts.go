@@ -16,6 +16,10 @@ type Facts struct {
 
 	Leases []Lease
 
+	// Group is the configured link group of uplinks; 0: the configuration could
+	// not be read.
+	Group uint32
+
 	// Families tells for which families the kernel has policy rules.
 	Families [2]bool
 
