@@ -1,6 +1,9 @@
 package fwmark
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Intent is what the configuration says of one uplink.
 type Intent struct {
@@ -14,10 +17,9 @@ type Intent struct {
 
 	Gateways       [2]netip.Addr // by Family: multihomed-gateway, or gateway in TOML; invalid: none
 	StanzaGateways [2]netip.Addr // by Family: the stanza's own gateway, of ifupdown; invalid: none
-	AliasAddrs     [2]netip.Addr // by Family: of an alias's stanza the address that its gateway is for; invalid: all
 
-	// AddressGateways has, by a stanza's own address, the gateway that stands
-	// beside it: an alias's stanza has one for its own address.
+	// AddressGateways has, by address, another gateway than the stanza's, which
+	// stands beside it: that of an alias, or of a further stanza.
 	AddressGateways map[netip.Addr]netip.Addr
 
 	// Through are destinations that everybody reaches through this uplink, also
@@ -32,6 +34,18 @@ type Intent struct {
 func (i Intent) Options() bool {
 	return !i.Mark.IsZero() || len(i.Devices) > 0 || i.Cgroups != nil || len(i.RotatePort) > 0 ||
 		i.Gateways[IPv4].IsValid() || i.Gateways[IPv6].IsValid() || len(i.Through) > 0 || len(i.Sources) > 0
+}
+
+// WithoutOptions returns what ifupdown's own options say alone.
+func (i Intent) WithoutOptions() Intent {
+	return Intent{Uplink: i.Uplink, Origin: i.Origin, StanzaGateways: i.StanzaGateways, AddressGateways: i.AddressGateways}
+}
+
+// SameOptions reports whether both have the same options of ours.
+func (i Intent) SameOptions(o Intent) bool {
+	return i.Mark == o.Mark && i.Gateways == o.Gateways && (i.Cgroups == nil) == (o.Cgroups == nil) &&
+		slices.Equal(i.Devices, o.Devices) && slices.Equal(i.Cgroups, o.Cgroups) && slices.Equal(i.RotatePort, o.RotatePort) &&
+		slices.Equal(i.Through, o.Through) && slices.Equal(i.Sources, o.Sources)
 }
 
 // Problem is an error in the configuration. Its text names the file, the
@@ -75,7 +89,8 @@ type Pin struct {
 	Full bool
 
 	// Kept says that the mark is held as it stands, because of an error in
-	// the configuration: nothing of it is taken over or given away.
+	// the configuration, or for commands of `run` that outlive it: nothing of it
+	// is taken over or given away.
 	Kept bool
 }
 

@@ -101,7 +101,8 @@ func TestOlderLock(t *testing.T) {
 		switch {
 		case c.Name == "lock_exempt":
 			c.Rules = slices.DeleteFunc(slices.Clone(c.Rules), func(r Rule) bool {
-				return r[len(r)-1].Kind == Return || len(r) == 1 && r[0].Kind == Accept
+				private := r[0].Kind == To && fwmark.IsPrivate(r[0].Prefix)
+				return r[len(r)-1].Kind == Return || r[0].Kind == OutDevice && r[0].Name == "lo" || private
 			})
 		case c.Base == Base{}:
 			m, err := fwmark.Parse(strings.TrimPrefix(c.Name, "lock_"))
@@ -127,7 +128,7 @@ func TestOlderLock(t *testing.T) {
 		t.Errorf("devices: wanted (-), got (+):\n%s", diff)
 	}
 	facts.Have = have
-	wantSteps := "= nft chain lock_exempt (12 rules)\n= nft chain lock_0x1001 (3 rules)\n= nft chain lock_0x2000/0xff00 (2 rules)"
+	wantSteps := "= nft chain lock_exempt (17 rules)\n= nft chain lock_0x1001 (3 rules)\n= nft chain lock_0x2000/0xff00 (2 rules)"
 	if diff := cmp.Diff(wantSteps, strings.Join(Diff(have, Want(facts), nil).Steps, "\n")); diff != "" {
 		t.Errorf("steps: wanted (-), got (+):\n%s", diff)
 	}
@@ -163,19 +164,22 @@ func TestLockGrows(t *testing.T) {
 }
 
 func TestUnknown(t *testing.T) {
-	device := Device{Name: "tun9", Prefixes: prefixes("10.0.0.0/9", "10.128.0.0/9", "fd00::/8", "192.0.0.0/2")}
+	device := Device{Name: "tun9", Tunnel: true, Prefixes: prefixes("10.0.0.0/9", "10.128.0.0/9", "fd00::/8", "192.0.0.0/2")}
 	have := standing(Want(Facts{Pins: []fwmark.Pin{{Mark: fwmark.Mark{Value: 1, Mask: fwmark.FullMask}}}, Devices: []Device{device}}))
 	for text, known := range map[string]bool{
 		"10.0.0.0/8": true, "10.255.255.255/32": true, "11.0.0.0/8": false, "10.0.0.0/7": false, "9.0.0.0/8": false, "0.0.0.0/2": false,
 		"255.255.255.255/32": true, "224.0.0.0/4": true, "192.0.0.0/3": true, "fd12::/16": true, "fc00::/7": false, "2001:db8::/32": false, "ff02::/16": true,
 	} {
-		unknown := Unknown(have, Device{Name: "tun9", Prefixes: prefixes(text)})
+		unknown := Unknown(have, Device{Name: "tun9", Tunnel: true, Prefixes: prefixes(text)})
 		if (len(unknown) == 0) != known {
 			t.Errorf("%s: unknown are %v", text, unknown)
 		}
 	}
-	if unknown := Unknown(have, Device{Name: "tun8", Prefixes: prefixes("10.0.0.0/8", "fe80::/64")}); len(unknown) != 1 {
+	if unknown := Unknown(have, Device{Name: "tun8", Tunnel: true, Prefixes: prefixes("10.0.0.0/8", "fe80::/64")}); len(unknown) != 1 {
 		t.Errorf("of a device that has no set: %v", unknown)
+	}
+	if unknown := Unknown(have, Device{Name: "br0", Prefixes: prefixes("10.0.0.0/8", "192.0.2.0/24")}); len(unknown) != 1 || fwmark.IsPrivate(unknown[0]) {
+		t.Errorf("of a bridge: %v", unknown)
 	}
 	if unknown := Unknown(State{}, device); unknown != nil {
 		t.Errorf("of no lock: %v", unknown)

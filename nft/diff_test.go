@@ -57,7 +57,7 @@ func drawFacts(t *rapid.T) nft.Facts {
 			f.Devices = append(f.Devices, nft.Device{Name: name, Prefixes: prefixes.Draw(t, "behind "+name)})
 		}
 		if u.Address[0].IsValid() && flip(name+" has a lease") {
-			f.Leases = append(f.Leases, nft.Lease{Uplink: name, Address: u.Address[0]})
+			f.Leased = true
 		}
 	}
 	for _, p := range prefixes.Draw(t, "reach") {

@@ -29,8 +29,8 @@ const (
 	ToSet                       // Family, Name of a set of prefixes, Not: destination
 	ToOther                     // the destination is no address of this host
 	FromOther                   // the source is no address of the device that the packet leaves by
-	Renewal                     // Addr: UDP 68 to 67 with this BOOTP ciaddr (RFC 2131, 4.4.5)
-	SetSource                   // Addr
+	Renewal                     // UDP 68 to 67 with a BOOTP ciaddr (RFC 2131, 4.4.5)
+	SetSource                   // to that ciaddr
 	InCgroup                    // Level, Name of a set: the ancestor at this level of the socket's cgroup
 	Count                       // Name of a counter
 	Reset                       // reject with a TCP reset
@@ -49,7 +49,6 @@ type Expr struct {
 	Mark   fwmark.Mark // Value may be 0: no bit under the mask is set
 	Family fwmark.Family
 	Prefix netip.Prefix
-	Addr   netip.Addr
 	Level  int // of a cgroup: the number of its path's components, from 1
 	Name   string
 }
@@ -73,10 +72,6 @@ func (e Expr) String() string {
 		return network(fwmark.FamilyOf(e.Prefix.Addr())) + " daddr " + prefixText(e.Prefix)
 	case ToSet:
 		return network(e.Family) + " daddr " + e.not() + "@" + e.Name
-	case Renewal:
-		return fmt.Sprintf("udp sport 68 udp dport 67 @th,160,32 0x%x", e.Addr.AsSlice())
-	case SetSource:
-		return network(fwmark.FamilyOf(e.Addr)) + " saddr set " + e.Addr.String()
 	case InCgroup:
 		return fmt.Sprintf("socket cgroupv2 level %d @%s", e.Level, e.Name)
 	case Count:
@@ -96,6 +91,8 @@ var words = [...]string{
 	Original:   "ct direction original",
 	Reply:      "ct direction reply",
 	TCP:        "meta l4proto tcp",
+	Renewal:    "udp sport 68 udp dport 67 @th,160,32 != 0x0",
+	SetSource:  "ip saddr set @th,160,32",
 	ToOther:    "fib daddr type != local",
 	FromOther:  "fib saddr . oif type != local",
 	Reset:      "reject with tcp reset",

@@ -16,8 +16,9 @@ import (
 // devices in it, and OpenVPN's and wireguard-go's.
 var tunnelKinds = [...]string{"tun", "wireguard"}
 
-// IsTunnel reports whether a device of that kind is one that the lock watches
-// though it is no uplink.
+// IsTunnel reports whether a device of that kind leads to elsewhere though it is
+// no uplink: the lock lets through no private destination by it that no route
+// leads there.
 func IsTunnel(kind string) bool { return slices.Contains(tunnelKinds[:], kind) }
 
 // onLink are destinations that stay on the link that they are sent by.
@@ -28,13 +29,14 @@ var onLink = [...]netip.Prefix{
 	netip.MustParsePrefix("fe80::/10"),
 }
 
-// lock drops what carries a mark and leaves by an uplink or a tunnel that is
-// not its own, but for what lies behind that device by a longer route, as the
-// rules have it too. The rules are the first lock; others can delete them, and
-// a socket that is bound to a device goes past them.
+// lock drops what carries a mark and does not leave by its own uplink, but for
+// what lies behind the device that it leaves by, as the rules have it too. The
+// rules are the first lock; others can delete them, and a socket that is bound
+// to a device goes past them.
 //
 // It stands in postrouting, behind everything that may set a mark there, and
-// before NAT. By kind it holds tunnels that come up before any run of ours.
+// before NAT. It holds devices that it has not seen: at boot none is there yet
+// when systemd-networkd deletes the rules, and what comes later may be an uplink.
 func (w *wanter) lock() {
 	entry := []Rule{{{Kind: MetaMark, Mark: fwmark.Mark{Mask: fwmark.FullMask}}, {Kind: Accept}}}
 	// Of marks that one packet can have, that under more bits says more.
@@ -157,38 +159,54 @@ func own(uplink string) Rule { return Rule{{Kind: OutDevice, Name: uplink}, {Kin
 // hold gives what leaves by the device back to the chain of its mark.
 func hold(device string) Rule { return Rule{{Kind: OutDevice, Name: device}, {Kind: Return}} }
 
-// exempt lets through what stays on its link, what lies behind the device that
-// it leaves by, and what leaves by a device that is not held.
+// exempt lets through what stays on this host or on its link, what lies behind
+// the device that it leaves by, and private destinations by a device that is
+// neither an uplink nor a tunnel: bridges and container networks that came after
+// the last run. A device without a kind is no tunnel.
 func (w *wanter) exempt() {
-	var rules []Rule
+	rules := []Rule{{{Kind: OutDevice, Name: "lo"}, {Kind: Accept}}}
 	for _, p := range onLink {
 		rules = append(rules, Rule{{Kind: To, Prefix: p}, {Kind: Accept}})
 	}
+	held := w.held()
 	devices := slices.SortedFunc(slices.Values(w.facts.Devices), func(a, b Device) int { return strings.Compare(a.Name, b.Name) })
 	for _, d := range devices {
-		out := Expr{Kind: OutDevice, Name: d.Name}
-		if d.LeftOut() {
-			rules = append(rules, Rule{out, {Kind: Accept}})
-			continue
-		}
-		for family, ranges := range merged(beyond(d.Prefixes)) {
-			if len(ranges) == 0 {
-				continue
-			}
-			f := fwmark.Family(family)
-			set := Set{Name: viaSet(f, d.Name), Type: Prefixes, Family: f, Ranges: ranges}
-			w.out.Sets = append(w.out.Sets, set)
-			rules = append(rules, Rule{out, {Kind: ToSet, Family: f, Name: set.Name}, {Kind: Accept}})
-		}
+		rules = append(rules, w.behind(d, d.Tunnel || slices.Contains(held, d.Name))...)
 	}
-	for _, name := range w.held() {
+	for _, name := range held {
 		rules = append(rules, hold(name))
 	}
 	for _, kind := range tunnelKinds {
 		rules = append(rules, Rule{{Kind: OutKind, Name: kind}, {Kind: Return}})
 	}
-	rules = append(rules, Rule{{Kind: Accept}})
+	for _, p := range fwmark.PrivatePrefixes {
+		rules = append(rules, Rule{{Kind: To, Prefix: p}, {Kind: Accept}})
+	}
 	w.chain(exemptChain, Base{}, rules...)
+}
+
+// behind lets through what lies behind a device; of one that is not held, what
+// is not private: the rest passes in any case.
+func (w *wanter) behind(d Device, held bool) (rules []Rule) {
+	for family, ranges := range merged(d.exempt(held)) {
+		if len(ranges) == 0 {
+			continue
+		}
+		f := fwmark.Family(family)
+		set := Set{Name: viaSet(f, d.Name), Type: Prefixes, Family: f, Ranges: ranges}
+		w.out.Sets = append(w.out.Sets, set)
+		rules = append(rules, Rule{{Kind: OutDevice, Name: d.Name}, {Kind: ToSet, Family: f, Name: set.Name}, {Kind: Accept}})
+	}
+	return rules
+}
+
+// exempt returns what the lock has to know of what lies behind a device.
+func (d Device) exempt(held bool) []netip.Prefix {
+	left := d.LeftOut()
+	return slices.DeleteFunc(beyond(d.Prefixes), func(p netip.Prefix) bool {
+		private := fwmark.IsPrivate(p)
+		return private && !held || !private && left
+	})
 }
 
 // viaSet names the set of what lies behind a device.
@@ -197,10 +215,11 @@ func viaSet(f fwmark.Family, device string) string { return setName("via"+f.Stri
 // Unknown returns what lies behind a device and is not let through by the lock
 // as it stands.
 func Unknown(have State, d Device) []netip.Prefix {
-	if _, stands := have.Chains[exemptChain]; !stands || d.LeftOut() {
+	if _, stands := have.Chains[exemptChain]; !stands {
 		return nil
 	}
-	return slices.DeleteFunc(beyond(d.Prefixes), func(p netip.Prefix) bool {
+	held := d.Tunnel || slices.Contains(have.Locked(), d.Name)
+	return slices.DeleteFunc(d.exempt(held), func(p netip.Prefix) bool {
 		return covers(have.Sets[viaSet(fwmark.FamilyOf(p.Addr()), d.Name)].Ranges, p)
 	})
 }

@@ -49,28 +49,41 @@ func (w *wanter) hasServices() bool {
 // pinsSome reports whether a cgroup is pinned as it stands, by a mark that keeps
 // its sets.
 func (w *wanter) pinsSome() bool {
-	return slices.ContainsFunc(w.withSets(), func(p fwmark.Pin) bool { return len(w.facts.Have.Sets[PathsSet(p.Mark)].Cgroups) > 0 })
+	return slices.ContainsFunc(w.maySet(), func(p fwmark.Pin) bool { return len(w.facts.Have.Sets[PathsSet(p.Mark)].Cgroups) > 0 })
 }
 
 // withSets returns the pins that have sets, one of each value: those whose guards
 // stand, and those that have sets already.
 func (w *wanter) withSets() []fwmark.Pin {
+	if !w.hasServices() {
+		return nil
+	}
+	return w.maySet()
+}
+
+func (w *wanter) maySet() []fwmark.Pin {
 	return slices.DeleteFunc(byValue(w.facts.Pins), func(p fwmark.Pin) bool {
 		_, stands := w.facts.Have.Sets[MarkSet(p.Mark)]
 		return w.facts.Unguarded[p.Mark] && !stands
 	})
 }
 
-func (w *wanter) services() {
+// services makes the part for services, of the pins that give connections their
+// marks. A mark that leaves has a set that nothing looks up: it tells the next run
+// that the connections are still to be forgotten.
+func (w *wanter) services(pins []fwmark.Pin) {
 	w.out.Counters = append(w.out.Counters, OtherMarks)
-	pins := w.withSets()
 	for _, p := range pins {
 		w.out.Sets = append(w.out.Sets, Set{Name: MarkSet(p.Mark), Type: Cgroups, Public: true},
 			Set{Name: PathsSet(p.Mark), Type: Cgroups, Cgroups: w.ids(p)})
 	}
-	w.marking(pins)
-	w.answers(pins)
-	w.sources(pins)
+	keeping := byValue(slices.Concat(pins, w.facts.Leaving))
+	for _, p := range keeping[len(pins):] {
+		w.out.Sets = append(w.out.Sets, Set{Name: PathsSet(p.Mark), Type: Cgroups})
+	}
+	w.marking(keeping, pins)
+	w.answers(keeping)
+	w.sources(keeping)
 }
 
 // byValue leaves one pin of each value, as the sets are named by it: that with
@@ -148,20 +161,20 @@ func (w *wanter) cgroups(p fwmark.Pin) []Cgroup {
 // it is WireGuard's, or other software's. Those to multicast are not counted: the
 // kernel keeps the mark of IGMP and MLD in a field that it uses for something
 // else there (sk_buff's reserved_tailroom).
-func (w *wanter) marking(pins []fwmark.Pin) {
+func (w *wanter) marking(keeping, pins []fwmark.Pin) {
 	var bits fwmark.Mark // all of ours, none set
-	for _, p := range pins {
+	for _, p := range keeping {
 		bits.Mask |= p.Mark.Mask
 	}
 	rules := []Rule{{{Kind: CtMark, Mark: bits}, {Kind: Confirmed}, {Kind: Accept}}}
-	for _, p := range pins {
+	for _, p := range keeping {
 		rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Original}, unmarked(p.Mark), {Kind: SetMetaMark, Mark: p.Mark}, {Kind: Accept}})
 	}
-	for _, p := range pins {
+	for _, p := range keeping {
 		rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Accept}})
 	}
 	rules = append(rules, Rule{{Kind: CtMark, Mark: bits, Not: true}, {Kind: Count, Name: OtherMarks}, {Kind: Accept}})
-	for _, p := range pins {
+	for _, p := range keeping {
 		rules = append(rules, Rule{{Kind: MetaMark, Mark: p.Mark}, {Kind: Accept}})
 	}
 	for _, p := range multicast {

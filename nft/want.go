@@ -14,10 +14,11 @@ import (
 // Facts is what the table is made from.
 type Facts struct {
 	Uplinks []fwmark.Uplink
-	Pins    []fwmark.Pin // every mark in force
-	Going   []fwmark.Pin // marks that go: the lock holds them until their guards are gone, and nothing gets them any more
-	Devices []Device     // the uplinks, and what has a kind that a tunnel has
-	Leases  []Lease
+	Pins    []fwmark.Pin      // every mark in force
+	Going   []fwmark.Pin      // marks that go: the lock holds them until their guards are gone, and nothing gets them any more
+	Leaving []fwmark.Pin      // marks that no new connection gets, and that those keep that have them
+	Devices []Device          // those that something lies behind
+	Leased  bool              // an uplink holds an IPv4 lease, whose address is on it
 	Reach   [2][]netip.Prefix // by Family: destinations of all of main's longer routes
 
 	Cgroups map[string]Cgroup        // by path, those that exist now
@@ -41,26 +42,21 @@ type Cgroup struct {
 	Level int    // 1 for those right below the root
 }
 
-// Device is a network interface that the second lock watches.
+// Device is a network interface.
 type Device struct {
 	Name     string
+	Tunnel   bool           // it has a kind that tunnels have
 	Prefixes []netip.Prefix // what lies behind it by a route longer than /1, and its broadcast addresses
 }
 
-// Lease is a DHCP lease whose address is on its interface.
-type Lease struct {
-	Uplink  string
-	Address netip.Addr // IPv4
-}
-
 // MaxRanges bounds how many ranges of addresses our sets hold. More of them, as
-// with a full feed, are most of the world: the second lock lets a device with
-// so many behind it pass everything, and where main has so many no connection is
-// reset.
+// with a full feed, are most of the world: the second lock lets nothing but
+// private destinations pass by a device with so many behind it, and where main
+// has so many no connection is reset.
 const MaxRanges = 4096
 
-// LeftOut reports whether the second lock lets everything pass that leaves by the
-// device, as it leads to too many ranges.
+// LeftOut reports whether the second lock knows of what lies behind a device its
+// private part alone, as it leads to too many ranges.
 func (d Device) LeftOut() bool {
 	r := merged(d.Prefixes)
 	return len(r[fwmark.IPv4])+len(r[fwmark.IPv6]) > MaxRanges
@@ -78,8 +74,8 @@ func Want(f Facts) Ruleset {
 		w.lock()
 	}
 	w.renewals()
-	if w.hasServices() {
-		w.services()
+	if pins := w.withSets(); len(pins)+len(f.Leaving) > 0 {
+		w.services(pins)
 	}
 	slices.Sort(w.out.Counters)
 	w.out.Counters = slices.Compact(w.out.Counters)
@@ -102,18 +98,16 @@ const renewalsChain = "renewals"
 // renewals gives DHCP's own unicast renewals their lease's address for a
 // source. Clients send them from an unbound socket, so they leave by main's
 // default, and with two modems of one ISP one of the leases is lost each time.
-// They are told by BOOTP's ciaddr: source and interface are what is wrong.
-// Before conntrack, or the answers would be taken for new connections.
+// They are told by BOOTP's ciaddr: source and interface are what is wrong. It is
+// the client's own address, RFC 2131, 4.3.2, so the rule names none, and a lease
+// with another address changes nothing here: to delete a rule has the process wait
+// for an RCU grace period at its end, which is longer than all else that a lease
+// takes. Before conntrack, or the answers would be taken for new connections.
 func (w *wanter) renewals() {
-	if len(w.facts.Uplinks) < 2 || len(w.facts.Leases) == 0 {
+	if len(w.facts.Uplinks) < 2 || !w.facts.Leased {
 		return
 	}
-	leases := slices.SortedFunc(slices.Values(w.facts.Leases), func(a, b Lease) int { return a.Address.Compare(b.Address) })
-	rules := make([]Rule, 0, len(leases))
-	for _, l := range leases {
-		rules = append(rules, Rule{{Kind: Renewal, Addr: l.Address}, {Kind: SetSource, Addr: l.Address}})
-	}
-	w.chain(renewalsChain, Base{"route", "output", priorityRaw}, rules...)
+	w.chain(renewalsChain, Base{"route", "output", priorityRaw}, Rule{{Kind: Renewal}, {Kind: SetSource}})
 }
 
 // merged returns the prefixes of each family as ranges, merged and sorted: the

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -109,11 +110,15 @@ func (s *survey) fromIntents(intents []fwmark.Intent) {
 		u.Through = append(u.Through, in.Through...)
 		for _, fam := range fwmark.Families {
 			if gw := in.StanzaGateways[fam]; gw.IsValid() {
-				u.stanzas[fam] = append(u.stanzas[fam], gateway{addr: gw, only: in.AliasAddrs[fam]})
+				u.stanzas[fam] = append(u.stanzas[fam], gateway{addr: gw})
 			}
 			if in.Options() {
 				u.configured[fam] = in.Gateways[fam]
 			}
+		}
+		for _, addr := range slices.SortedFunc(maps.Keys(in.AddressGateways), netip.Addr.Compare) {
+			fam := fwmark.FamilyOf(addr)
+			u.stanzas[fam] = append(u.stanzas[fam], gateway{addr: in.AddressGateways[addr], only: addr})
 		}
 		// Options in two places: neither is the one that was meant.
 		if in.Options() {

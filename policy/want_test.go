@@ -93,9 +93,10 @@ func (s *scene) read(t *testing.T, line string) {
 	case "stanza":
 		in := fwmark.Intent{Uplink: words[1], Origin: "scene"}
 		gw := netip.MustParseAddr(words[2])
-		in.StanzaGateways[fwmark.FamilyOf(gw)] = gw
 		if has("for") {
-			in.AliasAddrs[fwmark.FamilyOf(gw)] = netip.MustParseAddr(words[4])
+			in.AddressGateways = map[netip.Addr]netip.Addr{netip.MustParseAddr(words[4]): gw}
+		} else {
+			in.StanzaGateways[fwmark.FamilyOf(gw)] = gw
 		}
 		s.intents = append(s.intents, in)
 	case "pin":

@@ -62,7 +62,8 @@ func (c Change) String() string {
 // Want returns the changes that give each listed device its pin's mark, in
 // order of name. Devices are those that are there: a listed one that is not is
 // no error. A device always gets the plain number, also of a mark under a
-// mask; a pin that is Kept lists none. What no pin lists keeps its mark.
+// mask; a pin that is Kept lists none but those that have it. What no pin lists
+// keeps its mark.
 func Want(devices []Device, pins []fwmark.Pin) []Change {
 	wanted := map[string]uint32{}
 	for _, p := range pins {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"time"
 
@@ -25,9 +26,10 @@ Reads: the event from the environment (reason, interface, new_ip_address,
 new_subnet_mask, new_routers, new_rfc3442_classless_static_routes), and what
 sync reads.
 Writes: STATE-DIR/leases/IFACE.json, and what sync writes.
+A router that cannot be one is left out, and said; the lease counts without it.
 Exits with 0 done, or an event that changes nothing; 1 a step failed; 2 an
-environment that is refused (one line names the value, nothing is changed), or
-an error in the configuration.`,
+environment that is refused (one line names the value, nothing is recorded, what
+the kernel shows is converged), or an error in the configuration.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&client, "client", "dhclient", "the DHCP `CLIENT` whose hook calls; dhclient is known")
@@ -35,13 +37,18 @@ an error in the configuration.`,
 	_ = cmd.RegisterFlagCompletionFunc("client", cobra.FixedCompletions([]string{"dhclient"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		event, err := lease.Parse(client, os.LookupEnv)
-		if err != nil {
+		switch {
+		case errors.Is(err, lease.ErrNoReason), errors.Is(err, lease.ErrUnknownClient):
 			p.logger().Errorf("%s", err)
 			return exitError{report.Usage}
-		}
-		if event.Kind == lease.Ignored {
+		case err != nil:
+			p.logger().Errorf("%s", err)
+			return p.followKernel(cmd.Context())
+		case event.Kind == lease.Ignored:
 			p.logger().Debugf("nothing to do for reason %q", event.Reason)
 			return nil
+		case event.LeftOut != nil:
+			p.logger().Errorf("%s; left out", event.LeftOut)
 		}
 		return p.follow(cmd.Context(), event)
 	}
@@ -69,5 +76,21 @@ func (p *program) follow(ctx context.Context, event lease.Event) error {
 	if recordErr != nil {
 		rep.Errs = append(rep.Errs, recordErr)
 	}
+	return p.finish(rep)
+}
+
+// followKernel converges after an event that was refused: the client may have
+// taken an address away, or set one, all the same.
+func (p *program) followKernel(ctx context.Context) error {
+	if err := host.Privileged(); err != nil {
+		return p.finish(report.Report{Errs: []error{err}, Refused: true})
+	}
+	s, err := p.beginHook(false)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	rep := s.Sync(ctx, lockWait)
+	rep.Refused = true
 	return p.finish(rep)
 }

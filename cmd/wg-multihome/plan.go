@@ -37,6 +37,9 @@ configuration; with --exit-code 3 where there are steps.`,
 		for _, f := range d.Rules.Fronts {
 			p.logger().Infof("%s", f)
 		}
+		for _, say := range d.KeptForRuns() {
+			p.logger().Infof("%s", say)
+		}
 		if d.Table.Missing != nil {
 			p.logger().Infof("steps of nftables are not known: %s", d.Table.Missing)
 		}

@@ -43,7 +43,7 @@ func (s *session) Sync(ctx context.Context, wait time.Duration) report.Report {
 	if rep.Is(state.ErrBusy) || rep.Is(host.ErrPrivilege) {
 		return rep
 	}
-	for _, say := range last.Contradictions(s.host.ReadFiles(last.Observation, last.Present(last.PinnedDevices()))) {
+	for _, say := range append(last.KeptForRuns(), last.Contradictions(s.host.ReadFiles(last.Observation, last.Present(last.PinnedDevices())))...) {
 		s.host.Log.Infof("%s", say)
 	}
 	rep.Errs = append(rep.Errs, s.teller.Tell(ctx, last, s.Waited())...)

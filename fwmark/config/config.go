@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"wg-multihome/fwmark"
-	"wg-multihome/fwmark/regular"
 )
 
 // Files says where the configuration is.
@@ -41,6 +40,9 @@ type Config struct {
 	Intents     []fwmark.Intent
 	WireGuard   map[string]WireGuard
 	Problems    []fwmark.Problem
+	Notes       []string // what was understood, where one may have meant something else
+
+	source *texts // what it was read from; nil: nothing was read
 }
 
 // Defaults, and the ranges of priority and group: at least 100 rules of others
@@ -62,10 +64,28 @@ const maxFile = 1 << 20
 
 // Load reads the configuration. Errors in it are Problems of the Config, and so
 // is a named TOML file which is not there.
-func Load(ctx context.Context, f Files) Config {
-	c := Config{Priority: defaultPriority, Group: defaultGroup, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
-	text, err := regular.Read(f.TOML, maxFile)
-	switch {
+func Load(ctx context.Context, f Files) Config { return Config{}.Again(ctx, f) }
+
+// Again reads the configuration anew, as Load does. The files are read in any
+// case. Where they have not changed since c was read from them, and neither has
+// which interfaces are up, ifquery is not asked: it would say the same.
+func (c Config) Again(ctx context.Context, f Files) Config {
+	return c.again(ctx, f, ifupdownFiles{query: ifquery{paths: ifqueryPaths}, peers: peersFolder})
+}
+
+func (c Config) again(ctx context.Context, f Files, i ifupdownFiles) Config {
+	i.file = f.Interfaces
+	source := readTexts(f, i.query)
+	if c.source != nil && len(c.Problems) == 0 && c.source.same(source) {
+		return c
+	}
+	return parse(ctx, f, source, i)
+}
+
+// parse makes a configuration of what was read.
+func parse(ctx context.Context, f Files, source texts, i ifupdownFiles) Config {
+	c := Config{Priority: defaultPriority, Group: defaultGroup, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}, source: &source}
+	switch err := source.tomlErr; {
 	case errors.Is(err, fs.ErrNotExist) && f.TOMLNamed:
 		c.Priority, c.Group = 0, 0
 		c.refuse("read configuration: %s", err)
@@ -74,11 +94,11 @@ func Load(ctx context.Context, f Files) Config {
 		c.Priority, c.Group = 0, 0
 		c.Problems = append(c.Problems, fwmark.Problem{Text: err.Error()})
 	default:
-		c.readTOML(f.TOML, text)
+		c.readTOML(f.TOML, source.toml)
 	}
-	c.readInterfaces(ctx, f.Interfaces, ifquery{paths: ifqueryPaths})
-	for i := range c.Intents {
-		in := &c.Intents[i]
+	c.readInterfaces(ctx, source.interfaces, i)
+	for n := range c.Intents {
+		in := &c.Intents[n]
 		for _, d := range in.Devices {
 			if c.WireGuard[d].RotatePort && !slices.Contains(in.RotatePort, d) {
 				in.RotatePort = append(in.RotatePort, d)

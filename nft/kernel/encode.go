@@ -105,16 +105,11 @@ func encodeAddress(e nft.Expr) ([]expr.Any, error) {
 		return append(l4proto(unix.IPPROTO_UDP),
 			&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 4},
 			equals([]byte{0, udpDHCPClient, 0, udpDHCPServer}),
-			&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: bootpCiaddr, Len: 4},
-			equals(e.Addr.AsSlice())), nil
+			ciaddr(), differs(number(0))), nil
 	case nft.SetSource:
-		f := fwmark.FamilyOf(e.Addr)
-		if f != fwmark.IPv4 { // IPv6 has no checksum of its own to mend
-			return nil, fmt.Errorf("source %s is no IPv4 address", e.Addr)
-		}
-		return append(ofFamily(f), &expr.Immediate{Register: register, Data: e.Addr.AsSlice()},
+		return append(ofFamily(fwmark.IPv4), ciaddr(),
 			&expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: register, Base: expr.PayloadBaseNetworkHeader,
-				Offset: sourceAt[f], Len: 4, CsumType: inetChecksum, CsumOffset: ipv4Checksum, CsumFlags: pseudoHeader}), nil
+				Offset: sourceAt[fwmark.IPv4], Len: 4, CsumType: inetChecksum, CsumOffset: ipv4Checksum, CsumFlags: pseudoHeader}), nil
 	case nft.InCgroup:
 		return []expr.Any{&expr.Socket{Key: expr.SocketKeyCgroupv2, Level: uint32(e.Level), Register: register}, &expr.Lookup{SourceRegister: register, SetName: e.Name}}, nil
 	case nft.Count:
@@ -179,6 +174,10 @@ func ofFamily(f fwmark.Family) []expr.Any {
 
 func l4proto(proto byte) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register}, equals([]byte{proto})}
+}
+
+func ciaddr() expr.Any {
+	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: bootpCiaddr, Len: 4}
 }
 
 func address(offset uint32, f fwmark.Family) expr.Any {

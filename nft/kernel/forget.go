@@ -1,8 +1,12 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -17,10 +21,18 @@ const (
 	ctMarkMask = 21 // CTA_MARK_MASK
 )
 
+// connections is the number of connections that conntrack remembers, in the
+// network namespace of the thread that reads. Without conntrack it is not there.
+const connections = "/proc/sys/net/netfilter/nf_conntrack_count"
+
 // Forget has conntrack forget the connections that have a mark, in the network
 // namespace of the thread that calls. ErrNone says that this kernel has no
-// netlink for conntrack.
+// netlink for conntrack. Where conntrack is not loaded, or remembers nothing, it
+// is not asked: that would load it.
 func Forget(m fwmark.Mark) error {
+	if count, err := os.ReadFile(connections); errors.Is(err, fs.ErrNotExist) || string(bytes.TrimSpace(count)) == "0" {
+		return nil
+	}
 	what := fmt.Sprintf("forget the connections of mark %s", m)
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {

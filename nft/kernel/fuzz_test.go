@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
@@ -14,7 +13,7 @@ import (
 
 // kinds are the kinds of answers, as Read asks for them.
 var kinds = []struct {
-	request int
+	request uint16
 	decode  func(message, *nft.State) error
 }{
 	{unix.NFT_MSG_GETTABLE, message.table},
@@ -50,10 +49,10 @@ func answersOf(f *testing.F, c *Client) [][][]byte {
 	f.Helper()
 	all := make([][][]byte, len(kinds))
 	for i, k := range kinds {
-		var requests [][]*nl.RtAttr
+		var requests [][]byte
 		if k.request == unix.NFT_MSG_GETSETELEM {
 			for _, set := range []string{"via4_up1", "via6_up1", "paths_0x2000"} {
-				requests = append(requests, []*nl.RtAttr{text(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), text(unix.NFTA_SET_ELEM_LIST_SET, set)})
+				requests = append(requests, append(word(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), word(unix.NFTA_SET_ELEM_LIST_SET, set)...))
 			}
 		} else {
 			requests = append(requests, nil)

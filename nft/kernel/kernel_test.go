@@ -80,7 +80,7 @@ func everything() nft.Facts {
 			{Name: "enp2s0.5@x", Prefixes: prefixes("198.51.100.0/24", "255.255.255.255/32")},
 			{Name: "wg7"},
 		},
-		Leases:  []nft.Lease{{Uplink: "enp2s0.5@x", Address: netip.MustParseAddr("198.51.100.10")}},
+		Leased:  true,
 		Reach:   [2][]netip.Prefix{prefixes("192.0.2.0/24", "128.0.0.0/2"), prefixes("2001:db8:1::/64", "c000::/2")},
 		Cgroups: map[string]nft.Cgroup{"system.slice/a.service": {ID: 1<<40 + 7, Level: 2}},
 		Runs:    map[fwmark.Mark][]nft.Cgroup{{Value: 0x1001, Mask: fwmark.FullMask}: {{ID: 77, Level: 2}}},
@@ -249,14 +249,14 @@ func TestRulesOfOthersAreNotAskedFor(t *testing.T) {
 	sync(t, c, f)
 	run(t, "nft", "add table inet other; add chain inet other c; add rule inet other c tcp dport { 1, 2 } accept; add counter inet other n; add set inet other s { type inet_service; }")
 	var foreign []string
-	for what, part := range map[string]struct{ dump, table int }{
+	for what, part := range map[string]struct{ dump, table uint16 }{
 		"rules": {unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE}, "objects": {unix.NFT_MSG_GETOBJ, unix.NFTA_OBJ_TABLE}, "sets": {unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE},
 	} {
 		seen := 0
 		must(t, c.dump(part.dump, ours(part.table), func(m message) error {
 			seen++
 			return each(m, func(kind uint16, d *netlink.AttributeDecoder) {
-				if int(kind) == part.table && d.String() != nft.Table {
+				if kind == part.table && d.String() != nft.Table {
 					foreign = append(foreign, what)
 				}
 			})

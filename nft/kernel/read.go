@@ -1,11 +1,8 @@
 package kernel
 
 import (
-	"errors"
 	"fmt"
 
-	vnetlink "github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/nft"
@@ -16,8 +13,8 @@ func (c *Client) Read() (nft.State, error) {
 	s := nft.State{Counters: map[string]uint64{}, Sets: map[string]nft.Set{}, Chains: map[string]nft.ChainState{}}
 	for _, part := range []struct {
 		what    string
-		kind    int
-		request []*nl.RtAttr
+		kind    uint16
+		request []byte
 		add     func(message) error
 	}{
 		{"tables", unix.NFT_MSG_GETTABLE, nil, func(m message) error { return m.table(&s) }},
@@ -35,7 +32,7 @@ func (c *Client) Read() (nft.State, error) {
 	}
 	for name, set := range s.Sets {
 		var elements elements
-		request := []*nl.RtAttr{text(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), text(unix.NFTA_SET_ELEM_LIST_SET, name)}
+		request := append(word(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), word(unix.NFTA_SET_ELEM_LIST_SET, name)...)
 		if err := c.dump(unix.NFT_MSG_GETSETELEM, request, func(m message) error { return m.elements(&elements) }); err != nil {
 			return s, explained(fmt.Sprintf("read nftables' set %s", name), err)
 		}
@@ -43,41 +40,6 @@ func (c *Client) Read() (nft.State, error) {
 		s.Sets[name] = set
 	}
 	return s, nil
-}
-
-// dumpTries bounds how often a dump is begun again because something changed
-// in the middle.
-const dumpTries = 10
-
-// dump asks for all objects of a kind, in family inet, and hands each one of
-// our table to add.
-func (c *Client) dump(kind int, request []*nl.RtAttr, add func(message) error) error {
-	var err error
-	for range dumpTries {
-		req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|kind, unix.NLM_F_DUMP)
-		req.Sockets = c.sockets
-		req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_INET, Version: unix.NFNETLINK_V0})
-		for _, a := range request {
-			req.AddData(a)
-		}
-		var answers [][]byte
-		answers, err = req.Execute(unix.NETLINK_NETFILTER, 0)
-		switch {
-		case errors.Is(err, unix.ENOENT): // it went since it was listed
-			return nil
-		case errors.Is(err, vnetlink.ErrDumpInterrupted), errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return err
-		}
-		for _, a := range answers {
-			if err := handed(a, add); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return err
 }
 
 // handed gives an answer to add, where it is about our table.
@@ -94,6 +56,4 @@ func handed(data []byte, add func(message) error) error {
 
 // ours asks for what is in our table alone: a firewall may have thousands of
 // rules. Chains cannot be asked for so (nf_tables_dump_chains).
-func ours(kind int) []*nl.RtAttr { return []*nl.RtAttr{text(kind, nft.Table)} }
-
-func text(kind int, s string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(s)) }
+func ours(kind uint16) []byte { return word(kind, nft.Table) }

@@ -52,7 +52,7 @@ func ofRulesets() []Scenario {
 		Uplinks: []fwmark.Uplink{up1, up2},
 		Pins:    []fwmark.Pin{{Mark: mark, Uplink: "up1", Cgroups: []string{"a"}}},
 		Devices: []nft.Device{{Name: "up1", Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}},
-		Leases:  []nft.Lease{{Uplink: "up1", Address: netip.MustParseAddr("192.0.2.10")}},
+		Leased:  true,
 		Cgroups: map[string]nft.Cgroup{"a": {ID: 7, Level: 2}},
 	}
 	want := func(change func(*nft.Facts)) Op {
@@ -64,7 +64,7 @@ func ofRulesets() []Scenario {
 	same := func(*nft.Facts) {}
 	locked := func(f *nft.Facts) {
 		f.Pins = []fwmark.Pin{{Mark: mark, Uplink: "up1"}}
-		f.Leases = nil
+		f.Leased = false
 	}
 	elements := func(ids ...uint64) Op {
 		return does(nft.Plan{Elements: []nft.Update{{Set: nft.Set{Name: nft.MarkSet(mark), Type: nft.Cgroups}, Add: ids}}}, Done)

@@ -101,8 +101,6 @@ func (s *Rules) apply(r nft.Rule, f *Fate) (end outcome, left bool) {
 			f.Mark = f.Mark&^e.Mark.Mask | e.Mark.Value
 		case nft.SetCtMark:
 			f.CtMark = f.CtMark&^e.Mark.Mask | e.Mark.Value
-		case nft.SetSource:
-			f.Src = e.Addr
 		case nft.Count:
 			f.CounterNames = append(f.CounterNames, e.Name)
 		case nft.Masquerade:

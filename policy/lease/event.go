@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"wg-multihome/fwmark"
 )
@@ -40,6 +41,7 @@ type Event struct {
 
 	Address netip.Prefix // IPv4, host bits kept; /32 where the lease has no mask
 	Gateway netip.Addr   // IPv4; invalid: none; unspecified: the link has none, its default has no `via`
+	LeftOut error        // routers that no router can be; nil: none. The lease counts without them
 	Fresh   bool         // a new lease (BOUND) or the first after a start (REBOOT): told even when nothing is new
 }
 
@@ -66,6 +68,9 @@ var reasons = map[string]struct {
 	"NBI":     {Dropped, false},
 }
 
+// ErrUnknownClient says that nobody knows how to read a client's environment.
+var ErrUnknownClient = errors.New("DHCP client is not known")
+
 // ErrNoReason says that the environment is not one that a DHCP client made.
 var ErrNoReason = errors.New("reason is not set: a DHCP client's hook is to call this")
 
@@ -74,10 +79,10 @@ var ErrNoReason = errors.New("reason is not set: a DHCP client's hook is to call
 // set but empty counts as not set, as it does to dhclient-script.
 //
 // An Ignored event is never an error: nothing but `reason` is looked at. Every
-// other error is that of one variable, and nothing may be done for the event.
+// other error is that of one variable, and the event may not be recorded.
 func Parse(client string, lookup func(string) (string, bool)) (Event, error) {
 	if client != "dhclient" {
-		return Event{}, fmt.Errorf("DHCP client %s is not known (dhclient is)", quote(client))
+		return Event{}, fmt.Errorf("%w: %s (dhclient is)", ErrUnknownClient, quote(client))
 	}
 	get := func(name string) string {
 		value, _ := lookup(name)
@@ -120,11 +125,13 @@ func (e *Event) readLease(get func(string) string) error {
 	if get("new_rfc3442_classless_static_routes") != "" {
 		source, parse = "new_rfc3442_classless_static_routes", parseOption121
 	}
-	if e.Gateway, err = variable(source, get, parse); err != nil {
+	routers := routers{leased: addr}
+	if _, err = variable(source, get, func(s string) (struct{}, error) { return struct{}{}, parse(s, &routers) }); err != nil {
 		return err
 	}
-	if e.Gateway == addr {
-		return fmt.Errorf("%s=%s has the leased address %s itself for a gateway", source, quote(get(source)), addr)
+	e.Gateway = routers.gateway
+	if len(routers.bad) > 0 {
+		e.LeftOut = fmt.Errorf("%s=%s has %s", source, quote(get(source)), strings.Join(routers.bad, ", "))
 	}
 	return nil
 }

@@ -154,17 +154,6 @@ func TestParseRefuses(t *testing.T) {
 		{with("new_subnet_mask=255.0.255.0"), `new_subnet_mask="255.0.255.0" is a netmask with gaps`},
 		{with("new_subnet_mask=0.0.0.255"), `new_subnet_mask="0.0.0.255" is a netmask with gaps`},
 
-		{with("new_routers=router"), `new_routers="router" has a router that is not a plain IPv4 address: "router"`},
-		{with("new_routers=1.2.3.1,1.2.3.2"), `new_routers="1.2.3.1,1.2.3.2" has a router that is not a plain IPv4 address: "1.2.3.1,1.2.3.2"`},
-		{with("new_routers=1.2.3.1 x"), `new_routers="1.2.3.1 x" has a router that is not a plain IPv4 address: "x"`},
-		{with("new_routers=1.2.3.1\n1.2.3.2"), `new_routers="1.2.3.1\n1.2.3.2" has a router that is not a plain IPv4 address: "1.2.3.1\n1.2.3.2"`},
-		{with("new_routers=0.0.0.0"), `new_routers="0.0.0.0" has a router that is in 0.0.0.0/8: "0.0.0.0"`},
-		{with("new_routers=127.0.0.1"), `new_routers="127.0.0.1" has a router that is a loopback address: "127.0.0.1"`},
-		{with("new_routers=169.254.1.1"), `new_routers="169.254.1.1" has a router that is a link-local address: "169.254.1.1"`},
-		{with("new_routers=1.2.3.1 239.1.1.1"), `new_routers="1.2.3.1 239.1.1.1" has a router that is a multicast address: "239.1.1.1"`},
-		{with("new_routers=250.1.1.1"), `new_routers="250.1.1.1" has a router that is in the reserved 240.0.0.0/4: "250.1.1.1"`},
-		{with("new_routers=1.2.3.4"), `new_routers="1.2.3.4" has the leased address 1.2.3.4 itself for a gateway`},
-
 		{with(option121 + "0 1 2 3"), option121 + `"0 1 2 3" ends in the middle of a route to a /0`},
 		{with(option121 + "24 10 0 0 1 2 3"), option121 + `"24 10 0 0 1 2 3" ends in the middle of a route to a /24`},
 		{with(option121 + "0 1 2 3 1 8"), option121 + `"0 1 2 3 1 8" ends in the middle of a route to a /8`},
@@ -174,8 +163,6 @@ func TestParseRefuses(t *testing.T) {
 		{with(option121 + "0 1 2 3 01"), option121 + `"0 1 2 3 01" has "01" where a number from 0 to 255 belongs`},
 		{with(option121 + "0.0.0.0/0 1.2.3.1"), option121 + `"0.0.0.0/0 1.2.3.1" has "0.0.0.0/0" where a number from 0 to 255 belongs`},
 		{with(option121 + " "), option121 + `" " has no route`},
-		{with(option121 + "0 127 0 0 1"), option121 + `"0 127 0 0 1" has a router that is a loopback address: 127.0.0.1`},
-		{with(option121 + "0 1 2 3 4"), option121 + `"0 1 2 3 4" has the leased address 1.2.3.4 itself for a gateway`},
 	} {
 		t.Run(c.want, func(t *testing.T) {
 			e, err := lease.Parse("dhclient", c.env.lookup)
@@ -192,6 +179,49 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+// TestBadRoutersAreLeftOut: the lease counts without them, and says which they
+// were.
+func TestBadRoutersAreLeftOut(t *testing.T) {
+	const bound = "bound BOUND enp2s0.5 1.2.3.4/24 "
+	for _, c := range []struct {
+		env         env
+		event, said string
+	}{
+		{with("new_routers=router"), "no gateway fresh", `new_routers="router" has a router that is not a plain IPv4 address: "router"`},
+		{with("new_routers=1.2.3.1,1.2.3.2"), "no gateway fresh", `new_routers="1.2.3.1,1.2.3.2" has a router that is not a plain IPv4 address: "1.2.3.1,1.2.3.2"`},
+		{with("new_routers=1.2.3.1 x"), "via 1.2.3.1 fresh", `new_routers="1.2.3.1 x" has a router that is not a plain IPv4 address: "x"`},
+		{with("new_routers=x 1.2.3.1"), "via 1.2.3.1 fresh", `new_routers="x 1.2.3.1" has a router that is not a plain IPv4 address: "x"`},
+		{with("new_routers=1.2.3.1\n1.2.3.2"), "no gateway fresh", `new_routers="1.2.3.1\n1.2.3.2" has a router that is not a plain IPv4 address: "1.2.3.1\n1.2.3.2"`},
+		{with("new_routers=0.0.0.0"), "no gateway fresh", `new_routers="0.0.0.0" has a router that is in 0.0.0.0/8: "0.0.0.0"`},
+		{with("new_routers=127.0.0.1 1.2.3.9"), "via 1.2.3.9 fresh", `new_routers="127.0.0.1 1.2.3.9" has a router that is a loopback address: "127.0.0.1"`},
+		{with("new_routers=1.2.3.1 239.1.1.1"), "via 1.2.3.1 fresh", `new_routers="1.2.3.1 239.1.1.1" has a router that is a multicast address: "239.1.1.1"`},
+		{with("new_routers=250.1.1.1"), "no gateway fresh", `new_routers="250.1.1.1" has a router that is in the reserved 240.0.0.0/4: "250.1.1.1"`},
+		{with("new_routers=a b c d"), "no gateway fresh", `new_routers="a b c d" has a router that is not a plain IPv4 address: "a", ` +
+			`a router that is not a plain IPv4 address: "b", a router that is not a plain IPv4 address: "c"`},
+		{with("new_routers=1.2.3.4"), "no gateway fresh", `new_routers="1.2.3.4" has a router that is the leased address itself: "1.2.3.4"`},
+		{with("new_routers=1.2.3.4 1.2.3.1"), "via 1.2.3.1 fresh", `new_routers="1.2.3.4 1.2.3.1" has a router that is the leased address itself: "1.2.3.4"`},
+		{with("new_routers=169.254.1.1"), "via 169.254.1.1 fresh", ""},
+		{with(option121 + "0 169 254 1 1"), "via 169.254.1.1 fresh", ""},
+		{with(option121 + "0 127 0 0 1"), "no gateway fresh", option121 + `"0 127 0 0 1" has a router that is a loopback address: 127.0.0.1`},
+		{with(option121 + "0 1 2 3 4"), "no gateway fresh", option121 + `"0 1 2 3 4" has a router that is the leased address itself: 1.2.3.4`},
+		{with(option121 + "0 1 2 3 4 0 1 2 3 1"), "via 1.2.3.1 fresh", option121 + `"0 1 2 3 4 0 1 2 3 1" has a router that is the leased address itself: 1.2.3.4`},
+		{with(option121 + "0 1 2 3 1 8 10 224 0 0 1"), "via 1.2.3.1 fresh", option121 + `"0 1 2 3 1 8 10 224 0 0 1" has a router that is a multicast address: 224.0.0.1`},
+	} {
+		e, err := lease.Parse("dhclient", c.env.lookup)
+		if err != nil {
+			t.Errorf("%v: %v", c.env, err)
+			continue
+		}
+		said := ""
+		if e.LeftOut != nil {
+			said = e.LeftOut.Error()
+		}
+		if show(e) != bound+c.event || said != c.said {
+			t.Errorf("got  %s: %s\nwant %s: %s", show(e), said, bound+c.event, c.said)
+		}
+	}
+}
+
 func TestParseNeedsAKnownClient(t *testing.T) {
 	if _, err := lease.Parse("udhcpc", with().lookup); err == nil || !strings.Contains(err.Error(), `"udhcpc"`) {
 		t.Errorf("got %v", err)
@@ -204,7 +234,10 @@ func TestParseNeedsAKnownClient(t *testing.T) {
 func TestErrorsAreShort(t *testing.T) {
 	long := strings.Repeat("9\n", 60000)
 	for _, name := range []string{"interface", "new_ip_address", "new_subnet_mask", "new_routers", strings.TrimSuffix(option121, "=")} {
-		_, err := lease.Parse("dhclient", with(name+"="+long).lookup)
+		e, err := lease.Parse("dhclient", with(name+"="+long).lookup)
+		if err == nil {
+			err = e.LeftOut
+		}
 		if err == nil {
 			t.Fatalf("%s: accepted", name)
 		}
@@ -229,6 +262,11 @@ func checkEvent(t *testing.T, e lease.Event, err error) {
 	if e.Kind == lease.Ignored {
 		return
 	}
+	if e.LeftOut != nil {
+		if text := e.LeftOut.Error(); len(text) > 1000 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			t.Errorf("not one short line: %q", text)
+		}
+	}
 	if err := fwmark.ValidName(e.Interface); err != nil {
 		t.Errorf("%q %v", e.Interface, err)
 	}
@@ -245,7 +283,7 @@ func checkEvent(t *testing.T, e lease.Event, err error) {
 	if e.Gateway == e.Address.Addr() {
 		t.Errorf("gateway %v is the address", e.Gateway)
 	}
-	if e.Gateway.IsValid() && !e.Gateway.IsUnspecified() {
+	if e.Gateway.IsValid() && !e.Gateway.IsUnspecified() && !e.Gateway.IsLinkLocalUnicast() {
 		checkAddress(t, e.Gateway)
 	}
 }
@@ -284,7 +322,7 @@ func FuzzOption121(f *testing.F) {
 		}
 		// What is accepted is one route after the other, whatever the blanks.
 		again, err := lease.Parse("dhclient", with(option121+strings.Join(strings.Fields(routes), " ")).lookup)
-		if err != nil || again != e {
+		if err != nil || show(again) != show(e) {
 			t.Errorf("%q: %+v, then %+v %v", routes, e, again, err)
 		}
 	})

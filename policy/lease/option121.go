@@ -7,43 +7,37 @@ import (
 	"strconv"
 )
 
-// parseOption121 returns the gateway of the default route in option 121 (RFC
-// 3442): unspecified where that default is on-link, invalid where there is no
-// default. Of several defaults the first counts: the kernel refuses the others.
+// parseOption121 offers the gateways of default routes in option 121 (RFC 3442):
+// unspecified where a default is on-link. Of several the first counts: the kernel
+// refuses the others.
 //
 // dhclient shows the option as its bytes in decimal. A route is its prefix
 // length (0 to 32), the octets of its destination that the length covers (0 to
 // 4 of them), and its router's four.
-func parseOption121(s string) (netip.Addr, error) {
+func parseOption121(s string, r *routers) error {
 	octets, err := parseOctets(s)
 	if err != nil {
-		return netip.Addr{}, err
+		return err
 	}
 	if len(octets) == 0 {
-		return netip.Addr{}, errors.New("has no route")
+		return errors.New("has no route")
 	}
-	var gateway netip.Addr
 	for len(octets) > 0 {
 		length := int(octets[0])
 		if length > 32 {
-			return netip.Addr{}, fmt.Errorf("has a prefix length of %d, over 32", length)
+			return fmt.Errorf("has a prefix length of %d, over 32", length)
 		}
 		router := 1 + (length+7)/8
 		if len(octets) < router+4 {
-			return netip.Addr{}, fmt.Errorf("ends in the middle of a route to a /%d", length)
+			return fmt.Errorf("ends in the middle of a route to a /%d", length)
 		}
 		addr := netip.AddrFrom4([4]byte(octets[router : router+4]))
 		octets = octets[router+4:]
-		if !addr.IsUnspecified() {
-			if err := usable(addr); err != nil {
-				return netip.Addr{}, fmt.Errorf("has a router that %w: %s", err, addr)
-			}
-		}
-		if length == 0 && !gateway.IsValid() {
-			gateway = addr
+		if (addr.IsUnspecified() || r.check(addr, nil, addr.String())) && length == 0 {
+			r.offer(addr)
 		}
 	}
-	return gateway, nil
+	return nil
 }
 
 func parseOctets(s string) ([]byte, error) {

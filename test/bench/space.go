@@ -35,6 +35,9 @@ func separate() error {
 	if err := script("mount -t tmpfs none /etc; mount -t tmpfs none /run; mkdir -p /run/network " + hooks); err != nil {
 		return err
 	}
+	if err := write("/run/network/ifstate", "lo=lo\nup1=up1\nup2=up2\n"); err != nil { // as ifup leaves it
+		return err
+	}
 	return write("/etc/ld.so.cache", string(cache))
 }
 

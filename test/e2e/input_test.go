@@ -38,7 +38,6 @@ func TestBadLeaseEvents(t *testing.T) {
 		{"new_ip_address", ""}, {"new_ip_address", "1.2.3"}, {"new_ip_address", "198.51.100.10/24"}, {"new_ip_address", "0.1.2.3"},
 		{"new_ip_address", "127.0.0.1"}, {"new_ip_address", "224.0.0.1"}, {"new_ip_address", "240.0.0.1"}, {"new_ip_address", "169.254.1.1"},
 		{"new_ip_address", "$(reboot)"}, {"new_ip_address", "2001:db8::1"},
-		{"new_routers", "nonsense"}, {"new_routers", "127.0.0.1"}, {"new_routers", "0.0.0.0"}, {"new_routers", "255.255.255.255"},
 		{option121, "24 10 0"}, {option121, "33 10 0 0 0 0 1 2 3 4"}, {option121, "0 256 1 1 1"}, {option121, "0 a b c d"},
 	} {
 		var env []string
@@ -58,6 +57,53 @@ func TestBadLeaseEvents(t *testing.T) {
 		}
 	}
 	wantEqual(t, "state", l.State(), before)
+}
+
+// TestRefusedLeaseConverges: what the client did to the interface counts, though
+// nothing of its event does.
+func TestRefusedLeaseConverges(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Interfaces(pinned)
+	l.MustMH("sync")
+	l.Script("ip addr add 198.51.100.30/24 dev up2; ip addr del 198.51.100.10/24 dev up2")
+	r := l.Event("reason=RENEW", "interface=up2", "new_ip_address=198.51.100.30", "new_subnet_mask=255.0.255.0", "new_routers=198.51.100.1")
+	wantCode(t, r, 2)
+	wantPart(t, "what it said", r.Stderr, "new_subnet_mask=")
+	wantNone(t, "rules", l.Rules("-4"), "from 198.51.100.10 ")
+	l.WantSeen(lab.Far4, "198.51.100.30", 0, "198.51.100.30")
+	l.WantSeen(lab.Far4, "", mark, "198.51.100.30")
+	noDrift(t, l)
+	noSpoof(t, l)
+}
+
+// TestBadRoutersAreLeftOut: of a list the good one counts, and without a good one
+// main's default does.
+func TestBadRoutersAreLeftOut(t *testing.T) {
+	for routers, table := range map[string]string{
+		"198.51.100.1 127.0.0.1": "default via 198.51.100.1 dev up2 proto 77 src 198.51.100.10",
+		"nonsense 198.51.100.1":  "default via 198.51.100.1 dev up2 proto 77 src 198.51.100.10",
+		"255.255.255.255":        "default via 198.51.100.1 dev up2 proto 77 src 198.51.100.10",
+		"198.51.100.10":          "default via 198.51.100.1 dev up2 proto 77 src 198.51.100.10",
+		"169.254.1.1":            "default via 169.254.1.1 dev up2 proto 77 src 198.51.100.10 onlink",
+	} {
+		t.Run(routers, func(t *testing.T) {
+			l := newLab(t)
+			l.Static()
+			l.ISP2.Script("ip addr add 169.254.1.1/32 dev home")
+			l.Interfaces(pinned)
+			r := l.Event("reason=BOUND", "interface=up2", "new_ip_address=198.51.100.10", "new_subnet_mask=255.255.255.0", "new_routers="+routers)
+			wantCode(t, r, 0)
+			if left := strings.Contains(r.Stderr, "left out"); left == (routers == "169.254.1.1") {
+				t.Errorf("it said:\n%s", r.Stderr)
+			}
+			wantEqual(t, "table", l.Table("3325256714"), table)
+			l.WantSeen(lab.Far4, "", mark, two4)
+			l.WantSeen(lab.Far4, two4, 0, two4)
+			noDrift(t, l)
+			noSpoof(t, l)
+		})
+	}
 }
 
 func TestUsageErrors(t *testing.T) {
@@ -135,6 +181,9 @@ func TestConfigurationErrors(t *testing.T) {
 		"priority":             {toml: "priority = 99\n", say: []string{"99"}},
 		"gateway of no family": {interfaces: "iface up2 inet dhcp\n multihomed-gateway router.lan\n", say: []string{"router.lan", "iface up2"}},
 		"two gateways of one":  {interfaces: "iface up2 inet dhcp\n multihomed-gateway 198.51.100.1 198.51.100.2\n", say: []string{"198.51.100.2"}},
+		"prefix claimed twice": {interfaces: "iface up2 inet dhcp\n multihomed-through 203.0.113.0/24\niface up3 inet dhcp\n multihomed-through 203.0.113.0/24\n", say: []string{"203.0.113.0/24", "up2", "up3"}},
+		"default as a prefix":  {toml: "[uplink.up2]\nsource = '::/0'\n", say: []string{"/run/wg-multihome.toml", "up2", `"::/0"`}},
+		"group":                {toml: "group = 0\n", say: []string{"group = 0"}},
 		"ifquery fails":        {interfaces: "iface up2 inet dhcp\n multihomed-fwmark 0x2005\niface up4\n", say: []string{"/etc/network/interfaces", "ifquery"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -151,10 +200,8 @@ func TestConfigurationErrors(t *testing.T) {
 			for _, family := range []string{"-4", "-6"} {
 				wantPart(t, "what stood", l.Rules(family), "32754: from all fwmark 0x2005 unreachable proto 77")
 			}
-			if name != "ifquery fails" { // that one leaves nothing valid
-				wantPart(t, "the valid part", l.Rules("-4"), "32754: from all fwmark 0x1001 unreachable proto 77")
-				l.WantSeen(lab.Far4, "", 0x1001, one4)
-			}
+			wantPart(t, "the valid part", l.Rules("-4"), "32754: from all fwmark 0x1001 unreachable proto 77")
+			l.WantSeen(lab.Far4, "", 0x1001, one4)
 			if got := l.Ask(lab.Query{Network: "udp", Far: lab.Far4, Mark: mark}); got == one4 {
 				t.Errorf("marked packets left by %s", got)
 			}

@@ -118,7 +118,9 @@ ip tuntap add dev tun8 mode tun; ip link set tun8 up; ip link set tun8 mtu 1400`
 	l.Run("ip", "route", "add", "10.200.0.1", "dev", "tun8")
 	l.MustMH("sync")
 	noDrift(t, l)
-	send("10.192.63.253", "tun8", "tun8", 3)
+	send("10.200.0.1", "tun8", "", 3)
+	send("10.192.63.252", "tun8", "", 3)
+	send("10.192.63.253", "tun8", "tun8", 0)
 	send("10.2.0.1", "tun9", "tun9", 0)
 }
 

@@ -12,6 +12,7 @@ import (
 	"wg-multihome/cmd/internal/logging"
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
+	"wg-multihome/fwmark/config"
 )
 
 // Host is the machine: *host.Host.
@@ -35,6 +36,7 @@ type Run struct {
 	MarkDue func(devices ...string)
 
 	memory decide.Memory
+	config config.Config // as it was read last
 	lost   leases        // what a DHCP client has said and could not be written
 	waited time.Duration // for WireGuard devices to answer
 }
@@ -94,8 +96,11 @@ func (r *Run) remembered() decide.Memory {
 	return r.memory
 }
 
+// observe observes the host anew. Of what was observed before, the configuration
+// alone is handed on: its files are read again, and ifquery is not asked what it
+// has said of them already.
 func (r *Run) observe(ctx context.Context) (decide.Observation, error) {
-	var o decide.Observation
+	o := decide.Observation{Config: r.config}
 	err := r.again(ctx, &o, decide.Everything)
 	return o, err
 }
@@ -105,6 +110,9 @@ func (r *Run) again(ctx context.Context, o *decide.Observation, parts decide.Par
 	r.Log.Debugf("observe %s", parts)
 	if err := r.Host.Observe(ctx, o, parts); err != nil {
 		return err
+	}
+	if parts.Has(decide.Configuration) {
+		r.config = o.Config
 	}
 	if parts.Has(decide.Leases) {
 		o.Records = r.lost.over(o.Records)

@@ -91,6 +91,35 @@ var leaked = map[string][]stage{
 		{config: given(has(""), has("0x100")), faults: noFaults},
 		{config: given(has(""), has("0x100", "b.service")), faults: noFaults},
 	},
+	"an uplink comes that the lock has not seen, and the rules were flushed": {
+		begun,
+		{config: given(has(""), has("0x100", "wg1", "b.service"), has("0x300")), faults: noFaults, event: func(h *history) { h.flushRules(nil) }},
+	},
+	"a look-up of the uplink that a mark moved from is left": {
+		begun,
+		{config: broken(swapped), hook: true, faults: faults{kill: never, refuse: never, text: "- rule 6 32753 fwmark 0x100 lookup 4011147125"}, event: func(h *history) { h.host.kernel.LinkDown("wan2") }},
+		{config: given(has(""), has("0x300/0xf00", "wg1", "b.service"), has("0x200")), faults: noFaults},
+	},
+	"a device gets a mark, and the lock refuses that": {
+		begun,
+		{config: given(has("0x300", "wg0", "a.service"), has("0x200", "wg1", "b.service")), faults: faults{kill: never, refuse: never, text: "lock_0x300"}},
+	},
+	"a mark moves, and gets a mask, and a device does not answer": {
+		{config: given(has("0x100", "wg0"), has("0x200", "wg1")), faults: noFaults, noTable: true},
+		{config: given(has("0x200", "wg0"), has("0x100", "wg1")), faults: faults{kill: 4, refuse: never}},
+		{config: given(has("0x200", "wg0"), has("0x100/0xff00", "wg1")), faults: faults{kill: never, refuse: never, unread: map[string]bool{"wg0": true}}},
+	},
+	"the last services end, and a hook finds them unlisted while their connections run": {
+		begun,
+		{config: given(has("0x100", "wg0"), has("0x200", "wg1")), faults: faults{kill: 1, refuse: never}, hook: true, event: func(h *history) { clear(h.host.cgroups) }},
+		{config: given(has("0x200", "wg0"), has("0x100", "wg1")), faults: noFaults},
+	},
+	"a mark moves halfway, the table is flushed, and a service comes": {
+		begun,
+		{config: given(has("0x100", "wg0", "a.service"), has(""), has("0x200")), faults: faults{kill: 4, refuse: never}},
+		{config: given(has("0x100", "wg0"), has(""), has("0x200")), faults: faults{kill: 1, refuse: never}, event: func(h *history) { h.flushTable(nil) }},
+		{config: given(has(""), has(""), has("0x200", "a.service")), faults: noFaults},
+	},
 	"a mark moves, and the table was flushed": {
 		begun,
 		{config: given(has(""), has("0x100", "wg1", "b.service"), has("0x200")), faults: noFaults, event: func(h *history) { h.flushTable(nil) }},

@@ -151,10 +151,6 @@ func (h *history) toggleDefault(t *rapid.T) {
 		return
 	}
 	h.host.addDefaults(i)
-	// The lock holds what was an uplink as it was last written.
-	if _, leased := h.host.leases[wans[i]]; !leased && slices.ContainsFunc(h.epochs, func(e epoch) bool { _, is := e.config.uplinks[wans[i]]; return !is }) {
-		h.placed.uplinks = slices.DeleteFunc(h.placed.uplinks, func(name string) bool { return name == wans[i] })
-	}
 }
 
 // flushRules takes our rules away: the table holds alone until the next run has

@@ -242,8 +242,7 @@ func (h *simulated) do(s decide.Step) error {
 }
 
 // applyTable changes the table: at first with conntrack alone where connections
-// may run that it does not know, then in one transaction, and then conntrack
-// forgets the connections of marks that no service is pinned by any more.
+// may run that it does not know, then in one transaction.
 func (h *simulated) applyTable(s decide.TableStep, out *decide.Outcome) {
 	plan := s.Plan()
 	want := s.Want
@@ -267,12 +266,6 @@ func (h *simulated) applyTable(s decide.TableStep, out *decide.Outcome) {
 	h.setTable(want)
 	h.after(strings.Join(plan.Steps, "; "))
 	out.Made = append(out.Made, plan.Steps...)
-	for _, m := range s.Forget {
-		if h.begin(fmt.Sprintf("forget what has mark %s", m)) == nil {
-			h.forget(m)
-			h.after(fmt.Sprintf("- conntrack mark %s, of no service", m))
-		}
-	}
 }
 
 // forget has conntrack forget connections that a mark selects.

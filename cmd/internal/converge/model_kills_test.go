@@ -11,7 +11,6 @@ func (h *history) clone() *history {
 	c := *h
 	c.host = h.host.clone()
 	c.trail, c.epochs, c.fresh = slices.Clone(h.trail), slices.Clone(h.epochs), maps.Clone(h.fresh)
-	c.placed.uplinks = slices.Clone(h.placed.uplinks)
 	return &c
 }
 

@@ -75,7 +75,7 @@ func (h *history) judgePacket(when string, s sample) {
 	if !h.placed.table || s.unpinned || s.packet.Confirmed && marked.Mark == 0 { // the table leaves it to the source rules
 		return
 	}
-	for _, device := range h.placed.uplinks {
+	for _, device := range wans {
 		if h.host.hasDefault(device, fwmark.FamilyOf(s.packet.Dst)) && !s.owners.has(device) && h.host.passes(marked.Packet, device) {
 			h.fatalf("%s: without rules %s with mark %#x from %v to %v would leave by %s; it is of %v", when, s.what, marked.Mark, s.packet.Src, s.packet.Dst, device, s.owners.uplinks)
 		}

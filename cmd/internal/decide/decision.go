@@ -41,12 +41,15 @@ type Decision struct {
 	Errs     []error          // what could not be read, or cannot be had
 
 	memory Memory
-	stands []fwmark.Claim       // the marks that stand: by their guards, or by the second lock alone
-	moving map[fwmark.Mark]bool // marks that nothing may leave by as yet
-	fresh  []fwmark.Mark        // marks that come, and whose number conntrack may remember
-	ended  []fwmark.Mark        // marks that are to be nobody's, whether guards stand or not
-	scope  scope
-	call   Call // of scope called
+	stands []fwmark.Claim           // the marks that stand: by their guards, or by the second lock alone
+	moving map[fwmark.Mark]bool     // marks that nothing may leave by as yet
+	leads  map[fwmark.Mark][]string // where marks that have a look-up lead
+	fresh  []fwmark.Mark            // marks that come, and whose number conntrack may remember
+	ended  []fwmark.Mark            // marks that are to be nobody's, whether guards stand or not
+
+	outlived []fwmark.Claim // marks that are configured no longer, and that processes of `run` have
+	scope    scope
+	call     Call // of scope called
 }
 
 // scope is how much of the host a decision is about.
@@ -86,7 +89,7 @@ func observed(o Observation, m Memory) Decision {
 // its error only against the uplinks, or against what stands; then it is asked
 // again, with what stands counted in.
 func (d *Decision) findPins() {
-	intents, problems := d.Config.Intents, d.Config.Problems
+	intents, problems := d.intents()
 	var errs []error
 	for _, broken := range []bool{len(problems) > 0, true} {
 		d.Uplinks, errs = policy.Uplinks(d.Facts, intents, broken)
@@ -99,6 +102,10 @@ func (d *Decision) findPins() {
 			break
 		}
 	}
+	if len(d.Problems) > 0 {
+		d.keepDevices()
+	}
+	d.holdOutlived()
 	d.Errs = append(d.Errs, errs...)
 }
 
@@ -109,7 +116,7 @@ func (d *Decision) configuredNoLonger() []fwmark.Problem {
 	const advice = "is kept until a person calls `wg-multihome sync` or `down`"
 	var problems []fwmark.Problem
 	for _, c := range d.stands {
-		if !d.pinned(c.Mark) && !c.Full {
+		if (!d.pinned(c.Mark) || d.Outlived(c.Mark)) && !c.Full {
 			problems = append(problems, fwmark.Problem{Text: fmt.Sprintf("mark %s is configured no longer, and %s", owned(c), advice)})
 		}
 	}
@@ -127,7 +134,8 @@ func owned(c fwmark.Claim) string {
 }
 
 // standing returns the marks that stand. Others may have deleted a mark's rules;
-// then the second lock still tells of it.
+// then the second lock still tells of it. It gets its place last of all: where
+// it names an uplink, a look-up that leads to another one is left over.
 func (d *Decision) standing() []fwmark.Claim {
 	standing := policy.Standing(d.Facts)
 	for _, c := range d.Table.Have.Claims() {
@@ -137,6 +145,9 @@ func (d *Decision) standing() []fwmark.Claim {
 			continue
 		}
 		standing[i].Full = c.Full
+		if c.Uplink != "" {
+			standing[i].Uplink = c.Uplink
+		}
 	}
 	return standing
 }

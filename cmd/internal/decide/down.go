@@ -14,5 +14,6 @@ func Nothing(o Observation, m Memory) Decision {
 		}
 	}
 	d.Rules = policy.Want(d.Facts, nil, nil, policy.DefaultPriority)
+	d.Locks = d.lockFacts(nil)
 	return d
 }

@@ -70,11 +70,12 @@ func (d Decision) PinnedDevices() []string {
 }
 
 // PinOf returns the mark of an uplink and the devices that are pinned to it;
-// the zero Mark where it has none.
+// the zero Mark where it has none. Of two, the one is kept because of an error in
+// the configuration, and the other one is what it says.
 func (d Decision) PinOf(uplink string) (mark fwmark.Mark, devices []string) {
 	for _, p := range d.Pins {
 		if p.Uplink == uplink {
-			if !p.Full {
+			if !p.Full && (mark.IsZero() || !p.Kept) {
 				mark = p.Mark
 			}
 			devices = append(devices, p.Devices...)

@@ -23,16 +23,18 @@ func (d *Decision) findMoving() {
 	for _, c := range d.Table.Have.Claims() {
 		claims[c.Mark] = c.Uplink
 	}
-	leads := policy.Leads(d.Facts)
+	d.leads = policy.Leads(d.Facts)
 	for _, p := range d.Pins {
 		locked, stands := claims[p.Mark]
-		m := move{pin: p, locked: locked, stands: stands, leads: leads[p.Mark]}
+		m := move{pin: p, locked: locked, stands: stands, leads: d.leads[p.Mark]}
 		if p.Uplink == "" || m.arrived() {
 			continue
 		}
-		m.fresh = !m.elsewhere() && !d.othersStood(p, claims, leads)
-		wasOthers := !m.fresh || d.Guarded(p.Mark) // guards alone do not tell whose it was
-		remembered := d.connected() && !d.memory.Forgotten[p.Mark]
+		m.fresh = !m.elsewhere() && !d.othersStood(p, claims)
+		wasOthers := !m.fresh || slices.ContainsFunc(d.stands, func(c fwmark.Claim) bool { // guards alone do not tell whose it was
+			return c.Mark.Overlaps(p.Mark) && c.Uplink != p.Uplink
+		})
+		remembered := d.remembered(p.Mark)
 		d.moving[p.Mark] = d.carriedByOthers(p, wasOthers) || remembered
 		if m.fresh && remembered {
 			d.fresh = append(d.fresh, p.Mark)
@@ -67,13 +69,13 @@ func (m move) other(uplink string) bool { return uplink != m.pin.Uplink }
 
 // othersStood reports whether a mark that stands, and whose packets a pin's mark
 // selects, is another uplink's or none's.
-func (d *Decision) othersStood(p fwmark.Pin, claims map[fwmark.Mark]string, leads map[fwmark.Mark][]string) bool {
+func (d *Decision) othersStood(p fwmark.Pin, claims map[fwmark.Mark]string) bool {
 	for m, uplink := range claims {
 		if m != p.Mark && m.Overlaps(p.Mark) && uplink != p.Uplink {
 			return true
 		}
 	}
-	for m, uplinks := range leads {
+	for m, uplinks := range d.leads {
 		if m != p.Mark && m.Overlaps(p.Mark) && slices.ContainsFunc(uplinks, func(u string) bool { return u != p.Uplink }) {
 			return true
 		}
@@ -113,17 +115,6 @@ func (d *Decision) staysWith(p fwmark.Pin) func(path string) bool {
 	}
 }
 
-// connected reports whether connections may have marks of ours: the part of the
-// table that gives them some stands, or is to stand.
-func (d *Decision) connected() bool {
-	if d.Table.Missing != nil {
-		return false
-	}
-	return d.Table.Have.MarksConnections() || slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool {
-		return p.Cgroups != nil || len(d.Cgroups.runsOf(p)) > 0
-	})
-}
-
 // placed returns the pins with those that move as guards alone.
 func (d *Decision) placed() []fwmark.Pin {
 	placed := slices.Clone(d.Pins)
@@ -133,33 +124,4 @@ func (d *Decision) placed() []fwmark.Pin {
 		}
 	}
 	return placed
-}
-
-// forgetFresh returns the steps that have conntrack forget the connections of
-// marks that come, before they lead anywhere: the number may have been another
-// uplink's once, and conntrack remembers. Nothing of ours gives it to a
-// connection as yet, so this needs no lock.
-func (d Decision) forgetFresh() []Step {
-	var steps []Step
-	for _, m := range d.fresh {
-		if _, stands := d.Table.Have.Sets[nft.MarkSet(m)]; !stands {
-			steps = append(steps, ForgetStep{Mark: m, Fresh: true})
-		}
-	}
-	return steps
-}
-
-// forget returns the steps that have conntrack forget the connections of marks
-// that move: once the second lock lets nothing with the mark leave, so that no
-// connection of another uplink gets it any more.
-func (d Decision) forget() []Step {
-	claims := d.Table.Have.Claims()
-	var steps []Step
-	for _, p := range d.Pins {
-		held := slices.ContainsFunc(claims, func(c fwmark.Claim) bool { return c.Mark == p.Mark && c.Uplink == "" })
-		if d.moving[p.Mark] && held && d.connected() && !d.memory.Forgotten[p.Mark] {
-			steps = append(steps, ForgetStep{Mark: p.Mark})
-		}
-	}
-	return steps
 }

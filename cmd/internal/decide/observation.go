@@ -61,6 +61,7 @@ type RunSlice struct {
 	Uplink string // "": it goes by the mark, as in earlier versions
 	Value  uint32 // the plain value of the mark
 	Cgroup nft.Cgroup
+	Lives  bool // a process lives in it
 }
 
 // runsOf returns the slices whose processes are pinned by a pin.
@@ -164,16 +165,12 @@ func (o Observation) WithoutGateway() []string {
 	return names
 }
 
-// boundLeases are the IPv4 leases whose address is on its interface.
-func (o Observation) boundLeases() []nft.Lease {
-	var leases []nft.Lease
-	for _, l := range o.Facts.Leases {
+// leased reports whether there is an IPv4 lease whose address is on its interface.
+func (o Observation) leased() bool {
+	return slices.ContainsFunc(o.Facts.Leases, func(l policy.Lease) bool {
 		on := func(a policy.Address) bool { return a.Device == l.Device && a.Prefix.Addr() == l.Address }
-		if l.Address.Is4() && slices.ContainsFunc(o.Facts.Addrs, on) {
-			leases = append(leases, nft.Lease{Uplink: l.Device, Address: l.Address})
-		}
-	}
-	return leases
+		return l.Address.Is4() && slices.ContainsFunc(o.Facts.Addrs, on)
+	})
 }
 
 // deviceMarks returns the marks of the WireGuard devices by name; 0: off.

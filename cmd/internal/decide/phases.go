@@ -28,7 +28,8 @@ const (
 	Mark
 	// Release takes marks that go off the devices that carry them.
 	Release
-	// Forget has connections of marks that move forgotten.
+	// Forget has connections of marks that move, or that no service gets any more,
+	// forgotten.
 	Forget
 	// Unlock takes from the table what nothing carries any more.
 	Unlock
@@ -63,7 +64,7 @@ func (d Decision) Steps(p Phase) []Step {
 	case Lock:
 		return d.table()
 	case Mark:
-		return deviceSteps(wg.Want(d.Devices.Found, d.markable()))
+		return deviceSteps(slices.DeleteFunc(wg.Want(d.Devices.Found, d.markable()), d.unlocks))
 	case Release:
 		return deviceSteps(d.releases())
 	case Forget:
@@ -106,6 +107,28 @@ func (d Decision) markable() []fwmark.Pin {
 	})
 }
 
+// unlocks reports whether a device would exchange a mark that the second lock
+// holds, for the same uplink, for one that it does not know: the table could not
+// be changed.
+func (d Decision) unlocks(c wg.Change) bool {
+	claims := d.Table.Have.Claims()
+	uplinkOf := func(mark uint32) string {
+		i := slices.IndexFunc(claims, func(l fwmark.Claim) bool { return l.Mark.Selects(mark) })
+		if i < 0 {
+			return ""
+		}
+		return claims[i].Uplink
+	}
+	pin := slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool { return slices.Contains(p.Devices, c.Device) })
+	device := slices.IndexFunc(d.Devices.Found, func(device wg.Device) bool { return device.Name == c.Device })
+	known := slices.ContainsFunc(claims, func(l fwmark.Claim) bool { return l.Mark.Selects(c.Mark) })
+	if known || pin < 0 || device < 0 {
+		return false
+	}
+	uplink := uplinkOf(d.Devices.Found[device].Mark)
+	return uplink != "" && uplink == d.Pins[pin].Uplink
+}
+
 // mayCarry reports whether anything may get a mark: its guards stand.
 func (d Decision) mayCarry(m fwmark.Mark) bool {
 	if d.scope == called {
@@ -129,15 +152,15 @@ func (d Decision) waits(device wg.Device) bool {
 	})
 }
 
-// held returns the marks that go and may still be carried by a device or a
-// service: their guards stay. Where a device keeps its number for a mark that
+// held returns the marks that go and may still be carried by a device, a service
+// or a connection: their guards stay. Where a device keeps its number for a mark that
 // selects it, too, that one's guards must stand.
 func (d Decision) held() []fwmark.Mark {
 	if len(d.Devices.Unread) > 0 {
 		return d.going()
 	}
 	var held []fwmark.Mark
-	releases, tunnels := d.releases(), d.tunnelMarks()
+	releases, tunnels, leaving := d.releases(), d.tunnelMarks(), d.leaving()
 	for _, m := range d.going() {
 		carries := func(device wg.Device) bool {
 			selects := func(p fwmark.Pin) bool { return p.Mark.Selects(device.Mark) }
@@ -146,7 +169,8 @@ func (d Decision) held() []fwmark.Mark {
 			waits := d.waits(device) && !slices.Contains(tunnels, device.Mark)
 			return m.Selects(device.Mark) && (released || waits || slices.ContainsFunc(d.Pins, selects) && !slices.ContainsFunc(d.Pins, guarded))
 		}
-		if slices.ContainsFunc(d.Devices.Found, carries) || d.keepsServices(m) {
+		leaves := slices.ContainsFunc(leaving, func(p fwmark.Pin) bool { return p.Mark == m })
+		if leaves || slices.ContainsFunc(d.Devices.Found, carries) || d.keepsServices(m) {
 			held = append(held, m)
 		}
 	}

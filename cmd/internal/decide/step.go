@@ -39,17 +39,17 @@ type (
 	// TableStep changes our nftables table from Have to Want, in one
 	// transaction where the kernel takes it.
 	TableStep struct {
-		Have   nft.State
-		Want   nft.Ruleset
-		Names  map[uint64]string // paths of cgroups by id
-		Forget []fwmark.Mark     // marks that no service is pinned by any more
+		Have  nft.State
+		Want  nft.Ruleset
+		Names map[uint64]string // paths of cgroups by id
 	}
 
-	// ForgetStep has conntrack forget the connections with a mark. Of a fresh one
-	// there is nothing to forget, as a rule, and nothing is said.
+	// ForgetStep has conntrack forget the connections with a mark. Where no
+	// service was pinned by it there is nothing to forget, as a rule: then the
+	// step is silent.
 	ForgetStep struct {
-		Mark  fwmark.Mark
-		Fresh bool
+		Mark   fwmark.Mark
+		Silent bool
 	}
 )
 
@@ -62,7 +62,7 @@ func (s TableStep) Lines() []string  { return s.Plan().Steps }
 
 // Lines is a step's text.
 func (s ForgetStep) Lines() []string {
-	if s.Fresh {
+	if s.Silent {
 		return nil
 	}
 	return []string{"- conntrack mark " + s.Mark.String()}

@@ -11,7 +11,7 @@ import (
 // lockFacts gathers what the nftables table is made from.
 func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 	f := nft.Facts{
-		Uplinks: d.Uplinks, Pins: pins, Devices: d.lockDevices(), Leases: d.boundLeases(), Reach: policy.Reach(d.Facts),
+		Uplinks: d.Uplinks, Pins: pins, Devices: d.lockDevices(), Leased: d.leased(), Reach: policy.Reach(d.Facts),
 		Cgroups: d.Cgroups.ByPath, Runs: map[fwmark.Mark][]nft.Cgroup{}, Unseen: d.Cgroups.Unread,
 		Broken: len(d.Problems) > 0, Have: d.Table.Have,
 	}
@@ -23,24 +23,13 @@ func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 	return f
 }
 
-// lockDevices are the uplinks and the tunnels that are there, each with what
-// lies behind it. While the configuration has an error, what the lock holds as
-// it stands may be an uplink.
+// lockDevices are the devices that something lies behind.
 func (d *Decision) lockDevices() []nft.Device {
-	uplinks := map[string]bool{}
-	for _, u := range d.Uplinks {
-		uplinks[u.Name] = true
-	}
-	if len(d.Problems) > 0 {
-		for _, name := range d.Table.Have.Locked() {
-			uplinks[name] = true
-		}
-	}
 	behind := policy.DestinationsByDevice(d.Facts)
 	var devices []nft.Device
 	for _, l := range d.Facts.Links {
-		if uplinks[l.Name] || nft.IsTunnel(l.Kind) {
-			devices = append(devices, nft.Device{Name: l.Name, Prefixes: behind[l.Name]})
+		if prefixes := behind[l.Name]; len(prefixes) > 0 {
+			devices = append(devices, nft.Device{Name: l.Name, Tunnel: nft.IsTunnel(l.Kind), Prefixes: prefixes})
 		}
 	}
 	return devices
@@ -51,27 +40,34 @@ func (d Decision) table() []Step {
 	if d.Table.Missing != nil {
 		return nil
 	}
-	if d.scope == nothing {
-		if len(d.held()) > 0 { // until devices were released
-			return nil
+	var want nft.Ruleset
+	if d.scope != nothing || len(d.held()) > 0 { // until what carries marks was released
+		facts := d.services()
+		for _, p := range d.lockedStill() {
+			if !d.keepsServices(p.Mark) {
+				facts.Going = append(facts.Going, p)
+			}
 		}
-		return append(d.sysctls(nft.Ruleset{}), d.tableStep(nft.Ruleset{})...)
+		facts.Leaving = d.leaving()
+		want = nft.Want(facts)
 	}
-	facts := d.Locks
-	facts.Unguarded = d.unguarded()
-	for _, p := range d.lockedStill() {
-		if d.keepsServices(p.Mark) {
-			facts.Pins = append(slices.Clip(facts.Pins), p)
-		} else {
-			facts.Going = append(facts.Going, p)
-		}
-	}
-	want := nft.Want(facts)
 	return append(d.sysctls(want), d.tableStep(want)...)
 }
 
+// services gathers what the part of the table for services is made from.
+func (d Decision) services() nft.Facts {
+	facts := d.Locks
+	facts.Unguarded = d.unguarded()
+	for _, c := range d.stands {
+		if !d.pinned(c.Mark) && d.keepsServices(c.Mark) {
+			facts.Pins = append(slices.Clip(facts.Pins), d.lockedFor(c))
+		}
+	}
+	return facts
+}
+
 func (d Decision) tableStep(want nft.Ruleset) []Step {
-	step := TableStep{Have: d.Table.Have, Want: want, Names: d.Cgroups.Names, Forget: d.unpinned(want)}
+	step := TableStep{Have: d.Table.Have, Want: want, Names: d.Cgroups.Names}
 	if step.Plan().Empty() {
 		return nil
 	}
@@ -100,13 +96,23 @@ func (d Decision) lockedStill() []fwmark.Pin {
 		if d.pinned(c.Mark) || !carried && !slices.ContainsFunc(guarded, func(g fwmark.Claim) bool { return g.Mark == c.Mark }) {
 			continue
 		}
-		p := fwmark.Pin{Mark: c.Mark, Full: c.Full, Kept: true}
-		if carried && !d.takenOver(c) {
-			p.Uplink = c.Uplink
+		p := d.lockedFor(c)
+		if !carried {
+			p.Uplink = ""
 		}
 		pins = append(pins, p)
 	}
 	return pins
+}
+
+// lockedFor returns a mark that goes as a pin: it leads to its uplink, if it is to
+// be no other's.
+func (d Decision) lockedFor(c fwmark.Claim) fwmark.Pin {
+	p := fwmark.Pin{Mark: c.Mark, Full: c.Full, Kept: true}
+	if !d.takenOver(c) {
+		p.Uplink = c.Uplink
+	}
+	return p
 }
 
 // keepsServices reports whether a service gets a mark that goes, and is pinned by
@@ -135,22 +141,6 @@ func (d Decision) unguarded() map[fwmark.Mark]bool {
 		}
 	}
 	return marks
-}
-
-// unpinned returns the marks that no service is pinned by any more. Conntrack
-// would keep their masqueraded connections translated, to where they do not
-// leave by now; and those that are not would keep a mark that nobody gives back
-// to their packets, in place of the one that their service has now.
-func (d Decision) unpinned(want nft.Ruleset) []fwmark.Mark {
-	marks := d.going()
-	for _, p := range d.Pins {
-		marks = append(marks, p.Mark)
-	}
-	return slices.DeleteFunc(marks, func(m fwmark.Mark) bool {
-		name := nft.MarkSet(m)
-		_, stood := d.Table.Have.Sets[name]
-		return !stood || slices.ContainsFunc(want.Sets, func(s nft.Set) bool { return s.Name == name })
-	})
 }
 
 // sysctls returns the steps at src_valid_mark of uplinks that services are

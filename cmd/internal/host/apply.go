@@ -102,7 +102,7 @@ func (h *Host) applyDevices(ctx context.Context, steps []decide.Step, out *decid
 // what it remembers of a mark that comes: most probably nothing.
 func (h *Host) forget(s decide.ForgetStep) error {
 	err := nftkernel.Forget(s.Mark)
-	if s.Fresh && errors.Is(err, nftkernel.ErrNone) {
+	if s.Silent && errors.Is(err, nftkernel.ErrNone) {
 		h.Log.Debugf("%s", err)
 		return nil
 	}
@@ -136,11 +136,6 @@ func (h *Host) applyTable(ctx context.Context, s decide.TableStep, out *decide.O
 	switch {
 	case err == nil:
 		out.Made = append(out.Made, plan.Steps...)
-		for _, m := range s.Forget {
-			if err := nftkernel.Forget(m); err != nil {
-				h.Log.Infof("%s", err)
-			}
-		}
 	case plan.DropTable || !h.applyParts(ctx, s, out):
 		out.Fail(plan.Steps, together(plan.Steps, err))
 	}

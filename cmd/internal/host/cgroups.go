@@ -10,6 +10,7 @@ import (
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/nft"
 	"wg-multihome/nft/cgroup"
+	"wg-multihome/policy"
 )
 
 // readCgroups resolves the configured paths, and the slices of `run` that hold
@@ -19,7 +20,7 @@ func (h *Host) readCgroups(_ context.Context, o *decide.Observation) error {
 	o.Cgroups = c
 	o.Failed(decide.Services)
 	paths, marks := configured(o)
-	if marks == 0 && !o.Table.Have.MarksConnections() { // nothing can be pinned, by us or by `run`
+	if marks == 0 && !o.Table.Have.MarksConnections() && len(policy.Standing(o.Facts)) == 0 { // nothing can be pinned, by us or by `run`
 		return nil
 	}
 	mount, err := cgroup.Find()
@@ -45,7 +46,7 @@ func (h *Host) readCgroups(_ context.Context, o *decide.Observation) error {
 		c.Names[run.Slice.ID] = run.Slice.Path
 		if run.Holds {
 			slice := nft.Cgroup{ID: run.Slice.ID, Level: run.Slice.Level}
-			c.Runs = append(c.Runs, decide.RunSlice{Uplink: run.Uplink, Value: run.Value, Cgroup: slice})
+			c.Runs = append(c.Runs, decide.RunSlice{Uplink: run.Uplink, Value: run.Value, Cgroup: slice, Lives: run.Populated})
 		}
 	}
 	errs = append(errs, err)

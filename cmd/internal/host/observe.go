@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"wg-multihome/cmd/internal/decide"
-	"wg-multihome/fwmark/config"
 	nftkernel "wg-multihome/nft/kernel"
 	"wg-multihome/policy"
 	"wg-multihome/wg"
@@ -37,7 +36,10 @@ func (h *Host) Observe(ctx context.Context, o *decide.Observation, parts decide.
 }
 
 func (h *Host) readConfiguration(ctx context.Context, o *decide.Observation) error {
-	o.Config = config.Load(ctx, h.Files)
+	o.Config = o.Config.Again(ctx, h.Files)
+	for _, note := range o.Config.Notes {
+		h.Log.Debugf("%s", note)
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 type Report struct {
 	Problems []fwmark.Problem // of the configuration
 	Errs     []error          // steps that failed, each by name, and what kept others from being tried
+	Refused  bool             // what was asked for is bad, and said to be so
 }
 
 // Failed is a report of one error.
@@ -35,10 +36,11 @@ const (
 	Drift = 3 // asked for with --exit-code
 )
 
-// Status returns the exit status: bad configuration wins over failed steps.
+// Status returns the exit status: what was refused, and bad configuration, win over
+// failed steps.
 func (r Report) Status() int {
 	switch {
-	case len(r.Problems) > 0:
+	case r.Refused, len(r.Problems) > 0:
 		return Usage
 	case len(r.Errs) > 0:
 		return Error

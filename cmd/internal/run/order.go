@@ -1,7 +1,7 @@
 package run
 
 import (
-	"encoding/gob"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,9 +13,7 @@ import (
 	"wg-multihome/cmd/internal/report"
 )
 
-// order says what the waiting process is to become. It is encoded by gob: that
-// keeps every byte of an argument, and an order that was cut short cannot be
-// decoded.
+// order says what the waiting process is to become.
 type order struct {
 	Path        string
 	Args        []string // with the name of the command first
@@ -45,14 +43,36 @@ func newOrder(q Request) (order, int, error) {
 	return o, report.Done, nil
 }
 
-func (o order) write(w io.Writer) error { return gob.NewEncoder(w).Encode(o) }
+// written is an order as it is written: JSON would keep no byte of a string that
+// is not UTF-8. An order that was cut short cannot be read.
+type written struct {
+	Path              []byte
+	Args, Environment [][]byte
+	Privileges        *privileges
+}
+
+func (o order) write(w io.Writer) error {
+	text, err := json.Marshal(written{[]byte(o.Path), convert[[]byte](o.Args), convert[[]byte](o.Environment), o.Privileges})
+	if err == nil {
+		_, err = w.Write(text)
+	}
+	return err
+}
 
 // readOrder reads an order. The error is io.EOF where the parent went without
 // giving one.
 func readOrder(r io.Reader) (order, error) {
-	var o order
-	err := gob.NewDecoder(r).Decode(&o)
-	return o, err
+	var w written
+	err := json.NewDecoder(r).Decode(&w)
+	return order{string(w.Path), convert[string](w.Args), convert[string](w.Environment), w.Privileges}, err
+}
+
+func convert[To, From ~string | ~[]byte](list []From) []To {
+	converted := make([]To, len(list))
+	for i, v := range list {
+		converted[i] = To(v)
+	}
+	return converted
 }
 
 // execute becomes the command. It returns only where that failed.

@@ -16,12 +16,18 @@ import (
 // error says what it lacks.
 func pinOf(v decide.Decision, name string) (fwmark.Pin, error) {
 	u := slices.IndexFunc(v.Uplinks, func(u fwmark.Uplink) bool { return u.Name == name })
-	p := slices.IndexFunc(v.Pins, func(p fwmark.Pin) bool { return p.Uplink == name && !p.Full })
+	own := func(p fwmark.Pin) bool { return p.Uplink == name && !p.Full }
+	p := slices.IndexFunc(v.Pins, func(p fwmark.Pin) bool { return own(p) && !p.Kept })
+	if p < 0 {
+		p = slices.IndexFunc(v.Pins, own)
+	}
 	switch {
 	case u < 0:
 		return fwmark.Pin{}, fmt.Errorf("%q is no uplink: there %s", name, listOf(v.Uplinks))
 	case p < 0:
 		return fwmark.Pin{}, fmt.Errorf("uplink %q has no mark: multihomed-fwmark in its stanza, or fwmark in TOML, gives it one", name)
+	case v.Outlived(v.Pins[p].Mark):
+		return fwmark.Pin{}, fmt.Errorf("uplink %q has no mark any more: %s is merely held for commands that run already", name, v.Pins[p].Mark)
 	case v.Pins[p].Kept:
 		return fwmark.Pin{}, fmt.Errorf("mark %s of uplink %q is merely held as it stands, because of an error in the configuration", v.Pins[p].Mark, name)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -59,30 +60,63 @@ func (d Dir) Lock(ctx context.Context, wait time.Duration) (unlock func(), err e
 // an error, where somebody does.
 func (d Dir) TryTell() (unlock func(), ok bool, err error) { return d.try(tellFile) }
 
-func (d Dir) try(file string) (unlock func(), ok bool, err error) {
-	if err := d.makeDir(""); err != nil {
-		return nil, false, fmt.Errorf("make state directory: %w", err)
-	}
-	f, err := regular.Open(filepath.Join(string(d), file), os.O_RDONLY|os.O_CREATE, lockMode)
-	if err != nil {
-		return nil, false, fmt.Errorf("take lock: %w", err)
-	}
-	err = flock(f)
-	if err != nil {
+func (d Dir) try(file string) (unlock func(), ok bool, err error) { return d.take(file, openLock) }
+
+// openLock opens a lock's file.
+func openLock(path string) (*os.File, error) {
+	return regular.Open(path, os.O_RDONLY|os.O_CREATE, lockMode)
+}
+
+// takes bounds how often a lock's file is opened that others replace each time.
+const takes = 10
+
+// take takes a lock if nobody holds it. A file that was removed or replaced after
+// it was opened is not what the next run locks; then the one in its place is
+// taken. Whoever removes the file of a lock that is held lets two run at once:
+// against that there is no help here.
+func (d Dir) take(file string, open func(path string) (*os.File, error)) (unlock func(), ok bool, err error) {
+	path := filepath.Join(string(d), file)
+	for range takes {
+		if err := d.makeDir(""); err != nil {
+			return nil, false, fmt.Errorf("make state directory: %w", err)
+		}
+		f, err := open(path)
+		if err != nil {
+			return nil, false, fmt.Errorf("take lock: %w", err)
+		}
+		if err = flock(f); err == nil {
+			ok, err = inPlace(f, path)
+		}
+		if ok {
+			return func() {
+				// Closing alone would leave it to a child that was forked and has not
+				// executed its program yet. Neither fails for an open file.
+				_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+				_ = f.Close()
+			}, true, nil
+		}
 		_ = f.Close() // nothing was written
+		switch {
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return nil, false, nil
+		case err != nil:
+			return nil, false, fmt.Errorf("take lock: %s: %w", path, err)
+		}
 	}
-	switch {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return nil, false, nil
-	case err != nil:
-		return nil, false, fmt.Errorf("take lock: %s: %w", f.Name(), err)
+	return nil, false, fmt.Errorf("take lock: %s was replaced by others %d times", path, takes)
+}
+
+// inPlace reports whether a file is what its path leads to.
+func inPlace(f *os.File, path string) (bool, error) {
+	ours, err := f.Stat()
+	if err != nil {
+		return false, err
 	}
-	return func() {
-		// Closing alone would leave it to a child that was forked and has not
-		// executed its program yet. Neither fails for an open file.
-		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
-		_ = f.Close()
-	}, true, nil
+	there, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(ours, there), err
 }
 
 // flock takes the lock of a file, or fails with EWOULDBLOCK where another open

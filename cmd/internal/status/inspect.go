@@ -38,12 +38,7 @@ func Inspect(ctx context.Context, h Host, d decide.Decision) Inspection {
 	in.details, in.errs = h.Inspect(ctx, names)
 	files, errs := map[string]wg.File{}, map[string]error{}
 	for _, name := range d.Present(d.PinnedDevices()) {
-		f, err := h.ReadFile(d.Observation, name)
-		if err != nil {
-			errs[name] = err
-			continue
-		}
-		files[name] = f
+		files[name], errs[name] = h.ReadFile(d.Observation, name)
 	}
 	in.notes = append(in.notes, d.Contradictions(files)...)
 	for _, device := range in.details {

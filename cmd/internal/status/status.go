@@ -31,8 +31,9 @@ type Status struct {
 	EmptySets  []string `json:"empty_sets"`   // public sets that hold nothing, while nothing else is pinned by their mark
 	OtherMarks uint64   `json:"other_marks"`  // packets and connections with a mark in our bits that is none of ours
 
-	Fronts   []string `json:"fronts"` // foreign rules that ours stand in front of
-	Lacks    []string `json:"lacks"`  // what this kernel has not
+	Fronts   []string `json:"fronts"`              // foreign rules that ours stand in front of
+	Lacks    []string `json:"lacks"`               // what this kernel has not
+	Config   []string `json:"configuration_notes"` // what was understood, where one may have meant something else
 	Problems []string `json:"problems"`
 	Errors   []string `json:"errors"`
 	Drift    []string `json:"drift"` // the steps that `sync` would take
@@ -59,6 +60,7 @@ type Mark struct {
 	Routed6 bool   `json:"routed_6"`
 	Full    bool   `json:"full_tunnel,omitempty"` // not configured: the one that a pinned full tunnel keeps
 	Kept    bool   `json:"kept,omitempty"`        // as it stands, while the configuration has an error
+	ForRuns bool   `json:"for_runs,omitempty"`    // it is configured no longer, and kept while commands of `run` have it
 }
 
 // Service is a cgroup as configured.
@@ -100,6 +102,7 @@ func Of(v decide.Decision, in Inspection, now time.Time) Status {
 	if slices.ContainsFunc(s.Tunnels, func(t Tunnel) bool { return t.Wanted != "" && !t.Present }) && !wg.InKernel() {
 		s.Lacks = append(s.Lacks, "WireGuard (userspace devices get their marks all the same)")
 	}
+	s.Config = append([]string{}, v.Config.Notes...)
 	for _, p := range v.Problems {
 		s.Problems = append(s.Problems, p.Error())
 	}
@@ -167,7 +170,7 @@ func marks(v decide.Decision) []Mark {
 		routed := policy.Routed(v.Facts, p.Mark)
 		list = append(list, Mark{
 			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: policy.Guarded(v.Facts, p.Mark),
-			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept,
+			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept, ForRuns: v.Outlived(p.Mark),
 		})
 	}
 	return list

@@ -32,7 +32,7 @@ func (s Status) Write(w io.Writer) error {
 	t.head(len(s.Marks), "MARK", "UPLINK", "GUARDS", "IPV4", "IPV6")
 	for _, m := range s.Marks {
 		t.row(m.Mark, m.Uplink, word(m.Guarded, "stand", "MISSING"), word(m.Routed4, "routed", "refused"),
-			word(m.Routed6, "routed", "refused")+word(m.Full, " (of a full tunnel)", "")+word(m.Kept, " (kept as it stands)", ""))
+			word(m.Routed6, "routed", "refused")+word(m.Full, " (of a full tunnel)", "")+m.kept())
 	}
 	t.tunnels(s.Tunnels)
 	t.list("ABOUT TUNNELS", s.Notes)
@@ -48,6 +48,7 @@ func (s Status) Write(w io.Writer) error {
 	t.list("ROUTES OF MAIN THROUGH ANOTHER UPLINK, for pinned packets too", s.Detours)
 	t.list("IN FRONT OF FOREIGN RULES", s.Fronts)
 	t.list("MISSING IN THIS KERNEL", s.Lacks)
+	t.list("ABOUT THE CONFIGURATION", s.Config)
 	t.list("ERRORS IN THE CONFIGURATION", s.Problems)
 	t.list("ERRORS", s.Errors)
 	if len(s.Drift) > 0 {
@@ -59,6 +60,14 @@ func (s Status) Write(w io.Writer) error {
 	return t.Flush()
 }
 
+// kept says why a mark stands that the configuration does not ask for.
+func (m Mark) kept() string {
+	if m.ForRuns {
+		return " (kept for commands of `run`)"
+	}
+	return word(m.Kept, " (kept as it stands)", "")
+}
+
 func (s Status) writeLock(t *table) {
 	locks := slices.DeleteFunc(slices.Clone(s.Locks), func(l Lock) bool { return l.Dropped == 0 })
 	t.head(len(locks), "SECOND LOCK", "DROPPED", "LIKELY CAUSE")
@@ -66,7 +75,7 @@ func (s Status) writeLock(t *table) {
 		t.row(l.Mark, fmt.Sprint(l.Dropped), l.Cause)
 	}
 	t.list("ROUTES THAT THE SECOND LOCK DOES NOT KNOW, pinned packets are dropped there until the next sync", s.Held)
-	t.list(fmt.Sprintf("OUTSIDE OF THE SECOND LOCK, with more than %d prefixes", nft.MaxRanges), s.Outside)
+	t.list(fmt.Sprintf("PRIVATE DESTINATIONS ALONE PASS THE SECOND LOCK, as there are more than %d prefixes", nft.MaxRanges), s.Outside)
 	t.list("SETS WITHOUT ELEMENTS, of marks that pin nothing else; what NFTSet= puts there comes with the unit's next start", s.EmptySets)
 	if s.OtherMarks > 0 {
 		t.list("MARKS OF OTHER SOFTWARE IN OUR BITS", []string{fmt.Sprintf("%d packets or connections had one, and were left alone: give our marks a mask", s.OtherMarks)})

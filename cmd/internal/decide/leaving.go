@@ -1,0 +1,115 @@
+package decide
+
+import (
+	"slices"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/nft"
+)
+
+// A mark leaves the part of the table for services when no service is pinned by
+// it any more. Its running connections would lose their mark in the middle, and
+// with the last of such marks their translation: their packets would go on with
+// another uplink's source, or by another uplink. So it is taken away in three
+// steps, each of which the kernel tells after a kill: no new connection gets the
+// mark, those that run keep it; conntrack forgets them; the rest goes.
+
+// leaving returns, as pins, the marks that no service gets any more, and whose
+// connections conntrack has not forgotten yet.
+func (d Decision) leaving() []fwmark.Pin {
+	if !d.Table.Have.MarksConnections() {
+		return nil
+	}
+	var wanted []nft.Set
+	if d.scope != nothing {
+		wanted = nft.Want(d.services()).Sets
+	}
+	var leaving []fwmark.Pin
+	for _, p := range slices.Concat(d.placed(), d.goingPins()) {
+		name := nft.PathsSet(p.Mark)
+		_, stands := d.Table.Have.Sets[name]
+		stays := slices.ContainsFunc(wanted, func(s nft.Set) bool { return s.Name == name })
+		if stands && !stays && !d.memory.Forgotten[p.Mark] {
+			leaving = append(leaving, p)
+		}
+	}
+	return leaving
+}
+
+// goingPins returns the marks that go as pins.
+func (d Decision) goingPins() []fwmark.Pin {
+	var pins []fwmark.Pin
+	for _, m := range d.going() {
+		c := fwmark.Claim{Mark: m}
+		if i := slices.IndexFunc(d.stands, func(s fwmark.Claim) bool { return s.Mark == m }); i >= 0 {
+			c = d.stands[i]
+		}
+		pins = append(pins, d.lockedFor(c))
+	}
+	return pins
+}
+
+// forgetFresh returns the steps that have conntrack forget the connections of
+// marks that come, before they lead anywhere: the number may have been another
+// uplink's once, and conntrack remembers. Nothing of ours gives it to a
+// connection as yet, so this needs no lock.
+func (d Decision) forgetFresh() []Step {
+	var steps []Step
+	for _, m := range d.fresh {
+		if _, stands := d.Table.Have.Sets[nft.MarkSet(m)]; !stands {
+			steps = append(steps, ForgetStep{Mark: m, Silent: true})
+		}
+	}
+	return steps
+}
+
+// forget returns the steps that have conntrack forget the connections of marks
+// that move, and of those that leave: once no connection gets the mark any more
+// that is another uplink's, or nobody's.
+func (d Decision) forget() []Step {
+	var steps []Step
+	leaving := d.leaving()
+	leaves := func(m fwmark.Mark) bool {
+		return slices.ContainsFunc(leaving, func(p fwmark.Pin) bool { return p.Mark == m })
+	}
+	step := func(m fwmark.Mark) {
+		if leaves(m) && !d.left(m) {
+			return
+		}
+		steps = append(steps, ForgetStep{Mark: m, Silent: !d.Table.Have.MarksConnections()})
+	}
+	for _, p := range d.Pins {
+		if d.moving[p.Mark] && d.remembered(p.Mark) && d.shut(p.Mark) {
+			step(p.Mark)
+		}
+	}
+	for _, p := range leaving {
+		if !d.moving[p.Mark] {
+			step(p.Mark)
+		}
+	}
+	return steps
+}
+
+// left reports whether the table gives a mark to no new connection any more.
+func (d Decision) left(m fwmark.Mark) bool {
+	_, stands := d.Table.Have.Sets[nft.MarkSet(m)]
+	return !stands
+}
+
+// shut reports whether nothing with a mark leaves, so that no connection is
+// begun with it: by the second lock, or by the rules where it knows nothing of
+// the mark.
+func (d Decision) shut(m fwmark.Mark) bool {
+	claims := d.Table.Have.Claims()
+	i := slices.IndexFunc(claims, func(c fwmark.Claim) bool { return c.Mark == m })
+	if i < 0 {
+		return d.mayCarry(m) && len(d.leads[m]) == 0
+	}
+	return claims[i].Uplink == ""
+}
+
+// remembered reports whether conntrack may have connections with a mark.
+func (d Decision) remembered(m fwmark.Mark) bool {
+	return d.Table.Missing == nil && !d.memory.Forgotten[m]
+}
