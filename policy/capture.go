@@ -16,6 +16,10 @@ type captureCheck struct {
 	scriptRules map[Rule]bool // capture nothing: they are about to be taken over
 }
 
+// ofMarks and ofAddrs ask for one kind of our packets alone.
+func (c captureCheck) ofMarks() captureCheck { c.addrs = nil; return c }
+func (c captureCheck) ofAddrs() captureCheck { c.marks = nil; return c }
+
 // captures reports whether a packet with one of our marks from any source, or
 // from one of our addresses without a mark, can match r, and r then leads it
 // everywhere. A selector that we do not know is taken as matching. A goto may

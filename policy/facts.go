@@ -38,6 +38,7 @@ type Link struct {
 	WireGuard    bool
 	Kind         string // as in `ip link add type KIND`, "tun" for tap too; "": none
 	Group        uint32 // 0 where nobody has set one
+	VRF          string // the VRF that it is in; "": none
 }
 
 // Address is an address of an interface.

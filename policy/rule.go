@@ -107,6 +107,12 @@ func (r *Rule) plain() bool {
 	return !r.To.IsValid() && r.Iif == "" && r.Oif == "" && !r.Invert && !r.Opaque
 }
 
+// selectsAll reports whether a rule has no selector but `not fwmark`, as those of
+// full tunnels.
+func (r *Rule) selectsAll() bool {
+	return !r.From.IsValid() && !r.To.IsValid() && r.Iif == "" && r.Oif == "" && !r.Opaque && (r.Mark.Mask == 0 || r.Invert)
+}
+
 func (r *Rule) isSuppress() bool { return r.Action == Lookup && r.Table == TableMain && r.Suppresses }
 func (r *Rule) isLookup() bool {
 	return r.Action == Lookup && !r.suppressesAny() && r.Table != TableLocal

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -13,20 +14,20 @@ import (
 // all routes when it is asked first: mostly nobody asks.
 type ownDefaults struct {
 	routes  []Route
-	byTable map[uint32]*Route
+	byTable map[tableKey]*Route
 }
 
 // of returns the route of a table; the zero Route where it has none.
-func (o *ownDefaults) of(table uint32) Route {
+func (o *ownDefaults) of(family fwmark.Family, table uint32) Route {
 	if o.byTable == nil {
-		o.byTable = map[uint32]*Route{}
+		o.byTable = map[tableKey]*Route{}
 		for i := range o.routes {
 			if r := &o.routes[i]; r.Ours() && r.isDefault() && r.Table != TableMain {
-				o.byTable[r.Table] = r
+				o.byTable[r.tableKey()] = r
 			}
 		}
 	}
-	if r := o.byTable[table]; r != nil {
+	if r := o.byTable[tableKey{family, table}]; r != nil {
 		return *r
 	}
 	return Route{}
@@ -53,7 +54,7 @@ func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []
 	}
 	s.fromTables()
 	s.addAddresses()
-	errs := s.settleShared()
+	errs := append(s.settleVRFs(), s.settleShared()...)
 	list := make([]fwmark.Uplink, 0, len(s.uplinks))
 	for _, u := range s.uplinks {
 		list = append(list, s.finish(u, broken))
@@ -73,6 +74,8 @@ type found struct {
 	main       [2][]*Route // those of main's that it leads everywhere by
 	tables     [2][]*Route // those of other tables
 	addrs      []*Address
+	vrf        bool                // it is in one, so that nothing can be led there
+	taken      map[netip.Addr]bool // those of addrs that another uplink keeps
 }
 
 type survey struct {
@@ -184,7 +187,7 @@ func (s *survey) fromStanding() {
 		}
 	}
 	for _, a := range s.facts.Addrs {
-		if addr := a.Prefix.Addr(); paired[addr] && s.own.of(TableOf(addr)).Device == a.Device {
+		if addr := a.Prefix.Addr(); paired[addr] && s.own.of(fwmark.FamilyOf(addr), TableOf(addr)).Device == a.Device {
 			s.uplink(a.Device)
 			delete(paired, addr)
 		}
@@ -215,17 +218,38 @@ func (s *survey) addAddresses() {
 	}
 }
 
+// settleVRFs takes their addresses from uplinks that are in a VRF: those are
+// addresses of that VRF alone, and the kernel refuses them as the source of a
+// route in any other table.
+func (s *survey) settleVRFs() []error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.uplinks)) {
+		if vrf := s.links[name].VRF; vrf != "" {
+			u := s.uplinks[name]
+			u.addrs, u.vrf = nil, true
+			errs = append(errs, fmt.Errorf("uplink %q is in VRF %q, whose addresses and routes are apart from all others: "+
+				"what is pinned to it is refused until it is taken out (ip link set %s nomaster)", name, vrf, name))
+		}
+	}
+	return errs
+}
+
 func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
 	slices.SortFunc(u.addrs, func(a, b *Address) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
 	u.Addrs = make([]netip.Addr, 0, len(u.addrs))
 	for _, a := range u.addrs {
 		addr := a.Prefix.Addr()
+		if u.taken[addr] {
+			continue
+		}
 		if n := len(u.Addrs); n == 0 || u.Addrs[n-1] != addr { // one address under two prefix lengths
 			u.Addrs = append(u.Addrs, addr)
 		}
 	}
 	for _, f := range fwmark.Families {
-		s.chooseGateways(u, f, broken)
+		if !u.vrf {
+			s.chooseGateways(u, f, broken)
+		}
 	}
 	return u.Uplink
 }

@@ -13,6 +13,7 @@ type Wanted struct {
 	State        // what should stand
 	Have   State // what stands: ours, and the original shell script's rules, which ours are to replace
 	Fronts []Front
+	Served []Served // addresses that are left to rules of others
 	Errs   []error
 
 	// Destinations says whose destinations are, as rules and routes have it.
@@ -21,21 +22,25 @@ type Wanted struct {
 	// OtherGroups are the links that lead away and to which others have given a
 	// group: the second lock alone holds what main has through them.
 	OtherGroups []LinkGroup
+	// Unasked are foreign rules that stand behind pairs of ours, so that they are
+	// never asked for packets of an uplink's address.
+	Unasked []Rule
 
 	lookups []Rule // those of marks, among the rules
 }
 
 // Want decides which rules and routes should stand for these uplinks and pins.
 //
-// B is the family's first priority (see firstPriority), and all rules of one
-// role have the same priority:
+// B is the family's first priority (see places), and all rules of one role have
+// the same priority:
 //
 //	B+0  from all fwmark M lookup main suppress_prefixlength 0 suppress_ifgroup G
 //	B+1  from all fwmark M lookup TABLE
 //	B+2  from all fwmark M unreachable
-//	B+3  from ADDR lookup main suppress_prefixlength 0 suppress_ifgroup G
-//	B+4  from ADDR lookup TABLE
+//	P+0  from ADDR lookup main suppress_prefixlength 0 suppress_ifgroup G
+//	P+1  from ADDR lookup TABLE
 //
+// P is B+3 where nothing moves them.
 // The guards, B+0 and B+2, stand in both families as long as the pin is there. In
 // front of B and of the pairs there is a look-up of the local table for each mark
 // and address where others have none in front of ours.
@@ -48,8 +53,9 @@ type Wanted struct {
 func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) Wanted {
 	w := wanter{
 		facts: f, uplinks: uplinks, pins: pins, away: Away(f, uplinks), tables: tablesEverywhere{facts: f, wanted: map[tableKey]bool{}},
-		connected: connectedRoutes(f), scriptRules: map[Rule]bool{},
+		connected: connectedRoutes(f), scriptRules: map[Rule]bool{}, served: map[netip.Addr]bool{},
 	}
+	w.findServed()
 	w.findScriptRules()
 	addrs := 0
 	for _, u := range uplinks {
@@ -77,6 +83,7 @@ type wanter struct {
 	tables      tablesEverywhere
 	connected   []*Route
 	scriptRules map[Rule]bool
+	served      map[netip.Addr]bool // see findServed
 	out         Wanted
 }
 
@@ -88,22 +95,26 @@ func (w *wanter) family(family fwmark.Family, priority uint32) {
 	}
 	var addrs []netip.Addr
 	for _, u := range w.uplinks {
-		addrs = append(addrs, routableAddrs(u, family)...)
+		for _, a := range routableAddrs(u, family) {
+			if !w.served[a] {
+				addrs = append(addrs, a)
+			}
+		}
 	}
 	c.addrs = slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
+	configured := places{priority, priority + pairsAt}
 	if priority == 0 {
-		priority = standingPriority(w.facts.Rules, family)
+		configured = standingPlaces(w.facts.Rules, family)
 	}
-	first, front, err := c.firstPriority(w.facts.Rules, family, priority)
+	at, front, errs := c.places(w.facts.Rules, family, configured)
 	if front != nil {
 		w.out.Fronts = append(w.out.Fronts, *front)
 	}
-	if err != nil {
-		w.out.Errs = append(w.out.Errs, err)
-	}
-	w.passed = append(w.passed, c.passed(w.facts.Rules, family, first, priority)...)
-	w.blocks(family, first)
-	w.pairs(family, first+3, addrs)
+	w.out.Errs = append(w.out.Errs, errs...)
+	w.out.Unasked = append(w.out.Unasked, c.unasked(w.facts.Rules, family, at.pairs)...)
+	w.passed = append(w.passed, c.passed(w.facts.Rules, family, at.blocks, configured.blocks)...)
+	w.blocks(family, at.blocks)
+	w.pairs(family, at.pairs, addrs)
 }
 
 // localRule returns the look-up of the local table that has to stand right in
@@ -129,10 +140,10 @@ func (w *wanter) blocks(family fwmark.Family, first uint32) {
 	}
 	local, needed := w.localRule(family, first)
 	group := groupOf(w.facts)
-	address := map[string]netip.Addr{}
+	tables := map[string]uint32{} // of uplinks
 	for _, u := range w.uplinks {
-		if u.Routable(family) {
-			address[u.Name] = u.Address[family]
+		if u.Routed(family) {
+			tables[u.Name] = MarkTable(u, family)
 		}
 	}
 	for _, p := range w.pins {
@@ -141,8 +152,8 @@ func (w *wanter) blocks(family fwmark.Family, first uint32) {
 			local.Mark = p.Mark
 			w.out.Rules = append(w.out.Rules, local)
 		}
-		if a := address[p.Uplink]; a.IsValid() {
-			r := lookupRule(family, first+1, p.Mark, TableOf(a))
+		if table, routed := tables[p.Uplink]; routed {
+			r := lookupRule(family, first+1, p.Mark, table)
 			w.out.Rules, w.out.lookups = append(w.out.Rules, r), append(w.out.lookups, r)
 		}
 	}
@@ -170,12 +181,23 @@ func (w *wanter) routes(family fwmark.Family) {
 		addrs := routableAddrs(u, family)
 		w.out.Routes = slices.Grow(w.out.Routes, len(addrs))
 		for _, a := range addrs {
-			w.out.Routes = append(w.out.Routes, w.route(u, a))
+			if w.served[a] && !(a == u.Address[family] && w.pinned(u.Name)) {
+				continue
+			}
+			w.out.Routes = append(w.out.Routes, w.route(u, a, TableOf(a)))
 			// A foreign rule that looks up this table captures as soon as
 			// the route is there, so it must not be in front of ours then.
 			w.tables.wanted[tableKey{family, TableOf(a)}] = true
 		}
+		if u.Routed(family) && u.Twin[family] && w.pinned(u.Name) {
+			w.out.Routes = append(w.out.Routes, w.route(u, u.Address[family], MarkTable(u, family)))
+		}
 	}
+}
+
+// pinned reports whether a mark leaves by an uplink.
+func (w *wanter) pinned(uplink string) bool {
+	return slices.ContainsFunc(w.pins, func(p fwmark.Pin) bool { return p.Uplink == uplink })
 }
 
 // routableAddrs returns the addresses of an uplink that have a table.
@@ -189,10 +211,10 @@ func routableAddrs(u fwmark.Uplink, family fwmark.Family) []netip.Addr {
 }
 
 // route returns the default of an address's table.
-func (w *wanter) route(u fwmark.Uplink, addr netip.Addr) Route {
+func (w *wanter) route(u fwmark.Uplink, addr netip.Addr, table uint32) Route {
 	family, gw := fwmark.FamilyOf(addr), u.GatewayOf(addr)
 	r := Route{
-		Family: family, Table: TableOf(addr), Dst: netip.PrefixFrom(family.Unspecified(), 0), Type: Unicast, Device: u.Name,
+		Family: family, Table: table, Dst: netip.PrefixFrom(family.Unspecified(), 0), Type: Unicast, Device: u.Name,
 		Src: addr, Metric: metric(family), Protocol: Protocol, MTU: u.MTU[family], AdvMSS: u.AdvMSS[family],
 	}
 	if !gw.IsUnspecified() {

@@ -19,7 +19,7 @@ import (
 
 // scene is a host in words, one fact to a line:
 //
-//	link up1 [down] [p2p] [wireguard] [loopback] [group 77]
+//	link up1 [down] [p2p] [wireguard] [loopback] [vrf red] [group 77]
 //	addr up1 192.0.2.10/24 [deprecated] [temporary] [unready] [link]
 //	lease up2 198.51.100.10 [198.51.100.1]
 //	route 4 main default via 192.0.2.1 dev up1 [proto 77] [hop 1]
@@ -68,9 +68,11 @@ func (s *scene) read(t *testing.T, line string) {
 	switch words[0] {
 	case "link":
 		l := policy.Link{Name: words[1], Up: !has("down"), PointToPoint: has("p2p"), WireGuard: has("wireguard"), Loopback: has("loopback")}
-		if _, group, ok := cut(line, "group"); ok {
+		line, group, ok := cut(line, "group")
+		if ok {
 			l.Group = number(t, group)
 		}
+		_, l.VRF, _ = cut(line, "vrf")
 		f.Links = append(f.Links, l)
 	case "group":
 		f.Group = number(t, words[1])
@@ -175,6 +177,12 @@ func (s *scene) plan() string {
 	}
 	for _, l := range w.Destinations.Left {
 		fmt.Fprintln(&b, "left:", l)
+	}
+	for _, served := range w.Served {
+		fmt.Fprintln(&b, "served:", served)
+	}
+	for _, r := range w.Unasked {
+		fmt.Fprintln(&b, "never asked:", r)
 	}
 	for _, err := range append(errs, w.Errs...) {
 		fmt.Fprintln(&b, "error:", err)

@@ -199,7 +199,7 @@ func FuzzLink(f *testing.F) {
 	f.Add(appendNumber(m, unix.IFLA_GROUP, 77))
 	f.Add(appendAttribute(m, unix.IFLA_LINKINFO, appendName(nil, unix.IFLA_INFO_KIND, "wireguard")...))
 	f.Fuzz(func(t *testing.T, m []byte) {
-		l, _, err := decodeLink(m)
+		l, _, _, err := decodeLink(m)
 		if err == nil && l.WireGuard != (l.Kind == "wireguard") {
 			t.Errorf("%+v", l)
 		}

@@ -112,8 +112,12 @@ func (c *check) decide() {
 			c.sent = append(c.sent, sent{family: f, mark: p.Mark.Value, uplink: p.Uplink})
 		}
 	}
+	paired := map[netip.Addr]bool{}
+	for _, r := range c.wanted.Rules {
+		paired[r.From.Addr()] = true
+	}
 	for _, r := range c.wanted.Routes {
-		if r.Dst.Bits() == 0 {
+		if r.Dst.Bits() == 0 && paired[r.Src] {
 			c.sent = append(c.sent, sent{family: r.Family, src: r.Src, uplink: r.Device})
 		}
 	}

@@ -159,6 +159,11 @@ func (d *Decision) tables() map[uint32]netip.Addr {
 		for _, a := range u.Addrs {
 			tables[policy.TableOf(a)] = a
 		}
+		for _, f := range fwmark.Families {
+			if u.Twin[f] {
+				tables[policy.MarkTable(u, f)] = u.Address[f]
+			}
+		}
 	}
 	return tables
 }

@@ -32,6 +32,8 @@ type Status struct {
 	OtherMarks uint64   `json:"other_marks"`  // packets and connections with a mark in our bits that is none of ours
 
 	Fronts   []string `json:"fronts"`              // foreign rules that ours stand in front of
+	Served   []string `json:"served"`              // uplinks' addresses that are left to foreign rules
+	Unasked  []string `json:"unasked"`             // foreign rules behind ours for addresses, so that those do not ask them
 	Lacks    []string `json:"lacks"`               // what this kernel has not
 	Config   []string `json:"configuration_notes"` // what was understood, where one may have meant something else
 	Problems []string `json:"problems"`
@@ -79,7 +81,7 @@ func Of(v decide.Decision, in Inspection, now time.Time) Status {
 	s := Status{
 		Locks: locks(v, held), Held: held, Outside: outside(v), EmptySets: emptySets(v), OtherMarks: v.Table.Have.Counters[nft.OtherMarks],
 		Uplinks: []Uplink{}, Marks: marks(v), Tunnels: tunnels(v), Services: services(v), Detours: detours(v),
-		Notes: []string{}, Fronts: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{}, Drift: v.Plan(),
+		Notes: []string{}, Fronts: []string{}, Served: []string{}, Unasked: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{}, Drift: v.Plan(),
 	}
 	for _, u := range v.Uplinks {
 		for _, f := range fwmark.Families {
@@ -90,6 +92,12 @@ func Of(v decide.Decision, in Inspection, now time.Time) Status {
 	}
 	for _, f := range v.Rules.Fronts {
 		s.Fronts = append(s.Fronts, f.String())
+	}
+	for _, served := range v.Rules.Served {
+		s.Served = append(s.Served, served.String())
+	}
+	for _, r := range v.Rules.Unasked {
+		s.Unasked = append(s.Unasked, r.String())
 	}
 	for _, f := range fwmark.Families {
 		if !v.Facts.Families[f] {
@@ -142,7 +150,7 @@ func uplink(v decide.Decision, u fwmark.Uplink, f fwmark.Family) (Uplink, bool) 
 		row.Address = a.String()
 		row.Leased = v.Records[u.Name].Address.Addr() == a
 		if u.Routed(f) {
-			row.Table = policy.TableOf(a)
+			row.Table = policy.MarkTable(u, f)
 		}
 	}
 	for _, a := range u.Addrs {

@@ -47,6 +47,8 @@ func (s Status) Write(w io.Writer) error {
 	s.writeLock(t)
 	t.list("ROUTES OF MAIN THROUGH ANOTHER UPLINK, for pinned packets too", s.Detours)
 	t.list("IN FRONT OF FOREIGN RULES", s.Fronts)
+	t.list("LEFT TO FOREIGN RULES", s.Served)
+	t.list("FOREIGN RULES THAT UPLINKS' ADDRESSES NEVER ASK, as ours for those stand in front", s.Unasked)
 	t.list("MISSING IN THIS KERNEL", s.Lacks)
 	t.list("ABOUT THE CONFIGURATION", s.Config)
 	t.list("ERRORS IN THE CONFIGURATION", s.Problems)
