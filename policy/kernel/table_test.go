@@ -143,13 +143,9 @@ func standing(t *testing.T, c *Client) []policy.Route {
 // ask looks a packet's route up, and returns the device that it leaves by.
 func ask(t *testing.T, c *Client, p policy.Packet) (string, syscall.Errno) {
 	t.Helper()
-	device, err := c.leaves(p.Dst, p.Src, p.Mark)
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return "", errno
-	}
+	answers, err := c.Ask([]policy.Packet{p})
 	must(t, err)
-	return device, 0
+	return answers[0].Device, answers[0].Errno
 }
 
 // byTable orders routes but for those of one destination in one table, whose

@@ -1,10 +1,8 @@
 package kernel
 
 import (
-	"errors"
 	"math/rand/v2"
 	"net"
-	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -72,11 +70,7 @@ func TestWhoseAsTheKernelHasIt(t *testing.T) {
 			must(t, err)
 			return f
 		}, func(s policy.Step) error { return apply(c, s) }, func(p policy.Packet) policytest.Way {
-			device, err := c.leaves(p.Dst, p.Src, p.Mark)
-			var errno syscall.Errno
-			if err != nil && !errors.As(err, &errno) {
-				t.Fatal(err)
-			}
+			device, errno := ask(t, c, p)
 			return policytest.Way{Device: device, Errno: errno}
 		})
 		if err != nil {

@@ -38,7 +38,8 @@ type Status struct {
 	Config   []string `json:"configuration_notes"` // what was understood, where one may have meant something else
 	Problems []string `json:"problems"`
 	Errors   []string `json:"errors"`
-	Drift    []string `json:"drift"` // the steps that `sync` would take
+	Drift    []string `json:"drift"`  // the steps that `sync` would take
+	Astray   []string `json:"astray"` // what the kernel does not send where it belongs
 }
 
 // Uplink is an uplink in one family.
@@ -58,7 +59,7 @@ type Mark struct {
 	Mark    string `json:"mark"`
 	Uplink  string `json:"uplink,omitempty"` // empty: guards alone
 	Guarded bool   `json:"guarded"`          // its guards stand in both families
-	Routed4 bool   `json:"routed_4"`         // its look-up stands; else IPv4 is refused
+	Routed4 bool   `json:"routed_4"`         // the kernel sends it by its uplink; else IPv4 is refused, or goes astray
 	Routed6 bool   `json:"routed_6"`
 	Full    bool   `json:"full_tunnel,omitempty"` // not configured: the one that a pinned full tunnel keeps
 	Kept    bool   `json:"kept,omitempty"`        // as it stands, while the configuration has an error
@@ -80,8 +81,8 @@ func Of(v decide.Decision, in Inspection, now time.Time) Status {
 	held := held(v)
 	s := Status{
 		Locks: locks(v, held), Held: held, Outside: outside(v), EmptySets: emptySets(v), OtherMarks: v.Table.Have.Counters[nft.OtherMarks],
-		Uplinks: []Uplink{}, Marks: marks(v), Tunnels: tunnels(v), Services: services(v), Detours: detours(v),
-		Notes: []string{}, Fronts: []string{}, Served: []string{}, Unasked: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{}, Drift: v.Plan(),
+		Uplinks: []Uplink{}, Marks: marks(v, in), Tunnels: tunnels(v), Services: services(v), Detours: detours(v),
+		Notes: []string{}, Fronts: []string{}, Served: []string{}, Unasked: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{}, Drift: v.Plan(), Astray: append([]string{}, v.Astray(in.answers)...),
 	}
 	for _, u := range v.Uplinks {
 		for _, f := range fwmark.Families {
@@ -172,10 +173,10 @@ func gateway(a netip.Addr) string {
 	return a.String()
 }
 
-func marks(v decide.Decision) []Mark {
+func marks(v decide.Decision, in Inspection) []Mark {
 	list := make([]Mark, 0, len(v.Pins))
 	for _, p := range v.Pins {
-		routed := policy.Routed(v.Facts, p.Mark)
+		routed := in.routed(v, p)
 		list = append(list, Mark{
 			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: policy.Guarded(v.Facts, p.Mark),
 			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept, ForRuns: v.Outlived(p.Mark),

@@ -53,9 +53,10 @@ func (s Status) Write(w io.Writer) error {
 	t.list("ABOUT THE CONFIGURATION", s.Config)
 	t.list("ERRORS IN THE CONFIGURATION", s.Problems)
 	t.list("ERRORS", s.Errors)
+	t.list("NOT WHERE IT BELONGS, by the kernel's own look-up", s.Astray)
 	if len(s.Drift) > 0 {
 		t.list("DRIFT: `wg-multihome sync` would do", s.Drift)
-	} else {
+	} else if len(s.Astray) == 0 {
 		t.part()
 		fmt.Fprintln(t, "No drift.")
 	}
