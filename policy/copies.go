@@ -257,6 +257,17 @@ func (d *Destinations) findLinkLocal() {
 
 var linkLocal = netip.MustParsePrefix("fe80::/64")
 
+// Shared returns the routes to destinations that everybody reaches one way, as main
+// or a table of others has them.
+func (d *Destinations) Shared() []Route {
+	list := slices.Concat(d.shared[:]...)
+	for i := range list {
+		r := &list[i]
+		r.Table, r.Metric = TableMain, metric(r.Family)
+	}
+	return list
+}
+
 // Copies returns what an uplink's tables hold of a family but for their
 // defaults: routes without a table.
 func (d *Destinations) Copies(uplink string, family fwmark.Family) []Route {

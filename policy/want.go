@@ -19,6 +19,9 @@ type Wanted struct {
 	// Destinations says whose destinations are, as rules and routes have it.
 	Destinations *Destinations
 
+	// Away are the devices that lead away.
+	Away map[string]bool
+
 	// OtherGroups are the links that lead away and to which others have given a
 	// group: the second lock alone holds what main has through them.
 	OtherGroups []LinkGroup
@@ -55,6 +58,7 @@ func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) 
 		facts: f, uplinks: uplinks, pins: pins, away: Away(f, uplinks), tables: tablesEverywhere{facts: f, wanted: map[tableKey]bool{}},
 		connected: connectedRoutes(f), scriptRules: map[Rule]bool{}, served: map[netip.Addr]bool{},
 	}
+	w.out.Away = w.away
 	w.findServed()
 	w.findScriptRules()
 	addrs := 0
