@@ -72,7 +72,7 @@ func (w Wanted) deviceByTable(family fwmark.Family) map[uint32]string {
 // of an address of the uplink, by choice of the given one.
 func (w Wanted) toBoth(f Facts, q Question, family fwmark.Family, addr netip.Addr) []Question {
 	var list []Question
-	i := slices.IndexFunc(worlds[family], func(a netip.Addr) bool { return w.Destinations.Of(q.Uplink, a).Whose == TheRest })
+	i := slices.IndexFunc(worlds[family], func(a netip.Addr) bool { return w.isWorld(q.Uplink, a) })
 	if i >= 0 {
 		world := q
 		world.Dst, world.World = worlds[family][i], true
@@ -82,6 +82,12 @@ func (w Wanted) toBoth(f Facts, q Question, family fwmark.Family, addr netip.Add
 		list = append(list, q)
 	}
 	return list
+}
+
+// isWorld reports whether only a default leads to an address, or one that refuses.
+func (w Wanted) isWorld(uplink string, a netip.Addr) bool {
+	o := w.Destinations.Of(uplink, a)
+	return o.Whose == TheRest || o.Whose == Mains && o.Route.isDefault()
 }
 
 // neighbour returns an address in the network of an uplink that is none of this
@@ -105,7 +111,11 @@ func neighbour(f Facts, uplink string, family fwmark.Family, of netip.Addr) neti
 // Astray says in one line what is not as it is to be, "" where the kernel's answer
 // is what is wanted: where the packet goes instead, and by which rule or route.
 func (w Wanted) Astray(f Facts, q Question, a Answer) string {
-	want := w.Destinations.Of(q.Uplink, q.Dst).Route.Device
+	owner := w.Destinations.Of(q.Uplink, q.Dst)
+	want := owner.Route.Device
+	if owner.Whose == Mains && owner.Route.isDefault() { // an unreachable default: it is not meant for what is pinned
+		want = w.Destinations.rest[uplinkKey{fwmark.FamilyOf(q.Dst), q.Uplink}].Device
+	}
 	if a.Device == want && (a.Errno == 0) == (want != "") {
 		return ""
 	}
