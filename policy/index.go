@@ -2,6 +2,7 @@ package policy
 
 import (
 	"iter"
+	"net/netip"
 
 	"wg-multihome/fwmark"
 )
@@ -76,18 +77,26 @@ type tableKey struct {
 
 func (r *Route) tableKey() tableKey { return tableKey{r.Family, r.Table} }
 
-// routeTables answers which routes a table has.
+// slotKey names the routes to a destination in a table.
+type slotKey struct {
+	tableKey
+	dst netip.Prefix
+}
+
+func (r *Route) slotKey() slotKey { return slotKey{r.tableKey(), r.Dst} }
+
+// routeTables answers which routes a table has to a destination.
 type routeTables struct {
 	routes []Route
-	index  index[tableKey]
+	index  index[slotKey]
 }
 
 func routeTablesOf(routes []Route) routeTables {
-	return routeTables{routes, indexOf(routes, (*Route).tableKey)}
+	return routeTables{routes, indexOf(routes, (*Route).slotKey)}
 }
 
-// of yields the routes of a table.
-func (t routeTables) of(k tableKey) iter.Seq[*Route] {
+// of yields the routes to a destination in a table.
+func (t routeTables) of(k slotKey) iter.Seq[*Route] {
 	return func(yield func(*Route) bool) {
 		for i := range t.index.places(k) {
 			if !yield(&t.routes[i]) {
@@ -97,9 +106,9 @@ func (t routeTables) of(k tableKey) iter.Seq[*Route] {
 	}
 }
 
-// leadThrough reports whether a table has a route through a device.
+// leadThrough reports whether a table has a default through a device.
 func (t routeTables) leadThrough(k tableKey, device string) bool {
-	for r := range t.of(k) {
+	for r := range t.of(slotKey{k, netip.PrefixFrom(k.family.Unspecified(), 0)}) {
 		if r.Device == device {
 			return true
 		}
@@ -109,7 +118,7 @@ func (t routeTables) leadThrough(k tableKey, device string) bool {
 
 // have reports whether there is a route that is the same to us.
 func (t routeTables) have(r *Route) bool {
-	for o := range t.of(r.tableKey()) {
+	for o := range t.of(r.slotKey()) {
 		if o.same(*r) {
 			return true
 		}

@@ -112,6 +112,7 @@ func (s *survey) fromIntents(intents []fwmark.Intent) {
 		}
 		u := s.uplink(in.Uplink)
 		u.marked = u.marked || !in.Mark.IsZero()
+		u.Through = append(u.Through, in.Through...)
 		for _, fam := range fwmark.Families {
 			if gw := in.StanzaGateways[fam]; gw.IsValid() {
 				u.stanzas[fam] = append(u.stanzas[fam], gateway{addr: gw})

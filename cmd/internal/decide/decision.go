@@ -79,6 +79,7 @@ func observed(o Observation, m Memory) Decision {
 	d := Decision{Observation: o, memory: m, Errs: o.Errors()}
 	d.Facts.Leases = o.leases()
 	d.Facts.ScriptRules = m.ScriptRules
+	d.Facts.Group = d.Config.Group
 	d.Tunnels = policy.Tunnels(d.Facts, o.deviceMarks())
 	d.stands = d.standing()
 	return d
