@@ -23,16 +23,11 @@ type ways struct {
 // that ours stand in front of, and would not by the configured priority.
 func destinationsOf(f Facts, uplinks []fwmark.Uplink, away map[string]bool, passed []Rule) *Destinations {
 	d := &Destinations{
-		facts: f, away: away, uplinks: map[string]bool{}, sources: map[netip.Addr]bool{},
+		facts: f, away: away, uplinks: map[string]bool{},
 		own: map[uplinkKey][]Route{}, onLink: map[uplinkKey]*prefixSet{}, rest: map[uplinkKey]Route{}, copied: map[uplinkKey]*prefixes{},
 	}
 	for _, u := range uplinks {
 		d.uplinks[u.Name] = true
-	}
-	for i := range f.Addrs {
-		if a := &f.Addrs[i]; !a.Unready {
-			d.sources[a.Prefix.Addr()] = true
-		}
 	}
 	d.findOwn()
 	lists := []ways{throughRoutes(uplinks)}
@@ -112,10 +107,22 @@ func (d *Destinations) leave(what string) {
 func (d *Destinations) copyOf(r *Route, dst netip.Prefix) Route {
 	c := Route{Family: r.Family, Dst: dst, Type: Unicast, Gateway: r.Gateway, Device: r.Device, Metric: r.Metric,
 		Protocol: Protocol, MTU: r.MTU, AdvMSS: r.AdvMSS}
-	if d.sources[r.Src] {
+	if r.Src.IsValid() && d.isSource(r.Src) {
 		c.Src = r.Src
 	}
 	return c
+}
+
+func (d *Destinations) isSource(a netip.Addr) bool {
+	if d.sources == nil {
+		d.sources = make(map[netip.Addr]bool, len(d.facts.Addrs))
+		for i := range d.facts.Addrs {
+			if a := &d.facts.Addrs[i]; !a.Unready {
+				d.sources[a.Prefix.Addr()] = true
+			}
+		}
+	}
+	return d.sources[a]
 }
 
 // best leaves of routes to one destination the one with the lowest metric, the

@@ -114,12 +114,6 @@ func setGroups(have, want State) []Step {
 // resetGroups returns the steps that take links out of our group. Rules that are
 // to go may still need it.
 func resetGroups(have, want State) []Step {
-	wanted := ruleSetOf(want.Rules)
-	for i := range have.Rules {
-		if r := &have.Rules[i]; r.SuppressesGroup && !wanted.has(r) {
-			return nil
-		}
-	}
 	stays := make(map[string]bool, len(want.Groups))
 	for _, l := range want.Groups {
 		stays[l.Device] = true
@@ -128,6 +122,15 @@ func resetGroups(have, want State) []Step {
 	for _, l := range have.Groups {
 		if !stays[l.Device] {
 			steps = append(steps, Step{Op: Set, Link: LinkGroup{Device: l.Device}})
+		}
+	}
+	if len(steps) == 0 {
+		return nil
+	}
+	wanted := ruleSetOf(want.Rules)
+	for i := range have.Rules {
+		if r := &have.Rules[i]; r.SuppressesGroup && !wanted.has(r) {
+			return nil
 		}
 	}
 	return steps

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/binary"
 	"iter"
 	"net/netip"
 
@@ -77,13 +78,17 @@ type tableKey struct {
 
 func (r *Route) tableKey() tableKey { return tableKey{r.Family, r.Table} }
 
-// slotKey names the routes to a destination in a table.
-type slotKey struct {
-	tableKey
-	dst netip.Prefix
-}
+// slotKey is the same for routes to one destination in a table, and mostly another
+// for others.
+type slotKey struct{ table, dst uint64 }
 
-func (r *Route) slotKey() slotKey { return slotKey{r.tableKey(), r.Dst} }
+func (r *Route) slotKey() slotKey { return slotOf(r.tableKey(), r.Dst) }
+
+func slotOf(k tableKey, dst netip.Prefix) slotKey {
+	b := dst.Addr().As16()
+	first, last := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+	return slotKey{uint64(k.family)<<40 | uint64(k.table)<<8 | uint64(dst.Bits()), first ^ last}
+}
 
 // routeTables answers which routes a table has to a destination.
 type routeTables struct {
@@ -95,7 +100,8 @@ func routeTablesOf(routes []Route) routeTables {
 	return routeTables{routes, indexOf(routes, (*Route).slotKey)}
 }
 
-// of yields the routes to a destination in a table.
+// of yields the routes with a key: those to a destination in a table, and rarely
+// others.
 func (t routeTables) of(k slotKey) iter.Seq[*Route] {
 	return func(yield func(*Route) bool) {
 		for i := range t.index.places(k) {
@@ -108,8 +114,8 @@ func (t routeTables) of(k slotKey) iter.Seq[*Route] {
 
 // leadThrough reports whether a table has a default through a device.
 func (t routeTables) leadThrough(k tableKey, device string) bool {
-	for r := range t.of(slotKey{k, netip.PrefixFrom(k.family.Unspecified(), 0)}) {
-		if r.Device == device {
+	for r := range t.of(slotOf(k, netip.PrefixFrom(k.family.Unspecified(), 0))) {
+		if r.isDefault() && r.tableKey() == k && r.Device == device {
 			return true
 		}
 	}

@@ -103,6 +103,10 @@ func deleteUngrouped(have, want State) []Step {
 // wanted, through another device than the table's: of an uplink that it was of
 // before.
 func deleteMisplaced(have, want State) []Step {
+	longer := func(r Route) bool { return !r.isDefault() }
+	if !slices.ContainsFunc(have.Routes, longer) {
+		return nil
+	}
 	device := map[tableKey]string{}
 	for i := range want.Routes {
 		if r := &want.Routes[i]; r.isDefault() {
