@@ -64,7 +64,11 @@ const (
 
 // Decide says what the host is to be like.
 func Decide(o Observation, m Memory) Decision {
-	d := observed(o, m)
+	return observed(o, m).wanted()
+}
+
+// wanted goes on with a decision.
+func (d Decision) wanted() Decision {
 	d.findPins()
 	d.findMoving()
 	d.Rules = policy.Want(d.Facts, d.Uplinks, d.placed(), d.Config.Priority)

@@ -118,14 +118,13 @@ func (d Decision) lockedFor(c fwmark.Claim) fwmark.Pin {
 	return p
 }
 
-// keepsServices reports whether a service gets a mark that goes, and is pinned by
-// one that nothing may get as yet.
+// keepsServices reports whether a service, or a command of `run`, gets a mark that
+// goes, and is pinned by one that nothing may get as yet. What could not be read
+// may be such a service.
 func (d Decision) keepsServices(m fwmark.Mark) bool {
-	cgroups := d.Table.Have.Sets[nft.PathsSet(m)].Cgroups
-	return slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool {
-		return !d.mayCarry(p.Mark) && slices.ContainsFunc(p.Cgroups, func(path string) bool {
-			return slices.Contains(cgroups, d.Cgroups.ByPath[path].ID)
-		})
+	return d.scope != nothing && d.holdsUnread(m) || slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool {
+		return !d.mayCarry(p.Mark) && (slices.ContainsFunc(p.Cgroups, func(path string) bool { return d.getsMark(m, d.Cgroups.ByPath[path].ID) }) ||
+			slices.ContainsFunc(d.Cgroups.Runs, func(run RunSlice) bool { return run.of(p) && d.getsMark(m, run.Cgroup.ID) }))
 	})
 }
 
