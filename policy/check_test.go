@@ -135,6 +135,10 @@ func (r *run) checkPairs() {
 		if route.Dst.Bits() > 0 {
 			continue
 		}
+		rules := r.world.kernel.Rules(route.Family)
+		if slices.ContainsFunc(rules, func(rule policy.Rule) bool { return rule.Action == policy.Goto && says(rule) }) {
+			continue // what it leads to does not tell
+		}
 		away := r.away()
 		for _, dst := range destinations[route.Family] {
 			if !paired[route.Src] || route.Table != policy.TableOf(route.Src) { // a twin's has no pair

@@ -25,7 +25,7 @@ import (
 //	route 4 main default via 192.0.2.1 dev up1 [proto 77] [hop 1]
 //	rule 4 100 not fwmark 0xca6c lookup 51820 [proto 77] [opaque]
 //	stanza up1 192.0.2.1 [for 192.0.2.10]
-//	pin 0x2005 up2 [gateway 198.51.100.1] [device wg0]
+//	pin 0x2005 up2 [gateway 198.51.100.1] [device wg0] [source 2001:db8:5::/56]
 //	through up2 198.51.100.0/24
 //	vrf: no look-up of the local table in front
 //	group 5
@@ -106,6 +106,10 @@ func (s *scene) read(t *testing.T, line string) {
 		var err error
 		if in.Mark, err = fwmark.Parse(words[1]); err != nil {
 			t.Fatal(err)
+		}
+		line, prefix, ok := cut(line, "source")
+		if ok {
+			in.Sources = []netip.Prefix{netip.MustParsePrefix(prefix)}
 		}
 		line, device, ok := cut(line, "device")
 		if ok {
