@@ -189,7 +189,9 @@ func (d *Destinations) mainsPrivate() []ways {
 			routes: routes, more: feed != nil && feed.near,
 		})
 	}
-	slices.SortFunc(lists, func(a, b ways) int { return cmp.Compare(a.what, b.what) })
+	slices.SortFunc(lists, func(a, b ways) int { // short ones first: there is room for them
+		return cmp.Or(cmp.Compare(len(a.routes), len(b.routes)), cmp.Compare(a.what, b.what))
+	})
 	return lists
 }
 
@@ -223,9 +225,19 @@ func (d *Destinations) behind(rule *Rule) ways {
 }
 
 // share takes ways in, of one destination the first one's, as long as there is
-// room for all of them.
+// room for all of them, beside what each uplink has of its own.
 func (d *Destinations) share(lists []ways) {
 	seen := map[netip.Prefix]bool{}
+	room := [2]int{MaxCopies, MaxCopies}
+	for k, own := range d.own {
+		public := 0 // private ones are shared as well
+		for i := range own {
+			if !IsPrivate(own[i].Dst) {
+				public++
+			}
+		}
+		room[k.family] = min(room[k.family], MaxCopies-public)
+	}
 	for _, w := range lists {
 		var fresh [2][]Route
 		for _, r := range best(w.routes) {
@@ -234,7 +246,7 @@ func (d *Destinations) share(lists []ways) {
 			}
 		}
 		for family, list := range fresh {
-			if w.more || len(d.shared[family])+len(list) > MaxCopies {
+			if w.more || len(d.shared[family])+len(list) > room[family] {
 				d.leave(w.what)
 				break
 			}
@@ -289,14 +301,12 @@ func (d *Destinations) Copies(uplink string, family fwmark.Family) []Route {
 		own[r.Dst] = true
 		add(r)
 	}
-	if len(own)+len(d.shared[family]) <= MaxCopies {
-		for _, r := range d.shared[family] {
-			if !own[r.Dst] && !d.onLink[k].covers(r.Dst) {
-				if r.Device == uplink { // given to it
-					r.Src = netip.Addr{}
-				}
-				add(r)
+	for _, r := range d.shared[family] {
+		if len(list) < MaxCopies && !own[r.Dst] && !d.onLink[k].covers(r.Dst) {
+			if r.Device == uplink { // given to it
+				r.Src = netip.Addr{}
 			}
+			add(r)
 		}
 	}
 	if family == fwmark.IPv6 {

@@ -62,7 +62,7 @@ func host(t *testing.T, h policytest.Host) *Client {
 // TestWhoseAsTheKernelHasIt converges random hosts, with the kernel's own look-up
 // after each step; the simulated kernel has many more.
 func TestWhoseAsTheKernelHasIt(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(30) {
 		h := policytest.RandomHost(rand.New(rand.NewPCG(seed, 1)))
 		c := host(t, h)
 		err := policytest.Converge(h, seed%2 == 1, func() policy.Facts {
