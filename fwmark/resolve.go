@@ -88,7 +88,7 @@ func (r *resolver) checkFiles() {
 		}
 		r.refuse(marks, "uplink %q has options in two places: %s and %s", in.Uplink, other.Origin, in.Origin)
 		for _, both := range []*Intent{other, in} {
-			*both = Intent{Uplink: both.Uplink, Origin: both.Origin, StanzaGateways: both.StanzaGateways}
+			*both = both.WithoutOptions()
 		}
 	}
 }

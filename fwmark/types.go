@@ -1,6 +1,9 @@
 package fwmark
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Intent is what the configuration says of one uplink.
 type Intent struct {
@@ -14,14 +17,35 @@ type Intent struct {
 
 	Gateways       [2]netip.Addr // by Family: multihomed-gateway, or gateway in TOML; invalid: none
 	StanzaGateways [2]netip.Addr // by Family: the stanza's own gateway, of ifupdown; invalid: none
-	AliasAddrs     [2]netip.Addr // by Family: of an alias's stanza the address that its gateway is for; invalid: all
+
+	// AddressGateways has, by address, another gateway than the stanza's, which
+	// stands beside it: that of an alias, or of a further stanza.
+	AddressGateways map[netip.Addr]netip.Addr
+
+	// Through are destinations that everybody reaches through this uplink, also
+	// who is pinned to another one. Sources are this uplink's addresses whichever
+	// interface of this host has them. All are masked. No prefix is claimed by two
+	// uplinks; of those that contain one another the longest counts.
+	Through, Sources []netip.Prefix
 }
 
 // Options reports whether the intent holds an option of ours, and not merely a
 // stanza's own gateway.
 func (i Intent) Options() bool {
 	return !i.Mark.IsZero() || len(i.Devices) > 0 || i.Cgroups != nil || len(i.RotatePort) > 0 ||
-		i.Gateways[IPv4].IsValid() || i.Gateways[IPv6].IsValid()
+		i.Gateways[IPv4].IsValid() || i.Gateways[IPv6].IsValid() || len(i.Through) > 0 || len(i.Sources) > 0
+}
+
+// WithoutOptions returns what ifupdown's own options say alone.
+func (i Intent) WithoutOptions() Intent {
+	return Intent{Uplink: i.Uplink, Origin: i.Origin, StanzaGateways: i.StanzaGateways, AddressGateways: i.AddressGateways}
+}
+
+// SameOptions reports whether both have the same options of ours.
+func (i Intent) SameOptions(o Intent) bool {
+	return i.Mark == o.Mark && i.Gateways == o.Gateways && (i.Cgroups == nil) == (o.Cgroups == nil) &&
+		slices.Equal(i.Devices, o.Devices) && slices.Equal(i.Cgroups, o.Cgroups) && slices.Equal(i.RotatePort, o.RotatePort) &&
+		slices.Equal(i.Through, o.Through) && slices.Equal(i.Sources, o.Sources)
 }
 
 // Problem is an error in the configuration. Its text names the file, the
@@ -78,10 +102,13 @@ type Uplink struct {
 
 	Addrs    []netip.Addr  // global, usable as a source, each on this uplink alone; sorted
 	Address  [2]netip.Addr // by Family: that of the mark's table; invalid: none
+	Twin     [2]bool       // by Family: another uplink has that address, too, and it is none of Addrs
 	Gateways [2]netip.Addr // by Family: that of Address. Invalid: none is known; unspecified: the link has none (no `via`)
 
 	// OwnGateways are the gateways of those addresses that have another one.
 	OwnGateways map[netip.Addr]netip.Addr
+
+	Through []netip.Prefix // destinations that everybody reaches through it
 
 	MTU, AdvMSS [2]uint32 // by Family: those of main's default through it; 0: not set
 }

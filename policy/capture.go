@@ -16,6 +16,10 @@ type captureCheck struct {
 	scriptRules map[Rule]bool // capture nothing: they are about to be taken over
 }
 
+// ofMarks and ofAddrs ask for one kind of our packets alone.
+func (c captureCheck) ofMarks() captureCheck { c.addrs = nil; return c }
+func (c captureCheck) ofAddrs() captureCheck { c.marks = nil; return c }
+
 // captures reports whether a packet with one of our marks from any source, or
 // from one of our addresses without a mark, can match r, and r then leads it
 // everywhere. A selector that we do not know is taken as matching. A goto may
@@ -28,6 +32,23 @@ func (c captureCheck) captures(r *Rule) bool {
 		return c.tables.lead(r)
 	}
 	return r.Action != Nop && r.Action != Blackhole && r.Action != Unreachable && r.Action != Prohibit
+}
+
+// passed returns the foreign rules that look up a table for packets of ours, and
+// would be asked for it before ours if those stood at the configured priority.
+func (c captureCheck) passed(rules []Rule, family fwmark.Family, first, configured uint32) (list []Rule) {
+	for _, r := range rules {
+		if r.Family != family || r.Priority < first || r.Priority >= configured || r.Ours() || c.scriptRules[r] ||
+			r.Action != Lookup || r.Table == 0 || r.Table == TableMain || r.Table == TableLocal {
+			continue
+		}
+		whole := r
+		whole.To = netip.Prefix{}
+		if c.matches(&whole) {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // matches reports whether a rule can match some packet of ours.

@@ -24,7 +24,7 @@ func (r *run) checkPlan(p policy.Plan) {
 	for _, pin := range r.view.pins {
 		pinned[pin.Mark] = true
 	}
-	last := 0
+	last := -2
 	for i, s := range slices.Concat(p.Open, p.Close) {
 		rank := openRank(s)
 		if i >= len(p.Open) {
@@ -40,6 +40,12 @@ func (r *run) checkPlan(p policy.Plan) {
 // openRank returns a step's place in the order of Open.
 func openRank(s policy.Step) int {
 	switch add := s.Op == policy.Add; {
+	case !add && s.Rule.SuppressesGroup: // another one than the wanted one
+		return -2
+	case !add && s.Rule.Suppresses: // of an earlier version
+		return 6
+	case s.Op == policy.Set:
+		return -1
 	case add && !s.IsRoute && s.Rule.Action == policy.Unreachable:
 		return 1
 	case !add:
@@ -58,6 +64,8 @@ func closeRank(s policy.Step, stays bool) int {
 	rank := 13
 	guard, lookup := s.Rule.Action == policy.Unreachable, !s.Rule.Suppresses
 	switch {
+	case s.Op == policy.Set:
+		return 40
 	case s.IsRoute:
 		return 30
 	case s.Pair() && lookup:
@@ -112,24 +120,50 @@ func (r *run) takesOver(rule policy.Rule) bool {
 }
 
 // checkPairs checks that what is sent from an uplink's address leaves by that
-// uplink.
+// uplink, but for what an administrator's rule says of it.
 func (r *run) checkPairs() {
 	if r.quiet {
 		return
 	}
+	paired := map[netip.Addr]bool{}
+	for _, rule := range r.view.State.Rules {
+		if rule.From.IsValid() {
+			paired[rule.From.Addr()] = true
+		}
+	}
 	for _, route := range r.view.State.Routes {
-		whole := r.wholeTables(route.Family)
+		if route.Dst.Bits() > 0 {
+			continue
+		}
+		rules := r.world.kernel.Rules(route.Family)
+		if slices.ContainsFunc(rules, func(rule policy.Rule) bool { return rule.Action == policy.Goto && says(rule) }) {
+			continue // what it leads to does not tell
+		}
+		away := r.away()
 		for _, dst := range destinations[route.Family] {
-			way, errno := r.world.kernel.Walk(policy.Packet{Src: route.Src, Dst: dst})
-			if errno == sim.Done && everywhere(way, whole) && way.Device != route.Device && !r.noRoom(route.Family) {
-				r.fatalf("packets from %v to %v leave by %s, not by %s", route.Src, dst, way.Device, route.Device)
+			if !paired[route.Src] || route.Table != policy.TableOf(route.Src) { // a twin's has no pair
+				continue
 			}
+			v := r.world.kernel.Verdict(policy.Packet{Src: route.Src, Dst: dst})
+			if way := v.Route.Device; v.Errno == sim.Done && away[way] && way != route.Device && !r.noRoom(route.Family) && !r.deliberate(v.Rule) && !says(v.Rule) {
+				r.fatalf("packets from %v to %v leave by %s, not by %s: %s", route.Src, dst, way, route.Device, v.Rule)
+			}
+		}
+	}
+	for _, served := range r.view.Served {
+		if paired[served.Addr] {
+			r.fatalf("%s, and has a pair", served)
 		}
 	}
 }
 
+// says reports whether a rule of others has a selector beside `not fwmark`.
+func says(rule policy.Rule) bool {
+	return !rule.Ours() && (rule.Opaque || rule.From.IsValid() || rule.To.IsValid() || rule.Mark.Mask != 0 && !rule.Invert)
+}
+
 // checkShared checks that an address which several uplinks have stays with one
-// of them: one with a mark, then the one that has it now, then the first one by
+// of them: the one that has it now, then one with a mark, then the first one by
 // name. It is an error that names all.
 func (r *run) checkShared() {
 	for addr, names := range r.holders() {
@@ -147,10 +181,10 @@ func (r *run) checkShared() {
 		if !slices.ContainsFunc(r.view.shared, named) {
 			r.fatalf("no error names %v and %s: %v", addr, names, r.view.shared)
 		}
-		if marked := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !r.hasMark(n) }); len(marked) > 0 {
-			names = marked
-		}
 		keeper := names[0]
+		if marked := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !r.hasMark(n) }); len(marked) > 0 {
+			keeper = marked[0]
+		}
 		for _, route := range r.view.facts.Routes {
 			if route.Ours() && route.Table == policy.TableOf(addr) && route.Src == addr && slices.Contains(names, route.Device) {
 				keeper = route.Device

@@ -51,9 +51,9 @@ func devicesEverywhere(f Facts, of func(tableKey) bool) map[feedKey]bool {
 type tablesEverywhere struct {
 	facts   Facts
 	wanted  map[tableKey]bool // tables that are to have a default of ours
-	routes  routeTables
+	byTable index[tableKey]   // of the facts' routes
 	feeds   map[tableKey][]*Feed
-	answers map[Rule]bool
+	answers map[tableQuestion]bool
 }
 
 // lead reports whether the table of a rule leads everywhere by routes that the
@@ -66,29 +66,46 @@ func (t *tablesEverywhere) lead(r *Rule) bool {
 	if t.wanted[k] && !r.Suppresses {
 		return true
 	}
+	return t.covered(r, false)
+}
+
+// leadByOthers is lead by routes of others alone: those of ours go where the rule
+// is left to serve its sources.
+func (t *tablesEverywhere) leadByOthers(r *Rule) bool { return t.covered(r, true) }
+
+// tableQuestion is what the answer for a rule depends on.
+type tableQuestion struct {
+	tableKey
+	suppresses bool
+	suppress   uint32
+	byOthers   bool
+}
+
+func (t *tablesEverywhere) covered(r *Rule, byOthers bool) bool {
 	if t.answers == nil {
-		t.routes, t.feeds, t.answers = routeTablesOf(t.facts.Routes), map[tableKey][]*Feed{}, map[Rule]bool{}
+		t.byTable, t.feeds, t.answers = indexOf(t.facts.Routes, (*Route).tableKey), map[tableKey][]*Feed{}, map[tableQuestion]bool{}
 		for _, feed := range t.facts.Feeds {
 			t.feeds[feed.tableKey()] = append(t.feeds[feed.tableKey()], feed)
 		}
 	}
-	same := Rule{Family: r.Family, Table: r.Table, Suppresses: r.Suppresses, Suppress: r.Suppress}
-	answer, known := t.answers[same]
+	q := tableQuestion{tableKey{r.Family, r.Table}, r.Suppresses, r.Suppress, byOthers}
+	answer, known := t.answers[q]
 	if !known {
-		answer = t.covered(r, k)
-		t.answers[same] = answer
+		answer = t.ask(q)
+		t.answers[q] = answer
 	}
 	return answer
 }
 
-func (t *tablesEverywhere) covered(r *Rule, k tableKey) bool {
+func (t *tablesEverywhere) ask(q tableQuestion) bool {
 	var c coverage
-	for route := range t.routes.of(k) {
-		if route.Type == Unicast && !(r.Suppresses && route.Dst.Bits() <= int(r.Suppress)) {
-			c.add(route.Dst)
+	for i := range t.byTable.places(q.tableKey) {
+		r := &t.facts.Routes[i]
+		if r.Type == Unicast && !(q.suppresses && r.Dst.Bits() <= int(q.suppress)) && !(q.byOthers && r.Ours()) {
+			c.add(r.Dst)
 		}
 	}
-	for _, feed := range t.feeds[k] {
+	for _, feed := range t.feeds[q.tableKey] {
 		// Which of its routes the rule suppresses is not known. They are longer than
 		// shortBits, and no rule of use suppresses so much.
 		c.addAll(&feed.coverage)

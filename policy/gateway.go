@@ -39,9 +39,8 @@ func (s *survey) gateways(u *found, f fwmark.Family, broken bool) []gateway {
 		}
 	}
 	if broken {
-		for _, a := range u.Addrs {
-			own := s.own.of(TableOf(a))
-			if fwmark.FamilyOf(a) == f && own.Device == u.Name && own.Gateway.IsValid() {
+		for _, table := range u.tablesNow(f) {
+			if own := s.own.of(f, table); own.Device == u.Name && own.Gateway.IsValid() {
 				list = append(list, gateway{addr: own.Gateway})
 			}
 		}
@@ -50,6 +49,17 @@ func (s *survey) gateways(u *found, f fwmark.Family, broken bool) []gateway {
 		list = append(list, gateway{addr: f.Unspecified()})
 	}
 	return list
+}
+
+// tablesNow returns the tables that an uplink may have.
+func (u *found) tablesNow(f fwmark.Family) []uint32 {
+	var tables []uint32
+	for _, a := range u.Addrs {
+		if fwmark.FamilyOf(a) == f {
+			tables = append(tables, TableOf(a))
+		}
+	}
+	return append(tables, twinTable(u.Name))
 }
 
 // compareDefaults orders the routes that an interface leads everywhere by: the
@@ -66,38 +76,54 @@ func (s *survey) chooseGateways(u *found, f fwmark.Family, broken bool) {
 	for i, gw := range known { // one that is on no link of its addresses is meant for all of them
 		known[i].firm = gw.firm && !slices.ContainsFunc(u.addrs, func(a *Address) bool { return a.Prefix.Contains(gw.addr) })
 	}
-	u.Address[f] = u.addressFor(f, known)
-	u.Gateways[f] = u.gatewayOf(u.Address[f], known)
-	if !u.Address[f].IsValid() && len(known) > 0 {
+	addrs := u.byAddress(f)
+	address := u.addressFor(f, addrs, known)
+	if len(address) > 0 {
+		u.Address[f] = address[0].Prefix.Addr()
+		u.Twin[f] = u.taken[u.Address[f]]
+	}
+	switch {
+	case len(address) > 0:
+		u.Gateways[f] = gatewayOf(address, known)
+	case len(known) > 0:
 		u.Gateways[f] = known[0].addr
 	}
 	u.MTU[f], u.AdvMSS[f] = u.sizes(f)
-	for _, a := range u.Addrs {
-		if fwmark.FamilyOf(a) != f {
-			continue
-		}
-		if gw := u.gatewayOf(a, known); gw != u.Gateways[f] {
+	for _, a := range addrs {
+		if gw := gatewayOf(a, known); gw != u.Gateways[f] {
 			if u.OwnGateways == nil {
 				u.OwnGateways = map[netip.Addr]netip.Addr{}
 			}
-			u.OwnGateways[a] = gw
+			u.OwnGateways[a[0].Prefix.Addr()] = gw
 		}
 	}
 }
 
-// gatewayOf returns the gateway of an address: its own one, else the first that
-// is on-link in a prefix of it, else the first.
-func (u *found) gatewayOf(addr netip.Addr, known []gateway) netip.Addr {
-	for _, gw := range known {
-		if gw.only == addr && addr.IsValid() {
-			return gw.addr
+// byAddress returns an uplink's addresses of a family, sorted, each with all
+// prefixes that it has.
+func (u *found) byAddress(f fwmark.Family) [][]*Address {
+	var list [][]*Address
+	for begin, end := 0, 0; begin < len(u.addrs); begin = end {
+		addr := u.addrs[begin].Prefix.Addr()
+		for end = begin + 1; end < len(u.addrs) && u.addrs[end].Prefix.Addr() == addr; end++ {
+		}
+		if fwmark.FamilyOf(addr) == f {
+			list = append(list, u.addrs[begin:end])
 		}
 	}
-	var first netip.Addr
+	return list
+}
+
+// gatewayOf returns the gateway of an address: the first that is its own, or is
+// on-link in a prefix of it; else the first of all addresses'.
+func gatewayOf(address []*Address, known []gateway) (first netip.Addr) {
 	for _, gw := range known {
 		switch {
 		case gw.only.IsValid():
-		case gw.firm, u.covers(addr, gw.addr):
+			if gw.only == address[0].Prefix.Addr() {
+				return gw.addr
+			}
+		case gw.firm, covers(address, gw.addr):
 			return gw.addr
 		case !first.IsValid():
 			first = gw.addr
@@ -107,30 +133,27 @@ func (u *found) gatewayOf(addr netip.Addr, known []gateway) netip.Addr {
 }
 
 // covers reports whether a gateway is on-link in a prefix of an address.
-func (u *found) covers(addr, gw netip.Addr) bool {
-	return slices.ContainsFunc(u.addrs, func(a *Address) bool { return a.Prefix.Addr() == addr && a.Prefix.Contains(gw) })
+func covers(address []*Address, gw netip.Addr) bool {
+	return slices.ContainsFunc(address, func(a *Address) bool { return a.Prefix.Contains(gw) })
 }
 
 // addressFor returns the address whose table marks are led to: the leased one,
 // else the lowest whose prefix covers the gateway, else the lowest, that is
 // neither deprecated nor temporary. A modem's management address is often the
 // lowest.
-func (u *found) addressFor(f fwmark.Family, known []gateway) netip.Addr {
-	if f == fwmark.IPv4 && u.leased && slices.Contains(u.Addrs, u.lease.Address) {
-		return u.lease.Address
-	}
-	var lowest netip.Addr
-	for _, a := range u.addrs { // sorted
-		addr := a.Prefix.Addr()
+func (u *found) addressFor(f fwmark.Family, addrs [][]*Address, known []gateway) (best []*Address) {
+	for _, a := range addrs {
 		switch {
-		case fwmark.FamilyOf(addr) != f || a.Deprecated || a.Temporary || len(known) > 0 && !u.gatewayOf(addr, known).IsValid():
-		case len(known) > 0 && a.Prefix.Contains(known[0].addr):
-			return addr
-		case !lowest.IsValid():
-			lowest = addr
+		case f == fwmark.IPv4 && u.leased && a[0].Prefix.Addr() == u.lease.Address:
+			return a
+		case a[0].Deprecated || a[0].Temporary || len(known) > 0 && !gatewayOf(a, known).IsValid():
+		case best == nil || len(known) > 0 && covers(a, known[0].addr) && !covers(best, known[0].addr):
+			best = a
+		case u.lent[best[0].Prefix.Addr()] && !u.lent[a[0].Prefix.Addr()]: // one of its own before others
+			best = a
 		}
 	}
-	return lowest
+	return best
 }
 
 // sizes returns what main's default through an uplink says of the size of

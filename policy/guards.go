@@ -71,7 +71,7 @@ func Standing(f Facts) []fwmark.Claim {
 		case r.isUnreachable():
 			guarded[r.Mark] = true
 		case r.isLookup() && leads[r.Mark] == "":
-			leads[r.Mark] = own.of(r.Table).Device
+			leads[r.Mark] = own.of(r.Family, r.Table).Device
 		}
 	}
 	claims := make([]fwmark.Claim, 0, len(guarded))

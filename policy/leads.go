@@ -17,7 +17,7 @@ func Leads(f Facts) map[fwmark.Mark][]string {
 			continue
 		}
 		devices := leads[r.Mark]
-		if d := own.of(r.Table).Device; d != "" && !slices.Contains(devices, d) {
+		if d := own.of(r.Family, r.Table).Device; d != "" && !slices.Contains(devices, d) {
 			devices = append(devices, d)
 		}
 		leads[r.Mark] = devices

@@ -23,41 +23,105 @@ func (f Front) String() string {
 	return fmt.Sprintf("our IPv%s rules start at %d, in front of the foreign rule: %s", f.Rule.Family, f.First, f.Rule)
 }
 
-// firstPriority returns where our rules of a family start: at the configured
-// priority, or just in front of the first foreign rule that captures. In front
-// of a rule at priority 5 (span) or less there is no room, as priority 0 is the
-// kernel's own: that is an error, and the next rule that captures decides.
-func (c captureCheck) firstPriority(rules []Rule, family fwmark.Family, configured uint32) (uint32, *Front, error) {
-	var err error
-	for i := range rules {
-		r := rules[i]
-		if r.Family != family || r.Priority >= configured+span || !c.captures(&r) {
-			continue
-		}
-		if r.Priority <= span {
-			if err == nil {
-				err = fmt.Errorf("no room in front of the foreign rule that takes pinned packets: %s", r)
-			}
-			continue
-		}
-		first := r.Priority - span
-		return first, &Front{Rule: r, First: first}, err
-	}
-	return configured, nil, err
+// places are the priorities where our rules of a family start.
+type places struct {
+	blocks uint32 // those of marks, B
+	pairs  uint32 // those of addresses, P
 }
 
-// standingPriority returns where our rules of a family start now, or
-// DefaultPriority where none stands.
-func standingPriority(rules []Rule, family fwmark.Family) uint32 {
-	for _, r := range rules {
-		if r.Family == family && r.Ours() {
-			switch {
-			case r.sourced() && r.isSuppress():
-				return max(r.Priority, 4) - 3
-			case r.marked() && r.isSuppress():
-				return max(r.Priority, 1)
-			}
+// The places of pairs, from that of blocks on, and how many priorities a pair
+// takes.
+const (
+	pairsAt  = 3
+	pairSpan = 2
+)
+
+// places returns where our rules of a family start: at the configured priority,
+// or just in front of the first foreign rule that captures. marks and addrs ask
+// for what our rules select.
+//
+// Pairs go in front of plain rules alone. One with selectors of its own (uid,
+// ports, from) is an administrator's word about packets without a mark, and is
+// asked before them. Blocks go in front of pairs in any case: a pair selects by
+// source alone, and would lead marked packets.
+func (c captureCheck) places(rules []Rule, family fwmark.Family, configured places) (at places, front *Front, errs []error) {
+	at = configured
+	marked, err := c.ofMarks().first(rules, family, configured.blocks+pairsAt, func(*Rule) bool { return true })
+	if err != nil {
+		errs = append(errs, err)
+	}
+	sourced, err := c.ofAddrs().first(rules, family, configured.pairs+pairSpan, (*Rule).selectsAll)
+	if err != nil && (len(errs) == 0 || errs[0].Error() != err.Error()) {
+		errs = append(errs, err)
+	}
+	if sourced != nil {
+		at.pairs = sourced.Priority - pairSpan
+	}
+	if marked != nil {
+		at.blocks = marked.Priority - span
+		front = &Front{Rule: *marked, First: at.blocks}
+	}
+	if at.pairs < at.blocks+pairsAt {
+		at.blocks = at.pairs - pairsAt
+		if sourced != nil {
+			front = &Front{Rule: *sourced, First: at.blocks}
 		}
 	}
-	return DefaultPriority
+	return at, front, errs
+}
+
+// first returns the first foreign rule of some kind that captures, and stands in
+// front of a priority. In front of a rule at priority 5 (span) or less there is no
+// room, as priority 0 is the kernel's own: that is an error, and the next rule
+// counts.
+func (c captureCheck) first(rules []Rule, family fwmark.Family, behind uint32, is func(*Rule) bool) (first *Rule, err error) {
+	for i := range rules {
+		r := &rules[i]
+		if r.Family != family || r.Priority >= behind || !is(r) || !c.captures(r) {
+			continue
+		}
+		if r.Priority > span {
+			return r, err
+		}
+		if err == nil {
+			err = fmt.Errorf("no room in front of the foreign rule that takes pinned packets: %s", r)
+		}
+	}
+	return nil, err
+}
+
+// unasked returns the foreign rules with selectors of their own that stand behind
+// the pairs, so that they are never asked for packets of our addresses.
+func (c captureCheck) unasked(rules []Rule, family fwmark.Family, pairs uint32) (list []Rule) {
+	of := c.ofAddrs()
+	for i := range rules {
+		if r := &rules[i]; r.Family == family && r.Priority >= pairs && !r.selectsAll() && of.captures(r) {
+			list = append(list, *r)
+		}
+	}
+	return list
+}
+
+// standingPlaces returns where our rules of a family start now, as far as any
+// stand, and the default places elsewhere.
+func standingPlaces(rules []Rule, family fwmark.Family) places {
+	at := places{DefaultPriority, DefaultPriority + pairsAt}
+	block, pair := false, false
+	for i := range rules {
+		r := &rules[i]
+		switch {
+		case r.Family != family || !r.Ours() || !r.isSuppress():
+		case r.sourced() && !pair:
+			at.pairs, pair = max(r.Priority, pairsAt+1), true
+		case r.marked() && !block:
+			at.blocks, block = max(r.Priority, 1), true
+		}
+	}
+	switch {
+	case block && !pair:
+		at.pairs = at.blocks + pairsAt
+	case pair && !block:
+		at.blocks = at.pairs - pairsAt
+	}
+	return at
 }

@@ -4,10 +4,13 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"net/netip"
+
+	"wg-multihome/fwmark"
 )
 
 // The routing tables of uplinks' addresses: each address has one of its own,
-// and its number follows from the address alone.
+// and its number follows from the address alone. An uplink whose address is
+// another one's, too, has a table for its mark, by its name.
 
 // ipv6Tables is the lowest table number of an IPv6 address. An IPv4 address of
 // that number would be class E, which is refused as an uplink's address.
@@ -21,10 +24,27 @@ func TableOf(addr netip.Addr) uint32 {
 		b := addr.As4()
 		return binary.BigEndian.Uint32(b[:])
 	}
-	h := fnv.New32a()
 	b := addr.As16()
-	h.Write(b[:]) // hash.Hash: never returns an error
+	return hashedTable(b[:])
+}
+
+// twinTable returns the number of the table of an uplink's mark whose address is
+// another uplink's, too.
+func twinTable(uplink string) uint32 { return hashedTable([]byte("twin " + uplink)) }
+
+func hashedTable(b []byte) uint32 {
+	h := fnv.New32a()
+	h.Write(b) // hash.Hash: never returns an error
 	return ipv6Tables | h.Sum32()>>3
+}
+
+// MarkTable returns the number of the table that an uplink's mark looks up, where
+// the uplink is routed in the family.
+func MarkTable(u fwmark.Uplink, f fwmark.Family) uint32 {
+	if u.Twin[f] {
+		return twinTable(u.Name)
+	}
+	return TableOf(u.Address[f])
 }
 
 var (

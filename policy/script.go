@@ -11,7 +11,7 @@ import (
 //
 //   - of a configured mark its three rules, whose look-up leads to a table of
 //     an IPv4 address;
-//   - of an uplink's address its pair.
+//   - of an uplink's address its pair, unless another rule serves that address.
 //
 // iproute2 adds rules with protocol 0, newer versions may with boot (3). The
 // script's rules count only where its look-up is among them. Those of a mark
@@ -28,7 +28,7 @@ func (w *wanter) findScriptRules() {
 	}
 	for _, u := range w.uplinks {
 		for _, a := range u.Addrs {
-			l.addrs[a] = u.Routable(fwmark.FamilyOf(a))
+			l.addrs[a] = u.Routable(fwmark.FamilyOf(a)) && !w.served[a]
 		}
 	}
 	for _, r := range w.facts.Rules {

@@ -3,20 +3,23 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+
+	"wg-multihome/fwmark"
 )
 
 // settleShared has each table serve one address of one uplink, and takes the
 // other addresses of that table's number from their uplinks. By source, packets
-// of two uplinks that have one address cannot be told apart; and two IPv6
-// addresses may, by chance, have the same table (see TableOf).
+// of two uplinks that have one address cannot be told apart (modems hand out
+// 192.168.8.100 each); and two IPv6 addresses may, by chance, have the same table
+// (see TableOf). By mark they can: the others' marks have a table of their own.
 //
-// An address stays with an uplink that has a mark, so that no DHCP server takes
-// it from there by leasing it to another one. Of several such uplinks, or where
-// none has a mark, it stays with the one that has it now: its table leads there,
-// with that source. Where that tells nothing, it is the first one by name.
+// An address stays with the uplink that has it now: its table leads there, with
+// that source. So no DHCP server takes it from there by leasing it to another
+// one. Where none has it, it is one that has a mark, else the first one by name.
 func (s *survey) settleShared() []error {
 	all := make([]*Address, 0, len(s.facts.Addrs))
 	for _, u := range s.uplinks {
@@ -37,7 +40,10 @@ func (s *survey) settleShared() []error {
 		}
 		for _, a := range addrs[1:] {
 			u := s.uplinks[a.Device]
-			u.addrs = slices.DeleteFunc(u.addrs, func(b *Address) bool { return sameOwner(a, b) })
+			if u.taken == nil {
+				u.taken = map[netip.Addr]bool{}
+			}
+			u.taken[a.Prefix.Addr()] = true
 		}
 		errs = append(errs, sharedError(table, addrs))
 	}
@@ -57,12 +63,13 @@ func (s *survey) compareOwners(a, b *Address) int {
 		return 1
 	}
 	now := func(a *Address) bool {
-		r := s.own.of(TableOf(a.Prefix.Addr()))
-		return a.Device == r.Device && a.Prefix.Addr() == r.Src
+		addr := a.Prefix.Addr()
+		r := s.own.of(fwmark.FamilyOf(addr), TableOf(addr))
+		return a.Device == r.Device && addr == r.Src
 	}
 	return cmp.Or(
-		first(s.uplinks[a.Device].marked, s.uplinks[b.Device].marked),
 		first(now(a), now(b)),
+		first(s.uplinks[a.Device].marked, s.uplinks[b.Device].marked),
 		cmp.Compare(a.Device, b.Device),
 		a.Prefix.Addr().Compare(b.Prefix.Addr()),
 	)

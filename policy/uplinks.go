@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,20 +14,20 @@ import (
 // all routes when it is asked first: mostly nobody asks.
 type ownDefaults struct {
 	routes  []Route
-	byTable map[uint32]*Route
+	byTable map[tableKey]*Route
 }
 
 // of returns the route of a table; the zero Route where it has none.
-func (o *ownDefaults) of(table uint32) Route {
+func (o *ownDefaults) of(family fwmark.Family, table uint32) Route {
 	if o.byTable == nil {
-		o.byTable = map[uint32]*Route{}
+		o.byTable = map[tableKey]*Route{}
 		for i := range o.routes {
 			if r := &o.routes[i]; r.Ours() && r.isDefault() && r.Table != TableMain {
-				o.byTable[r.Table] = r
+				o.byTable[r.tableKey()] = r
 			}
 		}
 	}
-	if r := o.byTable[table]; r != nil {
+	if r := o.byTable[tableKey{family, table}]; r != nil {
 		return *r
 	}
 	return Route{}
@@ -52,7 +54,7 @@ func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []
 	}
 	s.fromTables()
 	s.addAddresses()
-	errs := s.settleShared()
+	errs := append(s.settleVRFs(), s.settleShared()...)
 	list := make([]fwmark.Uplink, 0, len(s.uplinks))
 	for _, u := range s.uplinks {
 		list = append(list, s.finish(u, broken))
@@ -72,10 +74,14 @@ type found struct {
 	main       [2][]*Route // those of main's that it leads everywhere by
 	tables     [2][]*Route // those of other tables
 	addrs      []*Address
+	lent       map[netip.Addr]bool // those of them that another interface has
+	vrf        bool                // it is in one, so that nothing can be led there
+	taken      map[netip.Addr]bool // those of addrs that another uplink keeps
 }
 
 type survey struct {
 	facts   Facts
+	sources []source
 	uplinks map[string]*found
 	links   map[string]Link
 	own     ownDefaults
@@ -106,13 +112,21 @@ func (s *survey) fromIntents(intents []fwmark.Intent) {
 		}
 		u := s.uplink(in.Uplink)
 		u.marked = u.marked || !in.Mark.IsZero()
+		u.Through = append(u.Through, in.Through...)
 		for _, fam := range fwmark.Families {
 			if gw := in.StanzaGateways[fam]; gw.IsValid() {
-				u.stanzas[fam] = append(u.stanzas[fam], gateway{addr: gw, only: in.AliasAddrs[fam]})
+				u.stanzas[fam] = append(u.stanzas[fam], gateway{addr: gw})
 			}
 			if in.Options() {
 				u.configured[fam] = in.Gateways[fam]
 			}
+		}
+		for _, addr := range slices.SortedFunc(maps.Keys(in.AddressGateways), netip.Addr.Compare) {
+			fam := fwmark.FamilyOf(addr)
+			u.stanzas[fam] = append(u.stanzas[fam], gateway{addr: in.AddressGateways[addr], only: addr})
+		}
+		for _, p := range in.Sources {
+			s.sources = append(s.sources, source{p, in.Uplink})
 		}
 		// Options in two places: neither is the one that was meant.
 		if in.Options() {
@@ -178,15 +192,30 @@ func (s *survey) fromStanding() {
 		}
 	}
 	for _, a := range s.facts.Addrs {
-		if addr := a.Prefix.Addr(); paired[addr] && s.own.of(TableOf(addr)).Device == a.Device {
+		if addr := a.Prefix.Addr(); paired[addr] && s.own.of(fwmark.FamilyOf(addr), TableOf(addr)).Device == a.Device {
 			s.uplink(a.Device)
 			delete(paired, addr)
 		}
 	}
+	had := map[netip.Addr]bool{} // by uplinks
 	for _, a := range s.facts.Addrs {
-		if paired[a.Prefix.Addr()] {
-			s.uplink(a.Device)
+		if s.uplinks[a.Device] != nil {
+			had[a.Prefix.Addr()] = true
 		}
+	}
+	for _, a := range s.facts.Addrs {
+		addr := a.Prefix.Addr()
+		if !paired[addr] {
+			continue
+		}
+		leads := s.own.of(fwmark.FamilyOf(addr), TableOf(addr)).Device
+		if !had[addr] && s.uplinks[leads] != nil {
+			// It was given to that uplink by its prefix: nothing else makes an
+			// uplink of an interface that has it.
+			s.sources = append(s.sources, source{netip.PrefixFrom(addr, addr.BitLen()), leads})
+			continue
+		}
+		s.uplink(a.Device)
 	}
 	for _, c := range Standing(s.facts) {
 		if c.Uplink != "" {
@@ -199,14 +228,32 @@ func (s *survey) addAddresses() {
 	for i := range s.facts.Addrs {
 		a := &s.facts.Addrs[i]
 		u, addr := s.uplinks[a.Device], a.Prefix.Addr()
-		if u == nil {
-			continue
+		if u != nil {
+			u.leased = u.leased || addr == u.lease.Address
 		}
-		u.leased = u.leased || addr == u.lease.Address
-		if a.Global && !a.Unready && Usable(addr) {
+		if owner := s.ownerOf(addr); owner != nil && owner != u && s.links[a.Device].VRF == "" {
+			u, a = owner, owner.lend(a)
+		}
+		if u != nil && a.Global && !a.Unready && Usable(addr) {
 			u.addrs = append(u.addrs, a)
 		}
 	}
+}
+
+// settleVRFs takes their addresses from uplinks that are in a VRF: those are
+// addresses of that VRF alone, and the kernel refuses them as the source of a
+// route in any other table.
+func (s *survey) settleVRFs() []error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.uplinks)) {
+		if vrf := s.links[name].VRF; vrf != "" {
+			u := s.uplinks[name]
+			u.addrs, u.vrf = nil, true
+			errs = append(errs, fmt.Errorf("uplink %q is in VRF %q, whose addresses and routes are apart from all others: "+
+				"what is pinned to it is refused until it is taken out (ip link set %s nomaster)", name, vrf, name))
+		}
+	}
+	return errs
 }
 
 func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
@@ -214,12 +261,17 @@ func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
 	u.Addrs = make([]netip.Addr, 0, len(u.addrs))
 	for _, a := range u.addrs {
 		addr := a.Prefix.Addr()
+		if u.taken[addr] {
+			continue
+		}
 		if n := len(u.Addrs); n == 0 || u.Addrs[n-1] != addr { // one address under two prefix lengths
 			u.Addrs = append(u.Addrs, addr)
 		}
 	}
 	for _, f := range fwmark.Families {
-		s.chooseGateways(u, f, broken)
+		if !u.vrf {
+			s.chooseGateways(u, f, broken)
+		}
 	}
 	return u.Uplink
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,7 +62,7 @@ func lookUp(ctx context.Context, name string, families [2]bool) Answer {
 func lookUpIn(ctx context.Context, network, name string) ([]netip.Addr, error) {
 	// Go's own resolver: the C library's cannot be ended.
 	resolver := net.Resolver{PreferGo: true, Dial: dial}
-	addrs, err := resolver.LookupNetIP(ctx, network, name)
+	addrs, err := resolver.LookupNetIP(ctx, network, whole(name))
 	var dns *net.DNSError
 	var other *net.AddrError // /etc/hosts has the name in the other family alone
 	if errors.As(err, &dns) && dns.IsNotFound || errors.As(err, &other) {
@@ -71,6 +72,15 @@ func lookUpIn(ctx context.Context, network, name string) ([]netip.Addr, error) {
 		addrs[i] = addrs[i].Unmap()
 	}
 	return addrs, err
+}
+
+// whole keeps the search domains of resolv.conf(5) from a name that has a dot:
+// where it does not answer in a family, a wildcard in one of them would.
+func whole(name string) string {
+	if _, err := netip.ParseAddr(name); err == nil || !strings.Contains(name, ".") || strings.HasSuffix(name, ".") {
+		return name
+	}
+	return name + "."
 }
 
 // serverTime bounds how long one name server is waited for before the next one

@@ -40,7 +40,7 @@ func refreshCase(t *testing.T, peers []wg.Peer, endpoints ...string) wg.Refresh 
 			text += "Endpoint = " + e + "\n"
 		}
 	}
-	file, err := wg.ParseFile("wg0.conf", []byte(text))
+	file, err := wg.ParseFile("wg0.conf", []byte(text), services)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,7 +126,7 @@ devices, for hosts with several uplinks. A packet that is pinned to an uplink
 leaves by that uplink or not at all.
 
 Exit status: 0 done, or nothing to do; 1 some step failed, the others were
-done; 2 bad usage or a bad lease event, nothing was changed, or bad
+done; 2 bad usage, nothing was changed, a bad lease event, not recorded, or bad
 configuration, its valid part was done; 3 only with --exit-code.`,
 		Version:                    version(),
 		SilenceErrors:              true,

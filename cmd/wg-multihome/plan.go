@@ -37,6 +37,9 @@ configuration; with --exit-code 3 where there are steps.`,
 		for _, f := range d.Rules.Fronts {
 			p.logger().Infof("%s", f)
 		}
+		for _, r := range d.Rules.Unasked {
+			p.logger().Infof("our rules for uplinks' addresses stand in front of the foreign rule, which those never ask: %s", r)
+		}
 		for _, say := range d.KeptForRuns() {
 			p.logger().Infof("%s", say)
 		}

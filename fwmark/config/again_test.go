@@ -49,8 +49,12 @@ func TestAgain(t *testing.T) {
 			if c.state != "" {
 				put("state/ifstate", c.state)
 			}
-			put("ifquery", "#!/bin/sh\necho x >>"+path("asked")+"\ncase \"$*\" in *--state) exit;; esac\nsed -n 's/^\tmultihomed-fwmark /multihomed-fwmark: /p' "+path("interfaces")+"\n")
-			q, f := ifquery{paths: []string{path("ifquery")}, stateDir: path("state")}, Files{Interfaces: path("interfaces"), TOML: path("toml")}
+			// The name is a link, as in ifupdown's package: who has it needs no asking.
+			if err := os.Symlink("ifup", path("ifquery")); err != nil {
+				t.Fatal(err)
+			}
+			put("ifup", "#!/bin/sh\necho x >>"+path("asked")+"\ncase \"$*\" in *--state) exit;; esac\nsed -n 's/^\tmultihomed-fwmark /multihomed-fwmark: /p' "+path("interfaces")+"\n")
+			q, f := ifupdownFiles{query: ifquery{paths: []string{path("ifquery")}, state: path("state")}}, Files{Interfaces: path("interfaces"), TOML: path("toml")}
 			first := Config{}.again(context.Background(), f, q)
 			c.change(put)
 			again := first.again(context.Background(), f, q)

@@ -3,7 +3,7 @@
 // problem; the valid remainder stands.
 //
 // It checks words and values. Whether uplinks agree with each other,
-// fwmark.Resolve decides.
+// fwmark.AgreePrefixes and fwmark.Resolve decide.
 package config
 
 import (
@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"time"
 
@@ -34,20 +35,26 @@ type WireGuard struct {
 // Config is the configuration, as far as it is valid.
 type Config struct {
 	Priority    uint32        // where our rules start; 0: it cannot be told, because of an error
+	Group       uint32        // the link group of uplinks; 0: it cannot be told, because of an error
 	HookTimeout time.Duration // for one run of run-parts
 	Intents     []fwmark.Intent
 	WireGuard   map[string]WireGuard
 	Problems    []fwmark.Problem
+	Notes       []string // what was understood, where one may have meant something else
 
 	source *texts // what it was read from; nil: nothing was read
 }
 
-// Defaults, and the range of priority: at least 100 rules of others fit in
-// front, and ours end before main's, 32766.
+// Defaults, and the ranges of priority and group: at least 100 rules of others
+// fit in front, and ours end before main's, 32766. Group 0 is that of every
+// device, and to the kernel a group is a signed number, of which -1 suppresses
+// nothing.
 const (
 	defaultPriority    = 32752 // policy.DefaultPriority, which is above this package
 	minPriority        = 100
 	maxPriority        = 32761
+	defaultGroup       = 77
+	maxGroup           = math.MaxInt32
 	defaultHookTimeout = 20 * time.Second
 	maxHookTimeout     = 10 * time.Minute
 )
@@ -63,34 +70,35 @@ func Load(ctx context.Context, f Files) Config { return Config{}.Again(ctx, f) }
 // case. Where they have not changed since c was read from them, and neither has
 // which interfaces are up, ifquery is not asked: it would say the same.
 func (c Config) Again(ctx context.Context, f Files) Config {
-	return c.again(ctx, f, ifquery{paths: ifqueryPaths})
+	return c.again(ctx, f, ifupdownFiles{query: ifquery{paths: ifqueryPaths}, peers: peersFolder})
 }
 
-func (c Config) again(ctx context.Context, f Files, q ifquery) Config {
-	source := readTexts(f, q)
+func (c Config) again(ctx context.Context, f Files, i ifupdownFiles) Config {
+	i.file = f.Interfaces
+	source := readTexts(f, i.query)
 	if c.source != nil && len(c.Problems) == 0 && c.source.same(source) {
 		return c
 	}
-	return parse(ctx, f, source, q)
+	return parse(ctx, f, source, i)
 }
 
 // parse makes a configuration of what was read.
-func parse(ctx context.Context, f Files, source texts, q ifquery) Config {
-	c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}, source: &source}
+func parse(ctx context.Context, f Files, source texts, i ifupdownFiles) Config {
+	c := Config{Priority: defaultPriority, Group: defaultGroup, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}, source: &source}
 	switch err := source.tomlErr; {
 	case errors.Is(err, fs.ErrNotExist) && f.TOMLNamed:
-		c.Priority = 0
+		c.Priority, c.Group = 0, 0
 		c.refuse("read configuration: %s", err)
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		c.Priority = 0
+		c.Priority, c.Group = 0, 0
 		c.Problems = append(c.Problems, fwmark.Problem{Text: err.Error()})
 	default:
 		c.readTOML(f.TOML, source.toml)
 	}
-	c.readInterfaces(ctx, f.Interfaces, source.interfaces, q)
-	for i := range c.Intents {
-		in := &c.Intents[i]
+	c.readInterfaces(ctx, source.interfaces, i)
+	for n := range c.Intents {
+		in := &c.Intents[n]
 		for _, d := range in.Devices {
 			if c.WireGuard[d].RotatePort && !slices.Contains(in.RotatePort, d) {
 				in.RotatePort = append(in.RotatePort, d)
@@ -100,6 +108,8 @@ func parse(ctx context.Context, f Files, source texts, q ifquery) Config {
 	slices.SortStableFunc(c.Intents, func(a, b fwmark.Intent) int {
 		return cmp.Or(cmp.Compare(a.Uplink, b.Uplink), cmp.Compare(a.Origin, b.Origin))
 	})
+	intents, problems := fwmark.AgreePrefixes(c.Intents)
+	c.Intents, c.Problems = intents, append(c.Problems, problems...)
 	return c
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -34,7 +35,9 @@ func ask(t *testing.T, interfaces, ifstate string) Config {
 	write(t, filepath.Join(dir, "state/ifstate"), ifstate, 0o644)
 	c := Config{}
 	path := filepath.Join(dir, "interfaces")
-	c.readInterfaces(context.Background(), path, readStanzas(path), ifquery{paths: ifqueryPaths, stateDir: filepath.Join(dir, "state")})
+	c.readInterfaces(context.Background(), readStanzas(path), ifupdownFiles{
+		file: path, query: ifquery{paths: ifqueryPaths, state: filepath.Join(dir, "state"), within: time.Minute}, peers: filepath.Join(dir, "peers"),
+	})
 	for i := range c.Intents {
 		c.Intents[i].Origin = strings.ReplaceAll(c.Intents[i].Origin, dir, "DIR")
 	}
@@ -46,7 +49,17 @@ func ask(t *testing.T, interfaces, ifstate string) Config {
 
 func mark(value uint32) fwmark.Mark { return fwmark.Mark{Value: value, Mask: fwmark.FullMask} }
 
-var addrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+var addrs = cmp.Options{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+}
+
+func prefixes(texts ...string) (list []netip.Prefix) {
+	for _, s := range texts {
+		list = append(list, netip.MustParsePrefix(s))
+	}
+	return list
+}
 
 func TestInterfaces(t *testing.T) {
 	addr := netip.MustParseAddr
@@ -121,15 +134,48 @@ iface eth0 inet6 static
 			ifstate:    "eth0=eth0\neth0:1=eth0:1\n",
 			want: []fwmark.Intent{
 				{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: mark(5)},
-				{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0:1", StanzaGateways: [2]netip.Addr{addr("1.2.3.1")}},
+				{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0:1", AddressGateways: map[netip.Addr]netip.Addr{addr("1.2.3.4"): addr("1.2.3.1")}},
 				{Uplink: "eth1", Origin: "DIR/interfaces: iface eth1:home", Mark: mark(6)},
 			},
 		},
 		"names that ifquery takes for something else": {
 			interfaces: "iface /eth* inet dhcp\n multihomed-fwmark 5\niface a=b inet dhcp\n multihomed-fwmark 6\n",
+			want: []fwmark.Intent{
+				{Origin: "DIR/interfaces: iface /eth*", Mark: mark(5)},
+				{Origin: "DIR/interfaces: iface a=b", Mark: mark(6)},
+			},
 			problems: []string{
 				`DIR/interfaces: iface "/eth*" cannot be asked for: it holds one of /=`,
 				`DIR/interfaces: iface "a=b" cannot be asked for: it holds one of /=`,
+			},
+		},
+		"two stanzas of one name, each with its address and gateway": {
+			interfaces: "iface eth0 inet static\n address 1.2.3.4\n netmask 255.255.255.0\n gateway 1.2.3.1\niface eth0 inet static\n address 5.6.7.8/24\n gateway 5.6.7.1\n",
+			want: []fwmark.Intent{{
+				Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", StanzaGateways: [2]netip.Addr{addr("1.2.3.1")},
+				AddressGateways: map[netip.Addr]netip.Addr{addr("5.6.7.8"): addr("5.6.7.1")},
+			}},
+		},
+		"two stanzas, of which one has a gateway: whose it is cannot be told": {
+			interfaces: "iface eth0 inet static\n address 1.2.3.4/24\n gateway 1.2.3.1\n gateway 1.2.3.2\niface eth0 inet static\n address 5.6.7.8/24\niface eth0 inet static\n address 9.6.7.8/24\n",
+			want: []fwmark.Intent{{
+				Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", StanzaGateways: [2]netip.Addr{addr("1.2.3.1")},
+			}},
+		},
+		"destinations for all, and addresses elsewhere": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-through 198.51.100.0/24 203.0.113.9\n multihomed-through 198.51.100.0/24\n multihomed-source 2001:db8:5::/56\n",
+			want: []fwmark.Intent{{
+				Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Through: prefixes("198.51.100.0/24", "203.0.113.9/32"), Sources: prefixes("2001:db8:5::/56"),
+			}},
+		},
+		"prefixes that are none": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-through 0.0.0.0/0 x 203.0.113.9\n multihomed-source fe80::/64 2001:db8:5::1/56\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Through: prefixes("203.0.113.9/32")}},
+			problems: []string{
+				`DIR/interfaces: iface eth0: multihomed-through: prefix "0.0.0.0/0" is too wide for one uplink: shorter than /8`,
+				`DIR/interfaces: iface eth0: multihomed-through: prefix "x" is none: write it as 198.51.100.0/24 or 2001:db8::/56`,
+				`DIR/interfaces: iface eth0: multihomed-source: prefix "fe80::/64" is link-local: it is on each link`,
+				`DIR/interfaces: iface eth0: multihomed-source: prefix "2001:db8:5::1/56" has bits behind its length: is it 2001:db8:5::/56?`,
 			},
 		},
 		"gateway none": {
@@ -180,7 +226,8 @@ iface eth0 inet6 static
 		},
 		"a file that ifquery refuses": {
 			interfaces: "iface eth0 inet dhcp\n multihomed-fwmark 5\niface eth1\n",
-			problems:   []string{`DIR/interfaces: iface eth0: ifquery failed: exit status 1: "ifquery: DIR/interfaces:3: unknown or no address type and no inherits keyword specified\nifquery: couldn't read interfaces file \"DIR/interfaces\""`},
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Mark: mark(5)}},
+			problems:   []string{`DIR/interfaces: iface eth0: ifquery failed: exit status 1: "ifquery: DIR/interfaces:3: unknown or no address type and no inherits keyword specified\nifquery: couldn't read interfaces file \"DIR/interfaces\""; what the text says counts`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -205,11 +252,7 @@ func TestSourcedFiles(t *testing.T) {
 	write(t, filepath.Join(dir, "interfaces.d/a.cfg"), "iface eth0 inet dhcp\n multihomed-fwmark 5\n", 0o644)
 	write(t, filepath.Join(dir, "more/eth1"), "iface eth1 inet dhcp\n multihomed-fwmark 6\n", 0o644)
 	write(t, filepath.Join(dir, "more/eth2.dpkg-old"), "iface eth2 inet dhcp\n multihomed-fwmark 7\n", 0o644)
-	stanzas := readStanzas(filepath.Join(dir, "interfaces")).stanzas
-	var names []string
-	for _, s := range worthAsking(stanzas) {
-		names = append(names, s.name)
-	}
+	names := newFound(readStanzas(filepath.Join(dir, "interfaces")), ifupdown).worth()
 	if want := []string{"eth0", "eth1"}; !slices.Equal(names, want) {
 		t.Errorf("found %v, want %v", names, want)
 	}
@@ -223,11 +266,20 @@ func TestIfqueryIsAskedOnlyWhereItMatters(t *testing.T) {
 	read := func(text string) []fwmark.Problem {
 		write(t, path, text, 0o644)
 		c := Config{}
-		c.readInterfaces(context.Background(), path, readStanzas(path), ifquery{paths: []string{filepath.Join(dir, "none")}})
+		c.readInterfaces(context.Background(), readStanzas(path), ifupdownFiles{file: path, query: ifquery{paths: []string{filepath.Join(dir, "none")}}})
 		return c.Problems
 	}
 	if p := read("auto eth0\niface eth0 inet dhcp\n metric 5\n"); len(p) != 0 {
 		t.Errorf("problems: %v", p)
+	}
+	// ifupdown2 is slow: for gateways alone it is not asked.
+	write(t, filepath.Join(dir, "ifupdown2"), "#!/bin/sh\nexit 9\n", 0o755)
+	const gateways = "iface eth0 inet static\n address 192.0.2.2/24\n gateway 192.0.2.1\niface swp[1-4]\n gateway 192.0.2.9\n"
+	write(t, path, gateways, 0o644)
+	c := Config{}
+	c.readInterfaces(context.Background(), readStanzas(path), ifupdownFiles{file: path, query: ifquery{paths: []string{filepath.Join(dir, "ifupdown2")}}})
+	if len(c.Problems) != 0 || len(c.Intents) != 1 || c.Intents[0].StanzaGateways[fwmark.IPv4] != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("ifupdown2: %+v", c)
 	}
 	p := read("iface eth0 inet dhcp\n multihomed-fwmark 5\n")
 	if len(p) != 1 || !strings.Contains(p[0].Text, "iface eth0: ifquery is not installed") {
@@ -243,7 +295,7 @@ func TestIfqueryThatMisbehaves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, "ifquery"), "#!/bin/sh\n"+c.script+"\n", 0o755)
-			answers := ifquery{paths: []string{filepath.Join(dir, "ifquery")}}.ask(context.Background(), "file", []string{"eth0"})
+			answers := ifquery{}.ask(context.Background(), filepath.Join(dir, "ifquery"), ifupdown, "file", []string{"eth0"})
 			if err := answers[0].err; err == nil || !strings.Contains(err.Error(), c.say) {
 				t.Errorf("error: %v, want %q", err, c.say)
 			}
@@ -255,6 +307,7 @@ func TestTOML(t *testing.T) {
 	c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
 	c.readTOML("f.toml", []byte(`
 priority = 20000
+group = 2147483647
 hook-timeout = "5s"
 [uplink."enp2s0.5"]
 fwmark = 0x2005
@@ -265,18 +318,21 @@ cgroups = []
 fwmark = "0x2000/0xff00"
 gateway = "1.2.3.9"
 cgroups = ["x-y.slice", "/x.slice/x-y.slice", "a.service"]
+through = ["10.0.0.0/8", "fc00::/7", "169.254.169.254", "2400::/16"]
+source = "2001:db8:5::/56"
 [wireguard.wg0]
 config = "/etc/wireguard/wg0.conf"
 rotate-port = true
 `))
 	want := Config{
-		Priority: 20000, HookTimeout: 5e9,
+		Priority: 20000, Group: 2147483647, HookTimeout: 5e9,
 		Intents: []fwmark.Intent{
 			{
 				Uplink: "enp2s0.5", Origin: `f.toml: uplink "enp2s0.5"`, Mark: mark(0x2005), Devices: []string{"wg0"}, Cgroups: []string{},
 				Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.1"), netip.MustParseAddr("fe80::1")},
 			},
-			{Uplink: "up1", Origin: `f.toml: uplink "up1"`, Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00}, Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.9")}, Cgroups: []string{"x.slice/x-y.slice", "system.slice/a.service"}},
+			{Uplink: "up1", Origin: `f.toml: uplink "up1"`, Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00}, Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.9")}, Cgroups: []string{"x.slice/x-y.slice", "system.slice/a.service"},
+				Through: prefixes("10.0.0.0/8", "fc00::/7", "169.254.169.254/32", "2400::/16"), Sources: prefixes("2001:db8:5::/56")},
 		},
 		WireGuard: map[string]WireGuard{"wg0": {Config: "/etc/wireguard/wg0.conf", RotatePort: true}},
 	}
@@ -292,6 +348,9 @@ func TestTOMLErrors(t *testing.T) {
 		"priority = 99":                "f.toml: priority = 99 is no number from 100 to 32761",
 		"priority = 32762":             "f.toml: priority = 32762 is no number",
 		`priority = "1000"`:            `f.toml: priority = "1000" is no number`,
+		"group = 0":                    "f.toml: group = 0 is no number from 1 to 2147483647",
+		"group = 2147483648":           "f.toml: group = 2147483648 is no number",
+		`group = "uplinks"`:            `f.toml: group = "uplinks" is no number`,
 		`hook-timeout = "-1s"`:         `f.toml: hook-timeout = "-1s" is no time`,
 		"hook-timeout = 20":            "f.toml: hook-timeout = 20 is no time",
 		"uplink = 1":                   "f.toml: uplink = 1 is no table",
@@ -317,6 +376,25 @@ func TestTOMLErrors(t *testing.T) {
 		"[uplink.up1]\ncgroups = [1]":                   `f.toml: uplink "up1": cgroups: 1 is no name`,
 		"[uplink.up1]\ncgroups = ['a', 'b/..']":         `f.toml: uplink "up1": cgroups: "b/.." is no path of a cgroup: it holds ".."`,
 		"[uplink.up1]\ncgroups = {}":                    `f.toml: uplink "up1": cgroups = map[] is no list`,
+		"[uplink.up1]\nthrough = 5":                     `f.toml: uplink "up1": through = 5 is no list of texts`,
+		"[uplink.up1]\nthrough = ['::/0']":              `f.toml: uplink "up1": through: prefix "::/0" is too wide for one uplink: shorter than /16`,
+		"[uplink.up1]\nthrough = ['128.0.0.0/1']":       `f.toml: uplink "up1": through: prefix "128.0.0.0/1" is too wide`,
+		"[uplink.up1]\nthrough = ['2000::/3']":          `f.toml: uplink "up1": through: prefix "2000::/3" is too wide`,
+		"[uplink.up1]\nthrough = ['127.0.0.0/8']":       `f.toml: uplink "up1": through: prefix "127.0.0.0/8" is none of unicast`,
+		"[uplink.up1]\nthrough = ['::1']":               `f.toml: uplink "up1": through: prefix "::1" is none of unicast`,
+		"[uplink.up1]\nthrough = ['::']":                `f.toml: uplink "up1": through: prefix "::" is none of unicast`,
+		"[uplink.up1]\nthrough = ['0.1.0.0/16']":        `f.toml: uplink "up1": through: prefix "0.1.0.0/16" is none of unicast`,
+		"[uplink.up1]\nthrough = ['224.0.0.0/24']":      `f.toml: uplink "up1": through: prefix "224.0.0.0/24" is none of unicast`,
+		"[uplink.up1]\nthrough = ['255.255.255.255']":   `f.toml: uplink "up1": through: prefix "255.255.255.255" is none of unicast`,
+		"[uplink.up1]\nthrough = ['ff00::/16']":         `f.toml: uplink "up1": through: prefix "ff00::/16" is none of unicast`,
+		"[uplink.up1]\nthrough = ['fe80::/64']":         `f.toml: uplink "up1": through: prefix "fe80::/64" is link-local`,
+		"[uplink.up1]\nthrough = ['::ffff:1.2.3.4']":    `f.toml: uplink "up1": through: prefix "::ffff:1.2.3.4" is none: write`,
+		"[uplink.up1]\nthrough = ['fe80::1%eth0']":      `f.toml: uplink "up1": through: prefix "fe80::1%eth0" is none: write`,
+		"[uplink.up1]\nthrough = ['10.1.0.0/8']":        `f.toml: uplink "up1": through: prefix "10.1.0.0/8" has bits behind its length: is it 10.0.0.0/8?`,
+		"[uplink.up1]\nthrough = ['host.example']":      `f.toml: uplink "up1": through: prefix "host.example" is none: write`,
+		"[uplink.up1]\nsource = ['::/0']":               `f.toml: uplink "up1": source: prefix "::/0" is too wide`,
+		"[uplink.up1]\nsource = ['169.254.0.0/17']":     `f.toml: uplink "up1": source: prefix "169.254.0.0/17" is link-local`,
+		"[uplink.up1]\nsource = ['168.0.0.0/7']":        `f.toml: uplink "up1": source: prefix "168.0.0.0/7" is too wide`,
 		"[wireguard.wg0]\nconfig = \"wg0.conf\"":        `f.toml: wireguard "wg0": config = "wg0.conf" is no absolute path`,
 		"[wireguard.wg0]\nrotate-port = 1":              `f.toml: wireguard "wg0": rotate-port = 1 is neither true nor false`,
 		"[wireguard.wg0]\nprivate-key = 'x'":            `f.toml: key "private-key" of wireguard "wg0" is not known`,

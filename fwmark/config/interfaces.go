@@ -14,82 +14,164 @@ import (
 	"wg-multihome/fwmark"
 )
 
-// Options of ours in interfaces(5).
-const (
-	optionPrefix     = "multihomed-"
-	optionMark       = "multihomed-fwmark"
-	optionWireGuard  = "multihomed-wireguard"
-	optionCgroup     = "multihomed-cgroup"
-	optionGateway    = "multihomed-gateway"
-	optionRotatePort = "multihomed-rotate-port"
-)
-
-// isOption reports whether a key is meant for us. ifupdown keeps `_` and `-`
-// apart, but who writes the one for the other means us all the same, and is
-// told so.
-func isOption(key string) bool {
-	return strings.HasPrefix(strings.ReplaceAll(strings.ToLower(key), "_", "-"), optionPrefix)
+// ifupdownFiles are interfaces(5), and what it takes to read it.
+type ifupdownFiles struct {
+	file  string
+	query ifquery
+	peers string // pppd's folder of providers
 }
 
-// readInterfaces takes in interfaces(5). Whatever keeps a stanza from being
-// read is a problem: its options are not known, and may hold a mark.
-func (c *Config) readInterfaces(ctx context.Context, path string, read reader, q ifquery) {
-	stanzas, errs := read.stanzas, read.errs
-	if len(errs) > 0 && len(stanzas) == 0 && errors.Is(errs[0], fs.ErrNotExist) {
+// readInterfaces takes in interfaces(5). What ifquery does not answer for is
+// taken from the text: a bad line, of anybody's, takes no guards away. It is a
+// problem where an option of ours is concerned, as ifupdown cannot read it
+// either.
+func (c *Config) readInterfaces(ctx context.Context, text *stanzaFile, i ifupdownFiles) {
+	if len(text.errs) > 0 && len(text.stanzas) == 0 && errors.Is(text.errs[0], fs.ErrNotExist) {
 		return // a host without ifupdown
 	}
-	for _, err := range errs {
-		c.refuse("%s: %s", path, clip(err.Error()))
+	for _, err := range text.errs {
+		c.refuse("%s: %s", i.file, clip(err.Error()))
 	}
-	worth := worthAsking(stanzas)
-	worth = slices.DeleteFunc(worth, func(s stanza) bool {
-		err := checkStanza(s.name)
-		if err != nil {
-			c.refuse("%s: iface %s %s", s.file, quote(s.name), err)
+	if !slices.ContainsFunc(text.stanzas, stanza.speaks) {
+		return // so no process is started
+	}
+	ctx, cancel := i.query.bounded(ctx)
+	defer cancel()
+	path, kind, missing := i.query.find(ctx)
+	f := newFound(text, kind)
+	names := c.worthAsking(f)
+	answers, unknown := i.query.askAll(ctx, path, f, i.file, names, missing)
+	for _, a := range answers {
+		c.take(i, f, a)
+	}
+	c.refuseUnread(f)
+	if unknown != nil && len(f.unread) == 0 && f.hasOption() { // once is enough
+		c.refuse("%s: %s", i.file, unknown)
+	}
+	c.mergeSame()
+	c.guardText(f)
+}
+
+// worthAsking returns the names to ask ifquery for.
+func (c *Config) worthAsking(f *found) []string {
+	var names []string
+	for _, name := range f.worth() {
+		err := f.kind.checkStanza(name)
+		switch {
+		case err == nil:
+			names = append(names, name)
+		case f.says(name, stanza.hasOption):
+			c.refuse("%s: iface %s %s", f.byName[name][0].file, quote(name), err)
 		}
-		return err != nil
-	})
-	if len(worth) == 0 {
+	}
+	return names
+}
+
+// take takes in what is known of a stanza.
+func (c *Config) take(i ifupdownFiles, f *found, a answer) {
+	switch {
+	case f.template(a.name):
+		return
+	case f.kind == ifupdownNG && f.up[a.name] != "" && f.up[a.name] != a.name:
+		// To ifupdown-ng the name stands for the stanza that is up there.
+		a.options = f.options(a.name)
+	case a.err != nil:
+		a.options = f.options(a.name)
+		if f.says(a.name, stanza.hasOption) {
+			f.unread[a.err.Error()] = append(f.unread[a.err.Error()], a.name)
+		}
+	}
+	if f.kind == ifupdown2 && strings.ContainsAny(a.name, "[$") {
+		return // a range of names, or a template's: by the text alone nobody knows which
+	}
+	in := c.stanza(a.name, f.origin(i.file, a.name), a.options)
+	settleGateways(&in)
+	if f.ppp(a.name) {
+		device, why := i.pppDevice(a.name, a.options)
+		if device != a.name {
+			c.Notes = append(c.Notes, fmt.Sprintf("%s: its device is %s: %s", in.Origin, device, why))
+		}
+		in.Uplink = device
+		c.Intents = append(c.Intents, in)
 		return
 	}
-	names := make([]string, len(worth))
-	for i, s := range worth {
-		names[i] = s.name
-	}
-	asked := make(chan []answer, 1)
-	go func() { asked <- q.ask(ctx, path, names) }()
-	up := c.state(ctx, path, q)
-	for i, a := range <-asked {
-		origin := worth[i].file + ": iface " + names[i]
-		if a.err != nil {
-			c.refuse("%s: %s", origin, a.err)
-			continue
-		}
-		c.place(c.stanza(names[i], origin, parseIfquery(a.text)), up)
+	if !f.spare(a.name, in.Mark) {
+		c.place(in, f.up)
 	}
 }
 
-// state asks by which stanza each interface was brought up. Without an answer
-// every interface has the stanza of its own name.
-func (c *Config) state(ctx context.Context, path string, q ifquery) map[string]string {
-	up, err := q.state(ctx)
-	if err != nil && !errors.Is(err, errNoIfquery) { // that one is said of each stanza
-		c.refuse("%s: %s", path, err)
-	}
-	for physical, logical := range up {
-		if interfaceOf(physical) == "" || logical == "" {
-			delete(up, physical)
+// settleGateways leaves to an alias's gateway its own addresses alone, and of the
+// others those that have another gateway than the stanza's first.
+func settleGateways(in *fwmark.Intent) {
+	alias := strings.Contains(in.Uplink, ":")
+	for _, addr := range slices.Collect(maps.Keys(in.AddressGateways)) {
+		switch f := fwmark.FamilyOf(addr); {
+		case alias:
+			in.StanzaGateways[f] = netip.Addr{}
+		case in.AddressGateways[addr] == in.StanzaGateways[f]:
+			delete(in.AddressGateways, addr)
 		}
 	}
-	return up
+	if len(in.AddressGateways) == 0 {
+		in.AddressGateways = nil
+	}
+}
+
+// refuseUnread says for which stanzas ifquery gave no answer, and why.
+func (c *Config) refuseUnread(f *found) {
+	for _, err := range slices.Sorted(maps.Keys(f.unread)) {
+		names := f.unread[err]
+		c.refuse("%s: %s; what the text says counts", f.origin("", names[0])+clip(strings.Join(append([]string{""}, names[1:]...), ", iface ")), err)
+	}
+}
+
+// mergeSame takes options from an intent that another one of its uplink has word
+// by word: an alias's stanza that inherits its interface's. They are no
+// contradiction.
+func (c *Config) mergeSame() {
+	for i := range c.Intents {
+		in := &c.Intents[i]
+		for _, other := range c.Intents[:i] {
+			if in.Options() && other.Uplink == in.Uplink && in.SameOptions(other) {
+				*in = in.WithoutOptions()
+			}
+		}
+	}
+}
+
+// guardText guards the marks that stand in the text and that no stanza brought:
+// whatever kept them from being read, their packets are not to leave by another
+// uplink.
+func (c *Config) guardText(f *found) {
+	known := map[fwmark.Mark]bool{}
+	for _, in := range c.Intents {
+		known[in.Mark] = true
+	}
+	for _, p := range c.Problems {
+		for _, m := range p.Marks {
+			known[m] = true
+		}
+	}
+	for _, s := range f.text.stanzas {
+		for _, o := range s.options {
+			m, err := fwmark.Parse(o.value)
+			if f.kind.key(o.key) != optionMark || err != nil || known[m] || s.loopback {
+				continue
+			}
+			known[m] = true
+			c.Intents = append(c.Intents, fwmark.Intent{Origin: s.file + ": iface " + s.name, Mark: m})
+		}
+	}
 }
 
 // checkStanza refuses a name that ifquery does not read as the name of one
 // stanza: a pattern, or `eth0=home`. A logical name need not be valid as that of
 // an interface.
-func checkStanza(name string) error {
+func (d dialect) checkStanza(name string) error {
 	const others = "/="
 	switch {
+	case d == ifupdown2 && strings.Contains(name, "$"):
+		return errors.New("is made by a template, so its options are not known: write them into the TOML file")
 	case strings.ContainsAny(name, others):
 		return fmt.Errorf("cannot be asked for: it holds one of %s", others)
 	case strings.ContainsFunc(name, unicode.IsControl):
@@ -137,90 +219,5 @@ func (c *Config) place(in fwmark.Intent, up map[string]string) {
 	// writes one of these two means all interfaces, and would get none.
 	if !placed && (name == "all" || name == "default") && in.Options() {
 		c.refuse("%s: %s %s", in.Origin, quote(name), fwmark.ValidName(name))
-	}
-}
-
-// stanza reads the options of one stanza.
-func (c *Config) stanza(name, origin string, options []option) fwmark.Intent {
-	s := stanzaReader{config: c, intent: fwmark.Intent{Uplink: name, Origin: origin}}
-	for _, o := range options {
-		s.read(o)
-	}
-	if len(s.marks) > 1 {
-		s.refuse(s.marks, "%s is said twice: %s and %s", optionMark, s.marks[0], s.marks[1])
-		s.intent.Mark = fwmark.Mark{}
-	}
-	return s.intent
-}
-
-type stanzaReader struct {
-	config *Config
-	intent fwmark.Intent
-	marks  []fwmark.Mark // different ones
-}
-
-func (s *stanzaReader) refuse(marks []fwmark.Mark, format string, args ...any) {
-	s.config.Problems = append(s.config.Problems, fwmark.Problem{
-		Text: s.intent.Origin + ": " + fmt.Sprintf(format, args...), Marks: marks,
-	})
-}
-
-func (s *stanzaReader) read(o option) {
-	switch o.key {
-	case optionMark:
-		m, err := fwmark.Parse(o.value)
-		switch {
-		case err != nil:
-			s.refuse(nil, "%s: %s", optionMark, clip(err.Error()))
-		case !slices.Contains(s.marks, m):
-			s.marks = append(s.marks, m)
-			s.intent.Mark = m
-		}
-	case optionWireGuard:
-		s.names(o, &s.intent.Devices)
-	case optionRotatePort:
-		s.names(o, &s.intent.RotatePort)
-	case optionCgroup:
-		for _, word := range strings.Fields(o.value) {
-			path, err := cgroupPath(word)
-			if err != nil {
-				s.refuse(nil, "%s: %s %s", optionCgroup, quote(word), clip(err.Error()))
-				continue
-			}
-			addOnce(&s.intent.Cgroups, path)
-		}
-	case optionGateway:
-		for _, word := range strings.Fields(o.value) {
-			if err := addGateway(&s.intent.Gateways, word); err != nil {
-				s.refuse(nil, "%s: %s", optionGateway, err)
-			}
-		}
-	case "gateway":
-		// ifupdown's own: "none", or what it refuses itself, tells us nothing.
-		if addr, err := netip.ParseAddr(o.value); err == nil && addr.Zone() == "" && !addr.IsUnspecified() {
-			if f := fwmark.FamilyOf(addr); !s.intent.StanzaGateways[f].IsValid() {
-				s.intent.StanzaGateways[f] = addr
-			}
-		}
-	default:
-		if isOption(o.key) {
-			s.refuse(nil, "option %s is not known", quote(o.key))
-		}
-	}
-}
-
-func (s *stanzaReader) names(o option, to *[]string) {
-	for _, word := range strings.Fields(o.value) {
-		if err := fwmark.ValidName(word); err != nil {
-			s.refuse(nil, "%s: %s %s", o.key, quote(word), err)
-			continue
-		}
-		addOnce(to, word)
-	}
-}
-
-func addOnce(list *[]string, word string) {
-	if !slices.Contains(*list, word) {
-		*list = append(*list, word)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,14 +13,33 @@ import (
 	"wg-multihome/fwmark/regular"
 )
 
-// stanza is an `iface` of interfaces(5): no more of it than tells whether
-// ifquery is to be asked.
+// stanza is an `iface` of interfaces(5), or a `template` of ifupdown-ng, as its
+// text has it: enough to tell whether ifquery is to be asked, and to go by where
+// it gives no answer.
 type stanza struct {
 	name     string
 	file     string
 	loopback bool
-	parents  []string // templates that it inherits from
-	ours     bool     // its own text speaks of a gateway or of an option of ours
+	ppp      bool
+	template bool     // never an interface's own
+	inherits []string // templates, by ifupdown's keyword
+	inherit  []string // and by ifupdown-ng's
+	options  []option // those that we read
+}
+
+// hasOption reports whether the text has an option of ours.
+func (s stanza) hasOption() bool {
+	return slices.ContainsFunc(s.options, func(o option) bool { return isOption(o.key) })
+}
+
+// speaks reports whether the text has something for us.
+func (s stanza) speaks() bool {
+	return slices.ContainsFunc(s.options, func(o option) bool { return o.key == "gateway" || isOption(o.key) })
+}
+
+// isPPP reports whether the text has a provider of pppd's in place of an interface.
+func (s stanza) isPPP() bool {
+	return s.ppp || slices.ContainsFunc(s.options, func(o option) bool { return o.key == "ppp-provider" })
 }
 
 // Bounds on what a file may source: files, and how deep.
@@ -33,23 +51,28 @@ const (
 // sourceable are the file names that source-directory takes, interfaces(5).
 var sourceable = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 
-// reader follows `source` and `source-directory`.
-type reader struct {
+// stanzaFile is the text of a file, and of what it sources.
+type stanzaFile struct {
 	stanzas []stanza
-	texts   []string // paths and texts of the files, in turn
-	files   int
+	auto    map[string]bool // by name: an interface is to be brought up by the stanza
+	texts   []string        // paths and texts of the files, in turn
+	seen    map[string]bool // files that were read: one may source itself
 	errs    []error
 }
 
-// readStanzas reads the stanzas of a file, and of what it sources.
-func readStanzas(path string) reader {
-	r := reader{}
+// readStanzas reads a file, and what it sources.
+func readStanzas(path string) *stanzaFile {
+	r := &stanzaFile{auto: map[string]bool{}, seen: map[string]bool{}}
 	r.read(path, 0)
 	return r
 }
 
-func (r *reader) read(path string, depth int) {
-	if r.files++; r.files > maxSourced || depth > maxDepth {
+func (r *stanzaFile) read(path string, depth int) {
+	if r.seen[path] {
+		return
+	}
+	r.seen[path] = true
+	if len(r.seen) > maxSourced || depth > maxDepth {
 		r.errs = append(r.errs, fmt.Errorf("%s: more than %d files, or %d deep, are sourced", path, maxSourced, maxDepth))
 		return
 	}
@@ -61,14 +84,17 @@ func (r *reader) read(path string, depth int) {
 		return
 	}
 	r.texts = append(r.texts, path, string(text))
-	found, sources := parseInterfaces(string(text))
-	for _, s := range found {
+	p := parseInterfaces(string(text))
+	for _, s := range p.stanzas {
 		s.file = path
 		r.stanzas = append(r.stanzas, s)
 	}
-	for _, s := range sources {
+	for _, name := range p.auto {
+		r.auto[name] = true
+	}
+	for _, s := range p.sources {
 		for _, file := range s.files(filepath.Dir(path)) {
-			if r.files > maxSourced {
+			if len(r.seen) > maxSourced {
 				return
 			}
 			r.read(file, depth+1)
@@ -108,36 +134,54 @@ func (s source) files(base string) []string {
 	return files
 }
 
-// parseInterfaces finds the stanzas and the source lines of one file. Values
-// it leaves to ifquery.
-func parseInterfaces(text string) (stanzas []stanza, sources []source) {
-	var current *stanza
-	for _, words := range logicalLines(text) {
-		switch key := words[0]; {
-		case key == "iface":
-			if len(words) < 2 {
-				current = nil
-				continue
-			}
-			stanzas = append(stanzas, stanza{name: words[1]})
-			current = &stanzas[len(stanzas)-1]
-			current.header(words[2:])
-		case key == "source" || key == "source-directory":
-			for _, w := range words[1:] {
-				sources = append(sources, source{pattern: w, directory: key == "source-directory"})
-			}
-			current = nil
-		case key == "auto", key == "mapping", key == "rename", key == "no-auto-down", key == "no-scripts", key == "template",
-			strings.HasPrefix(key, "allow-"):
-			current = nil
-		case current == nil:
-		case key == "inherits":
-			current.parents = append(current.parents, words[1:]...)
-		default:
-			current.ours = current.ours || key == "gateway" || isOption(key)
+// parsed is what one file says.
+type parsed struct {
+	stanzas []stanza
+	sources []source
+	auto    []string
+	current *stanza // that is being read
+}
+
+// parseInterfaces reads the text of one file. A line that makes no sense is
+// passed over: it takes nothing else with it.
+func parseInterfaces(text string) *parsed {
+	p := &parsed{}
+	for _, words := range logicalLines(strings.TrimPrefix(text, "\ufeff")) {
+		p.take(words[0], words[1:])
+	}
+	return p
+}
+
+func (p *parsed) take(key string, words []string) {
+	switch {
+	// `template` is ifupdown-ng's; to the others it is nothing that we read.
+	case key == "iface", key == "template":
+		p.current = nil
+		if len(words) > 0 {
+			p.stanzas = append(p.stanzas, stanza{name: words[0], template: key == "template"})
+			p.current = &p.stanzas[len(p.stanzas)-1]
+			p.current.header(words[1:])
+		}
+	case key == "source", key == "source-directory":
+		for _, w := range words {
+			p.sources = append(p.sources, source{pattern: w, directory: key == "source-directory"})
+		}
+		p.current = nil
+	case key == "auto", strings.HasPrefix(key, "allow-"):
+		p.auto = append(p.auto, words...)
+		p.current = nil
+	case key == "mapping", key == "rename", key == "no-auto-down", key == "no-scripts", key == "vlan":
+		p.current = nil
+	case p.current == nil:
+	case key == "inherits":
+		p.current.inherits = append(p.current.inherits, words...)
+	case key == "inherit":
+		p.current.inherit = append(p.current.inherit, words...)
+	default:
+		if isOption(key) || slices.Contains(ownKeys, key) {
+			p.current.options = append(p.current.options, option{key, strings.Join(words, " ")})
 		}
 	}
-	return stanzas, sources
 }
 
 // header reads what follows the name: family, method, `inherits TEMPLATE`.
@@ -145,9 +189,11 @@ func (s *stanza) header(words []string) {
 	for i, w := range words {
 		switch {
 		case i > 0 && words[i-1] == "inherits":
-			s.parents = append(s.parents, w)
+			s.inherits = append(s.inherits, w)
 		case w == "loopback":
 			s.loopback = true
+		case w == "ppp" || w == "wvdial":
+			s.ppp = true
 		}
 	}
 }
@@ -174,41 +220,4 @@ func logicalLines(text string) [][]string {
 		lines = append(lines, words)
 	}
 	return lines
-}
-
-// worthAsking returns the names of the stanzas to ask ifquery for, each with
-// its first file: no template that others inherit, no loopback, and nothing
-// that says nothing to us.
-func worthAsking(stanzas []stanza) []stanza {
-	byName := map[string][]stanza{}
-	inherited := map[string]bool{}
-	for _, s := range stanzas {
-		byName[s.name] = append(byName[s.name], s)
-		for _, p := range s.parents {
-			inherited[p] = true
-		}
-	}
-	var worth []stanza
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		all := byName[name]
-		loopback := slices.ContainsFunc(all, func(s stanza) bool { return s.loopback })
-		if !inherited[name] && !loopback && says(name, byName, map[string]bool{}) {
-			worth = append(worth, all[0])
-		}
-	}
-	return worth
-}
-
-// says reports whether a stanza or what it inherits has something for us.
-func says(name string, byName map[string][]stanza, seen map[string]bool) bool {
-	if seen[name] {
-		return false
-	}
-	seen[name] = true
-	for _, s := range byName[name] {
-		if s.ours || slices.ContainsFunc(s.parents, func(p string) bool { return says(p, byName, seen) }) {
-			return true
-		}
-	}
-	return false
 }

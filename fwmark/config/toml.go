@@ -20,7 +20,7 @@ import (
 func (c *Config) readTOML(path string, text []byte) {
 	var top map[string]any
 	if err := toml.Unmarshal(text, &top); err != nil {
-		c.Priority = 0
+		c.Priority, c.Group = 0, 0
 		var syntax toml.ParseError
 		if errors.As(err, &syntax) {
 			c.refuse("%s: line %d: %s", path, syntax.Position.Line, quote(syntax.Message))
@@ -34,6 +34,8 @@ func (c *Config) readTOML(path string, text []byte) {
 		switch value := top[key]; key {
 		case "priority":
 			w.priority(value)
+		case "group":
+			w.group(value)
 		case "hook-timeout":
 			w.hookTimeout(value)
 		case "uplink":
@@ -87,6 +89,16 @@ func (w walker) priority(value any) {
 	w.config.Priority = uint32(n)
 }
 
+func (w walker) group(value any) {
+	n, ok := value.(int64)
+	if !ok || n < 1 || n > maxGroup {
+		w.refuse("group = %s is no number from 1 to %d", show(value), maxGroup)
+		w.config.Group = 0
+		return
+	}
+	w.config.Group = uint32(n)
+}
+
 func (w walker) hookTimeout(value any) {
 	s, _ := value.(string)
 	d, err := time.ParseDuration(s)
@@ -135,6 +147,10 @@ func (w walker) uplink(name, where string, table map[string]any) {
 			in.Devices = w.names(at, value)
 		case "cgroups":
 			in.Cgroups = w.cgroups(at, value)
+		case "through":
+			in.Through = w.prefixes(at, value, parseThrough)
+		case "source":
+			in.Sources = w.prefixes(at, value, parseSource)
 		default:
 			w.unknownIn("uplink", name, key, value)
 		}
@@ -233,6 +249,20 @@ func (w walker) cgroups(at string, value any) []string {
 		addOnce(&paths, path)
 	}
 	return paths
+}
+
+// prefixes is words, of prefixes as parse takes them.
+func (w walker) prefixes(at string, value any, parse func(string) (netip.Prefix, error)) []netip.Prefix {
+	var prefixes []netip.Prefix
+	for _, s := range w.words(at, value) {
+		p, err := parse(s)
+		if err != nil {
+			w.refuse("%s: %s", at, err)
+			continue
+		}
+		addOnce(&prefixes, p)
+	}
+	return prefixes
 }
 
 // addGateway reads a gateway, and puts it in the place of its family.

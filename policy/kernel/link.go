@@ -20,21 +20,36 @@ const skipStatistics = 1 << 3
 func (c *Client) ReadLinks(f *policy.Facts) error {
 	body := make([]byte, unix.SizeofIfInfomsg)
 	body = appendNumber(body, unix.IFLA_EXT_MASK, skipStatistics)
+	var masters []uint32 // of each link
 	err := c.socket.dump(unix.RTM_GETLINK, body, unix.RTM_NEWLINK, func() {
-		f.Links, c.names, c.links = nil, map[uint32]string{}, map[string]uint32{}
+		f.Links, c.names, c.links, masters = nil, map[uint32]string{}, map[string]uint32{}, nil
 	}, func(m []byte) error {
-		l, index, err := decodeLink(m)
+		l, index, master, err := decodeLink(m)
 		if err != nil {
 			return err
 		}
 		c.names[index], c.links[l.Name] = l.Name, index
-		f.Links = append(f.Links, l)
+		f.Links, masters = append(f.Links, l), append(masters, master)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("read links: %w", err)
 	}
+	nameVRFs(f.Links, masters, c.names)
 	return nil
+}
+
+// nameVRFs notes which links have a VRF for their master.
+func nameVRFs(links []policy.Link, masters []uint32, names map[uint32]string) {
+	vrfs := map[string]bool{}
+	for _, l := range links {
+		vrfs[l.Name] = l.Kind == "vrf"
+	}
+	for i, master := range masters {
+		if name := names[master]; vrfs[name] {
+			links[i].VRF = name
+		}
+	}
 }
 
 // ReadAddrs reads the addresses of the links that were read last.
@@ -52,10 +67,11 @@ func (c *Client) ReadAddrs(f *policy.Facts) error {
 	return nil
 }
 
-// decodeLink reads a message of RTM_NEWLINK, from struct ifinfomsg on.
-func decodeLink(m []byte) (l policy.Link, index uint32, err error) {
+// decodeLink reads a message of RTM_NEWLINK, from struct ifinfomsg on. master is
+// the index of the device that it is a port of, 0 for none.
+func decodeLink(m []byte) (l policy.Link, index, master uint32, err error) {
 	if len(m) < unix.SizeofIfInfomsg {
-		return l, 0, errShort
+		return l, 0, 0, errShort
 	}
 	flags := binary.NativeEndian.Uint32(m[8:])
 	l = policy.Link{Up: flags&unix.IFF_UP != 0, PointToPoint: flags&unix.IFF_POINTOPOINT != 0, Loopback: flags&unix.IFF_LOOPBACK != 0}
@@ -63,6 +79,8 @@ func decodeLink(m []byte) (l policy.Link, index uint32, err error) {
 		switch a.kind {
 		case unix.IFLA_IFNAME:
 			l.Name = unix.ByteSliceToString(a.value)
+		case unix.IFLA_MASTER:
+			master, _ = a.number()
 		case unix.IFLA_LINKINFO:
 			_, err = eachAttribute(a.value, func(a attribute) bool {
 				if a.kind == unix.IFLA_INFO_KIND {
@@ -71,14 +89,16 @@ func decodeLink(m []byte) (l policy.Link, index uint32, err error) {
 				return true
 			})
 			return err == nil
+		case unix.IFLA_GROUP:
+			l.Group, _ = a.number()
 		}
 		return true
 	})
 	if err != nil {
-		return l, 0, fmt.Errorf("attributes of a link: %w", err)
+		return l, 0, 0, fmt.Errorf("attributes of a link: %w", err)
 	}
 	l.WireGuard = l.Kind == "wireguard"
-	return l, binary.NativeEndian.Uint32(m[4:]), nil
+	return l, binary.NativeEndian.Uint32(m[4:]), master, nil
 }
 
 // decodeAddress reads a message of RTM_NEWADDR, from struct ifaddrmsg on. ok is
@@ -127,4 +147,12 @@ func decodeAddress(m []byte, device func(uint32) string) (a policy.Address, ok b
 	a.Deprecated = flags&unix.IFA_F_DEPRECATED != 0
 	a.Temporary = family == fwmark.IPv6 && flags&unix.IFA_F_TEMPORARY != 0
 	return a, true, nil
+}
+
+// appendLinkGroup appends struct ifinfomsg and a link's group. The link goes by
+// its index alone: with a name the kernel would rename it.
+func appendLinkGroup(b []byte, index, group uint32) []byte {
+	info := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(info[4:], index)
+	return appendNumber(append(b, info...), unix.IFLA_GROUP, group)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"wg-multihome/policy"
 )
 
@@ -39,5 +41,29 @@ func TestAddresses(t *testing.T) {
 	}
 	if i := slices.IndexFunc(f.Links, func(l policy.Link) bool { return l.Kind == "veth" && l.Up && !l.Loopback && !l.WireGuard }); i < 0 {
 		t.Errorf("links %+v", f.Links)
+	}
+}
+
+// TestVRF reads which links are in one; a bridge's ports are not. It is from
+// messages, as few kernels of test machines have VRFs.
+func TestVRF(t *testing.T) {
+	message := func(name, kind string, master uint32) []byte {
+		m := appendName(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_IFNAME, name)
+		m = appendAttribute(m, unix.IFLA_LINKINFO, appendName(nil, unix.IFLA_INFO_KIND, kind)...)
+		return appendNumber(m, unix.IFLA_MASTER, master)
+	}
+	var links []policy.Link
+	var masters []uint32
+	for _, m := range [][]byte{message("red", "vrf", 0), message("br0", "bridge", 1), message("up1", "veth", 1), message("up2", "veth", 2), message("up3", "veth", 0)} {
+		l, _, master, err := decodeLink(m)
+		must(t, err)
+		links, masters = append(links, l), append(masters, master)
+	}
+	nameVRFs(links, masters, map[uint32]string{1: "red", 2: "br0"})
+	for _, l := range links {
+		want := map[string]string{"br0": "red", "up1": "red"}[l.Name]
+		if l.VRF != want {
+			t.Errorf("%s is in VRF %q, want %q", l.Name, l.VRF, want)
+		}
 	}
 }

@@ -64,7 +64,7 @@ func (c claim) wantError(r lab.Result) {
 func (c claim) wantKept() {
 	c.t.Helper()
 	rules := c.Rules("-4")
-	wantPart(c.t, "rules", rules, fmt.Sprintf("from %s lookup main suppress_prefixlength 0 proto 77\n", c.address))
+	wantPart(c.t, "rules", rules, fmt.Sprintf("from %s lookup main suppress_prefixlength 0 suppress_ifgroup 77 proto 77\n", c.address))
 	wantPart(c.t, "rules", rules, fmt.Sprintf("from %s lookup %s proto 77\n", c.address, c.table))
 	wantPart(c.t, "rules", rules, fmt.Sprintf("from all fwmark 0x2005 lookup %s proto 77\n", c.table))
 	wantPart(c.t, "table", c.Table(c.table), fmt.Sprintf("default via %s dev %s proto 77 src %s", c.gateway, c.uplink, c.address))

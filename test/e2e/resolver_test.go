@@ -182,3 +182,42 @@ func TestTunnelFirstResolverIsDead(t *testing.T) {
 	wantEqual(t, "endpoint", e.host.Get("endpoint"), other+":51820")
 	wantNone(t, "what is said", r.Stderr, "was not resolved")
 }
+
+// TestTunnelSearchDomain has a search domain with a wildcard, as some companies
+// have: what is found there is another name's, and moves no endpoint.
+func TestTunnelSearchDomain(t *testing.T) {
+	for name, c := range map[string]struct{ endpoint, want string }{
+		"a name with a dot":    {"vpn.example:51820", lab.Far4},
+		"a name without a dot": {"vpn:51820", other},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, e := named(t, c.endpoint)
+			resolver(t, l, "--address=/office.test/"+other)
+			l.Write("/run/resolv.conf", l.Read("/run/resolv.conf")+"search office.test\n", 0o644)
+			l.MustMH("refresh")
+			wantEqual(t, "endpoint", e.host.Get("endpoint"), c.want+":51820")
+			noneDue(t, l)
+		})
+	}
+}
+
+// TestTunnelWordsOfWg has an endpoint in the forms that wg(8) takes, beside a peer
+// that nobody can read.
+func TestTunnelWordsOfWg(t *testing.T) {
+	for name, endpoint := range map[string]string{
+		"a service":       "vpn.example:https",
+		"blanks":          "vpn.example : 443",
+		"a name brackets": "[vpn.example]:443",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, e := named(t, endpoint)
+			l.Write("/run/hosts", other+" vpn.example\n", 0o644)
+			text := strings.Replace(l.Read("/etc/wireguard/wg0.conf"), "[Peer]", "Table =\nSaveConfig = False\n[ Peer ]", 1)
+			l.Write("/etc/wireguard/wg0.conf", text+"[Peer]\nEndpoint = other.example\n", 0o600)
+			r := l.MH("refresh")
+			wantCode(t, r, 1)
+			wantPart(t, "what is said", r.Stderr, `wg0.conf: line 9: Endpoint = "other.example" is not HOST:PORT`)
+			wantEqual(t, "endpoint", e.host.Get("endpoint"), other+":443")
+		})
+	}
+}

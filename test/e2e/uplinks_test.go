@@ -96,11 +96,49 @@ func TestAddressOnTwoUplinks(t *testing.T) {
 		wantPart(t, "the message", r.Stderr, part)
 	}
 	wantPart(t, "rules", l.Rules("-4"), "from "+shared+" lookup "+table+" proto 77\n")
-	wantEqual(t, "table", l.Table(table), "default via 198.51.100.1 dev up2 proto 77 src "+shared)
+	wantEqual(t, "table", l.Default(table), "default via 198.51.100.1 dev up2 proto 77 src "+shared)
 	l.WantSeen(lab.Far4, shared, 0, shared)
 	l.WantSeen(lab.Far4, "", mark, two4)
 	l.WantSeen(lab.Far4, one4, 0, one4)
 	l.WantSeen(lab.Far4, two4, 0, two4)
+	noSpoof(t, l)
+}
+
+// TestTwinModems has two modems that hand out one address, as many USB modems
+// do. By source they cannot be told apart; by mark they can.
+func TestTwinModems(t *testing.T) {
+	l := newLab(t)
+	const one = "192.168.8.100"
+	l.Interfaces("iface up1 inet dhcp\n\tmultihomed-fwmark 0x1001\n" + pinned)
+	for i, isp := range []*lab.Namespace{l.ISP1, l.ISP2} {
+		isp.Script(`ip addr add 192.168.8.1/24 dev home
+nft insert rule inet isp forward iifname home ip saddr 192.168.8.0/24 accept
+nft add table ip modem; nft add chain ip modem post '{ type nat hook postrouting priority 100; }'; nft add rule ip modem post oifname far masquerade`)
+		uplink := fmt.Sprintf("up%d", i+1)
+		l.Script(fmt.Sprintf("ip addr add %s/24 dev %s; ip route add default via 192.168.8.1 dev %s metric %d", one, uplink, uplink, i+1))
+		r := l.Event("reason=BOUND", "interface="+uplink, "new_ip_address="+one, "new_subnet_mask=255.255.255.0", "new_routers=192.168.8.1")
+		wantCode(t, r, i)
+		if i > 0 {
+			wantPart(t, "what it said", r.Stderr, `address 192.168.8.100 is on uplinks "up1" and "up2", which cannot be told apart by source: "up1" keeps it`)
+		}
+	}
+	for range 2 {
+		l.WantSeen(lab.Far4, "", 0x1001, "10.1.0.1")
+		l.WantSeen(lab.Far4, "", mark, "10.2.0.1")
+		l.WantSeen(lab.Far4, one, 0x1001, "10.1.0.1")
+		l.WantSeen(lab.Far4, one, mark, "10.2.0.1")
+		l.WantSeen(lab.Far4, one, 0, "10.1.0.1")
+		r := l.MH("sync")
+		wantCode(t, r, 1)
+	}
+	wantEqual(t, "plan", l.MH("plan").Stdout, "")
+	// The one that kept it goes: the other one has it whole.
+	l.Script("ip addr del " + one + "/24 dev up1")
+	l.MustMH("sync")
+	noDrift(t, l)
+	l.WantRefused(lab.Far4, "", 0x1001)
+	l.WantSeen(lab.Far4, "", mark, "10.2.0.1")
+	l.WantSeen(lab.Far4, one, 0, "10.2.0.1")
 	noSpoof(t, l)
 }
 
@@ -160,7 +198,7 @@ func TestPointToPoint(t *testing.T) {
 	l.Interfaces(pinned)
 	l.MustMH("sync")
 	noDrift(t, l)
-	wantEqual(t, "table", l.Table("3325256714"), "default dev up2 proto 77 scope link src 198.51.100.10")
+	wantEqual(t, "table", l.Default("3325256714"), "default dev up2 proto 77 scope link src 198.51.100.10")
 	l.WantSeen(lab.Far4, "", mark, two4)
 	l.WantSeen(lab.Far4, two4, 0, two4)
 	noSpoof(t, l)

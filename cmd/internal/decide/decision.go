@@ -83,6 +83,7 @@ func observed(o Observation, m Memory) Decision {
 	d := Decision{Observation: o, memory: m, Errs: o.Errors()}
 	d.Facts.Leases = o.leases()
 	d.Facts.ScriptRules = m.ScriptRules
+	d.Facts.Group = d.Config.Group
 	d.Tunnels = policy.Tunnels(d.Facts, o.deviceMarks())
 	d.stands = d.standing()
 	return d
@@ -161,6 +162,11 @@ func (d *Decision) tables() map[uint32]netip.Addr {
 	for _, u := range d.Uplinks {
 		for _, a := range u.Addrs {
 			tables[policy.TableOf(a)] = a
+		}
+		for _, f := range fwmark.Families {
+			if u.Twin[f] {
+				tables[policy.MarkTable(u, f)] = u.Address[f]
+			}
 		}
 	}
 	return tables

@@ -50,7 +50,7 @@ func (d Decision) News(told func(uplink string) state.Told) []News {
 			}
 			n := News{Uplink: u.Name, Family: f, Event: event, Old: last.Address, Now: now}
 			if u.Routed(f) {
-				n.Table = policy.TableOf(now.Address)
+				n.Table = policy.MarkTable(u, f)
 			}
 			n.Mark, n.Devices = d.PinOf(u.Name)
 			list = append(list, n)

@@ -11,7 +11,7 @@ import (
 // lockFacts gathers what the nftables table is made from.
 func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 	f := nft.Facts{
-		Uplinks: d.Uplinks, Pins: pins, Devices: d.lockDevices(), Leased: d.leased(), Reach: policy.Reach(d.Facts),
+		Uplinks: d.Uplinks, Pins: pins, Devices: d.lockDevices(), Leased: d.leased(), Reach: policy.Reach(d.Facts, d.Rules.Away),
 		Cgroups: d.Cgroups.ByPath, Runs: map[fwmark.Mark][]nft.Cgroup{}, Unseen: d.Cgroups.Unread,
 		Broken: len(d.Problems) > 0, Have: d.Table.Have,
 	}
@@ -25,7 +25,10 @@ func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 
 // lockDevices are the devices that something lies behind.
 func (d *Decision) lockDevices() []nft.Device {
-	behind := policy.DestinationsByDevice(d.Facts)
+	behind := policy.DestinationsByDevice(d.Facts, d.Rules.Away)
+	for _, u := range d.Uplinks { // what it has for all
+		behind[u.Name] = append(behind[u.Name], u.Through...)
+	}
 	var devices []nft.Device
 	for _, l := range d.Facts.Links {
 		if prefixes := behind[l.Name]; len(prefixes) > 0 {

@@ -37,6 +37,9 @@ func (h *Host) Observe(ctx context.Context, o *decide.Observation, parts decide.
 
 func (h *Host) readConfiguration(ctx context.Context, o *decide.Observation) error {
 	o.Config = o.Config.Again(ctx, h.Files)
+	for _, note := range o.Config.Notes {
+		h.Log.Debugf("%s", note)
+	}
 	return nil
 }
 

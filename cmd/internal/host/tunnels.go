@@ -14,8 +14,9 @@ import (
 // filesDir is where wg-quick has its files.
 const filesDir = "/etc/wireguard"
 
-// ReadFile reads a device's configuration file. The usual one may be absent, one
-// that is named in the configuration may not.
+// ReadFile reads a device's configuration file; with an error comes what can be
+// read all the same. The usual one may be absent, one that is named in the
+// configuration may not.
 func (h *Host) ReadFile(o decide.Observation, device string) (wg.File, error) {
 	path := o.Config.WireGuard[device].Config
 	named := path != ""
@@ -29,16 +30,14 @@ func (h *Host) ReadFile(o decide.Observation, device string) (wg.File, error) {
 	case !named && errors.Is(err, fs.ErrNotExist):
 		return wg.File{Path: path}, nil
 	}
-	return wg.File{Path: path}, fmt.Errorf("configuration of WireGuard device %q: %w", device, err)
+	return f, fmt.Errorf("configuration of WireGuard device %q: %w", device, err)
 }
 
 // ReadFiles reads the files of devices, as far as they can be read.
 func (h *Host) ReadFiles(o decide.Observation, devices []string) map[string]wg.File {
 	files := map[string]wg.File{}
 	for _, device := range devices {
-		if f, err := h.ReadFile(o, device); err == nil {
-			files[device] = f
-		}
+		files[device], _ = h.ReadFile(o, device) // `status` and a refresh say what is wrong
 	}
 	return files
 }
