@@ -54,7 +54,7 @@ func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []
 	}
 	s.fromTables()
 	s.addAddresses()
-	errs := append(s.settleVRFs(), s.settleShared()...)
+	errs := slices.Concat(s.settleVRFs(), s.settleForeign(), s.settleShared())
 	list := make([]fwmark.Uplink, 0, len(s.uplinks))
 	for _, u := range s.uplinks {
 		list = append(list, s.finish(u, broken))
@@ -76,7 +76,7 @@ type found struct {
 	addrs      []*Address
 	lent       map[netip.Addr]bool // those of them that another interface has
 	vrf        bool                // it is in one, so that nothing can be led there
-	taken      map[netip.Addr]bool // those of addrs that another uplink keeps
+	taken      map[netip.Addr]bool // those of addrs whose table another uplink has, or others
 }
 
 type survey struct {
