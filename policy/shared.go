@@ -57,25 +57,32 @@ func (s *survey) take(a *Address) {
 	u.taken[a.Prefix.Addr()] = true
 }
 
-// settleForeign takes addresses whose table's number others use for routes by
-// another device from their uplinks. A DHCP server can choose such an address: our
-// route would replace a VPN's default, or pinned packets follow it.
+// settleForeign takes addresses whose table's number others use for routes by a
+// device that is no uplink from their uplinks. A DHCP server can choose such an
+// address: our route would replace a VPN's default, or pinned packets follow it.
+// What leads by an uplink may be the original shell script's, of an address that
+// has moved.
 func (s *survey) settleForeign() []error {
-	byTable := map[tableKey]*Address{}
+	byTable := map[tableKey][]*Address{}
 	for _, u := range s.uplinks {
 		for _, a := range u.addrs {
-			byTable[tableKey{fwmark.FamilyOf(a.Prefix.Addr()), TableOf(a.Prefix.Addr())}] = a
+			k := tableKey{fwmark.FamilyOf(a.Prefix.Addr()), TableOf(a.Prefix.Addr())}
+			byTable[k] = append(byTable[k], a)
 		}
 	}
 	var errs []error
 	for i := range s.facts.Routes {
 		r := &s.facts.Routes[i]
-		a := byTable[r.tableKey()]
-		if a == nil || r.Ours() || r.Device == "" || r.Device == a.Device || s.uplinks[a.Device].taken[a.Prefix.Addr()] {
+		if r.Ours() || r.Device == "" || s.uplinks[r.Device] != nil {
 			continue
 		}
-		s.take(a)
-		errs = append(errs, fmt.Errorf("address %s of uplink %q has no source rule: its table %d is another program's (`%s`)", a.Prefix.Addr(), a.Device, r.Table, r))
+		for _, a := range byTable[r.tableKey()] {
+			if s.uplinks[a.Device].taken[a.Prefix.Addr()] {
+				continue
+			}
+			s.take(a)
+			errs = append(errs, fmt.Errorf("address %s of uplink %q has no source rule: its table %d is another program's (`%s`)", a.Prefix.Addr(), a.Device, r.Table, r))
+		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errs
