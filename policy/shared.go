@@ -60,8 +60,8 @@ func (s *survey) take(a *Address) {
 // settleForeign takes addresses whose table's number others use for routes by a
 // device that is no uplink from their uplinks. A DHCP server can choose such an
 // address: our route would replace a VPN's default, or pinned packets follow it.
-// What leads by an uplink may be the original shell script's, of an address that
-// has moved.
+// What leads by an uplink, or stands beside the original shell script's look-up, is
+// the script's, of an address that may have moved.
 func (s *survey) settleForeign() []error {
 	byTable := map[tableKey][]*Address{}
 	for _, u := range s.uplinks {
@@ -77,7 +77,7 @@ func (s *survey) settleForeign() []error {
 			continue
 		}
 		for _, a := range byTable[r.tableKey()] {
-			if s.uplinks[a.Device].taken[a.Prefix.Addr()] {
+			if s.uplinks[a.Device].taken[a.Prefix.Addr()] || s.hasScriptLookup(a.Prefix.Addr()) {
 				continue
 			}
 			s.take(a)
@@ -86,6 +86,13 @@ func (s *survey) settleForeign() []error {
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errs
+}
+
+// hasScriptLookup reports whether the original shell script's look-up of an
+// address stands, or stood.
+func (s *survey) hasScriptLookup(a netip.Addr) bool {
+	is := func(r Rule) bool { return likeScriptLookup(r) && r.sourced() && r.From.Addr() == a }
+	return slices.ContainsFunc(s.facts.Rules, is) || slices.ContainsFunc(s.facts.ScriptRules, is)
 }
 
 // compareOwners orders addresses of one table: the one that keeps it is first.
