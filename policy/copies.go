@@ -159,7 +159,7 @@ func (d *Destinations) mainsPrivate() []ways {
 	lan := map[netip.Prefix]uint32{} // metrics of what main has through others
 	byDevice := map[uplinkKey][]Route{}
 	private := func(i int) *Route {
-		if r := &d.facts.Routes[i]; r.Table == TableMain && !r.isDefault() && IsPrivate(r.Dst) {
+		if r := &d.facts.Routes[i]; r.Table == TableMain && !r.isDefault() && fwmark.IsPrivate(r.Dst) {
 			return r
 		}
 		return nil
@@ -214,7 +214,7 @@ func (d *Destinations) behind(rule *Rule) ways {
 				dst = rule.To
 			}
 		}
-		if IsPrivate(dst) { // never a default
+		if fwmark.IsPrivate(dst) { // never a default
 			w.routes = append(w.routes, d.copyOf(r, dst))
 		}
 	}
@@ -232,7 +232,7 @@ func (d *Destinations) share(lists []ways) {
 	for k, own := range d.own {
 		public := 0 // private ones are shared as well
 		for i := range own {
-			if !IsPrivate(own[i].Dst) {
+			if !fwmark.IsPrivate(own[i].Dst) {
 				public++
 			}
 		}

@@ -49,7 +49,7 @@ func DestinationsByDevice(f Facts, away map[string]bool) map[string][]netip.Pref
 	for device, of := range feeds {
 		list := merged(d.byDevice[device], of)
 		if away[device] {
-			list = filter(list, func(p *netip.Prefix) bool { return IsPrivate(*p) || p.IsSingleIP() })
+			list = filter(list, func(p *netip.Prefix) bool { return fwmark.IsPrivate(*p) || p.IsSingleIP() })
 		}
 		d.byDevice[device] = list
 	}
@@ -80,7 +80,7 @@ func (d *destinations) addRoute(r Route) {
 	}
 	entry := tableEntry{k, r.Dst}
 	d.devices[entry] = append(d.devices[entry], r.Device)
-	if r.Dst.Bits() >= 2 && (!d.away[r.Device] || IsPrivate(r.Dst)) {
+	if r.Dst.Bits() >= 2 && (!d.away[r.Device] || fwmark.IsPrivate(r.Dst)) {
 		d.add(r.Device, r.Dst)
 	}
 }

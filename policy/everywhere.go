@@ -30,20 +30,13 @@ type space struct {
 var publicSpaces = [...]space{
 	fwmark.IPv4: {
 		blocks: prefixList("0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/3"),
-		less:   append(prefixList("0.0.0.0/8", "127.0.0.0/8"), PrivateSpace[fwmark.IPv4]...),
+		less:   append(prefixList("0.0.0.0/8", "127.0.0.0/8"), fwmark.PrivatePrefixes[:]...),
 	},
 	// The blocks that the registries give most of their addresses from.
 	fwmark.IPv6: {
 		blocks: prefixList("2001::/16", "2400::/12", "2600::/12", "2800::/12", "2a00::/12", "2c00::/12"),
 		whole:  true,
 	},
-}
-
-// PrivateSpace is what is no part of the Internet, by family: RFC 1918, RFC 6598,
-// RFC 3927, RFC 4193.
-var PrivateSpace = [...][]netip.Prefix{
-	fwmark.IPv4: prefixList("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
-	fwmark.IPv6: prefixList("fc00::/7"),
 }
 
 func prefixList(texts ...string) []netip.Prefix {
@@ -54,8 +47,8 @@ func prefixList(texts ...string) []netip.Prefix {
 	return list
 }
 
-// common returns which share of all addresses is in two prefixes of one family.
-// It is exact: the numbers are powers of two.
+// common returns which share of a family's addresses is in both of two prefixes;
+// 0 where they are of two families. It is exact: the numbers are powers of two.
 func common(a, b netip.Prefix) float64 {
 	if a.Bits() > b.Bits() {
 		a, b = b, a

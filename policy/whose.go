@@ -161,10 +161,3 @@ func (s *prefixSet) covers(p netip.Prefix) bool {
 	}
 	return false
 }
-
-// IsPrivate reports whether a prefix lies wholly in private space.
-func IsPrivate(p netip.Prefix) bool {
-	return slices.ContainsFunc(PrivateSpace[fwmark.FamilyOf(p.Addr())], func(l netip.Prefix) bool {
-		return l.Bits() <= p.Bits() && l.Contains(p.Addr())
-	})
-}

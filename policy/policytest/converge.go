@@ -128,7 +128,7 @@ func (c *check) leaks(sources bool) map[string]bool {
 	leaks := map[string]bool{}
 	for _, s := range c.sent {
 		for _, dst := range c.host.Destinations {
-			if s.mark == 0 && !sources || fwmark.FamilyOf(dst) != s.family || policy.IsPrivate(netip.PrefixFrom(dst, dst.BitLen())) || c.through(dst) {
+			if s.mark == 0 && !sources || fwmark.FamilyOf(dst) != s.family || fwmark.IsPrivate(netip.PrefixFrom(dst, dst.BitLen())) || c.through(dst) {
 				continue
 			}
 			way := c.ask(policy.Packet{Mark: s.mark, Src: s.src, Dst: dst})
