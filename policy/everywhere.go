@@ -13,9 +13,9 @@ import (
 // as a way to the whole Internet by how much of the public address space they
 // cover, or by how many public prefixes they have.
 
-// ManyPrefixes is how many public prefixes routes have at the most that do not
+// manyPrefixes is how many public prefixes routes have at the most that do not
 // lead everywhere by their number alone, as those of a full feed do.
-const ManyPrefixes = 1000
+const manyPrefixes = 1000
 
 // quarter is the share of the public space that is as good as all of it.
 const quarter = 0.25
@@ -75,23 +75,14 @@ func isPublic(p netip.Prefix) bool {
 	return publicSpaces[fwmark.FamilyOf(p.Addr())].share(p) > 0
 }
 
-// LeadsEverywhere reports whether routes to these prefixes, of one family, lead
-// to the whole Internet: whether they cover a quarter of its public space, or, of
-// IPv6, one whole block of it, or have more public prefixes than ManyPrefixes.
-func LeadsEverywhere(prefixes []netip.Prefix) bool {
-	var c coverage
-	for _, p := range prefixes {
-		c.add(p)
-	}
-	return c.everywhere()
-}
-
 // coverage gathers the prefixes of routes, of one family, to say whether they
-// lead everywhere. It keeps few of them however many there are: public ones
-// alone, and of more than ManyPrefixes none.
+// lead everywhere: whether they cover a quarter of the family's public space, or,
+// of IPv6, one whole block of it, or have more public prefixes than manyPrefixes. It
+// keeps few of them however many there are: public ones
+// alone, and of more than manyPrefixes none.
 type coverage struct {
 	public []netip.Prefix // some may be there twice
-	many   bool           // there were more than ManyPrefixes
+	many   bool           // there were more than manyPrefixes
 }
 
 func (c *coverage) add(p netip.Prefix) {
@@ -101,7 +92,7 @@ func (c *coverage) add(p netip.Prefix) {
 	if !isPublic(p) {
 		return
 	}
-	if len(c.public) >= 2*ManyPrefixes {
+	if len(c.public) >= 2*manyPrefixes {
 		c.settle()
 	}
 	if !c.many {
@@ -127,7 +118,7 @@ func (c *coverage) settle() {
 		return a.Bits() - b.Bits()
 	})
 	c.public = slices.Compact(c.public)
-	if len(c.public) > ManyPrefixes {
+	if len(c.public) > manyPrefixes {
 		c.public, c.many = nil, true
 	}
 }

@@ -11,8 +11,8 @@ import (
 // `suppress_ifgroup` in our rules, which so pass over whatever main has through
 // them, of whatever length, as soon as it is there.
 
-// DefaultGroup is their group where the configuration says nothing.
-const DefaultGroup = 77
+// defaultGroup is their group where the configuration says nothing.
+const defaultGroup = 77
 
 // LinkGroup is a link with its group.
 type LinkGroup struct {
@@ -39,7 +39,7 @@ func groupOf(f Facts) uint32 {
 			return r.SuppressGroup
 		}
 	}
-	return DefaultGroup
+	return defaultGroup
 }
 
 // standingGroups returns the groups that are ours: the one that is wanted, and

@@ -52,10 +52,10 @@ var (
 	classE      = netip.MustParsePrefix("240.0.0.0/4")
 )
 
-// Usable reports whether addr can be an uplink's address. 0/8, 127/8,
+// usable reports whether addr can be an uplink's address. 0/8, 127/8,
 // multicast, class E and link-local addresses can't (RFC 6890; their table
 // numbers would be the kernel's own tables or none at all).
-func Usable(addr netip.Addr) bool {
+func usable(addr netip.Addr) bool {
 	return addr.IsValid() && addr.Zone() == "" && !addr.IsUnspecified() && !addr.IsLoopback() && !addr.IsMulticast() &&
 		!addr.IsLinkLocalUnicast() && !addr.Is4In6() && !thisNetwork.Contains(addr) && !classE.Contains(addr)
 }
