@@ -14,7 +14,7 @@ const MaxCopies = 4096
 
 // ways are routes that are copied all or none.
 type ways struct {
-	what   string
+	what   string // which they are, for what is said where there are too many
 	routes []Route
 	more   bool // there are more of them, which were not kept
 }
@@ -24,7 +24,7 @@ type ways struct {
 func destinationsOf(f Facts, uplinks []fwmark.Uplink, away map[string]bool, passed []Rule) *Destinations {
 	d := &Destinations{
 		facts: f, away: away, uplinks: map[string]bool{},
-		own: map[uplinkKey][]Route{}, onLink: map[uplinkKey]*prefixSet{}, rest: map[uplinkKey]Route{}, copied: map[uplinkKey]*prefixes{},
+		own: map[deviceKey][]Route{}, onLink: map[deviceKey]*prefixSet{}, rest: map[deviceKey]Route{}, copied: map[deviceKey]*longestMatch{},
 	}
 	for _, u := range uplinks {
 		d.uplinks[u.Name] = true
@@ -43,7 +43,7 @@ func destinationsOf(f Facts, uplinks []fwmark.Uplink, away map[string]bool, pass
 // what is on-link by its addresses, also where main has no route to that.
 func (d *Destinations) findOwn() {
 	onLink := func(device string, p netip.Prefix) {
-		k := uplinkKey{fwmark.FamilyOf(p.Addr()), device}
+		k := deviceKey{fwmark.FamilyOf(p.Addr()), device}
 		if d.onLink[k] == nil {
 			d.onLink[k] = &prefixSet{}
 		}
@@ -54,7 +54,7 @@ func (d *Destinations) findOwn() {
 		if r.Table != TableMain || r.Type != Unicast || r.isDefault() || !d.uplinks[r.Device] {
 			continue
 		}
-		k := uplinkKey{r.Family, r.Device}
+		k := deviceKey{r.Family, r.Device}
 		d.own[k] = append(d.own[k], d.copyOf(r, r.Dst))
 		if r.connected() {
 			onLink(r.Device, r.Dst)
@@ -66,8 +66,8 @@ func (d *Destinations) findOwn() {
 		}
 	}
 	for k, list := range d.own {
-		if feed := d.feed(k.family, TableMain, k.uplink); len(list) > MaxCopies || feed != nil {
-			d.leave(fmt.Sprintf("main's IPv%s routes through %s", k.family, k.uplink))
+		if feed := d.feed(k.family, TableMain, k.device); len(list) > MaxCopies || feed != nil {
+			d.leave(fmt.Sprintf("main's IPv%s routes through %s", k.family, k.device))
 			list = onLinkOf(list, feed)
 		}
 		d.own[k] = best(list)
@@ -157,7 +157,7 @@ func throughRoutes(uplinks []fwmark.Uplink) ways {
 // lead away, where main has no better one, by device.
 func (d *Destinations) mainsPrivate() []ways {
 	lan := map[netip.Prefix]uint32{} // metrics of what main has through others
-	byDevice := map[uplinkKey][]Route{}
+	byDevice := map[deviceKey][]Route{}
 	private := func(i int) *Route {
 		if r := &d.facts.Routes[i]; r.Table == TableMain && !r.isDefault() && fwmark.IsPrivate(r.Dst) {
 			return r
@@ -177,15 +177,15 @@ func (d *Destinations) mainsPrivate() []ways {
 			continue
 		}
 		if metric, is := lan[r.Dst]; !is || r.Metric < metric {
-			k := uplinkKey{r.Family, r.Device}
+			k := deviceKey{r.Family, r.Device}
 			byDevice[k] = append(byDevice[k], d.copyOf(r, r.Dst))
 		}
 	}
 	lists := make([]ways, 0, len(byDevice))
 	for k, routes := range byDevice {
-		feed := d.feed(k.family, TableMain, k.uplink)
+		feed := d.feed(k.family, TableMain, k.device)
 		lists = append(lists, ways{
-			what:   fmt.Sprintf("main's IPv%s routes to private destinations through %s", k.family, k.uplink),
+			what:   fmt.Sprintf("main's IPv%s routes to private destinations through %s", k.family, k.device),
 			routes: routes, more: feed != nil && feed.near,
 		})
 	}
@@ -290,7 +290,7 @@ func (d *Destinations) Shared() []Route {
 // Copies returns what an uplink's tables hold of a family but for their
 // defaults: routes without a table.
 func (d *Destinations) Copies(uplink string, family fwmark.Family) []Route {
-	k := uplinkKey{family, uplink}
+	k := deviceKey{family, uplink}
 	own := make(map[netip.Prefix]bool, len(d.own[k]))
 	list := make([]Route, 0, len(d.own[k])+len(d.shared[family]))
 	add := func(r Route) {

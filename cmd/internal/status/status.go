@@ -181,7 +181,7 @@ func marks(v decide.Decision, in Inspection) []Mark {
 	for _, p := range v.Pins {
 		routed := in.routed(v, p)
 		list = append(list, Mark{
-			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: policy.Guarded(v.Facts, p.Mark),
+			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: v.Guarded(p.Mark),
 			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept, ForRuns: v.Outlived(p.Mark),
 		})
 	}

@@ -22,7 +22,7 @@ import (
 // that has a feed they are merged: of at most ManyRanges ranges all, of more the
 // first ones and one more than that.
 func DestinationsByDevice(f Facts, away map[string]bool) map[string][]netip.Prefix {
-	d := destinations{away: away, tables: map[tableKey]bool{}, devices: map[tableEntry][]string{}, byDevice: map[string][]netip.Prefix{}}
+	d := destinationsByDevice{away: away, tables: map[tableKey]bool{}, devices: map[tableEntry][]string{}, byDevice: map[string][]netip.Prefix{}}
 	for _, family := range fwmark.Families {
 		d.tables[tableKey{family, TableMain}] = true
 	}
@@ -56,7 +56,7 @@ func DestinationsByDevice(f Facts, away map[string]bool) map[string][]netip.Pref
 	return d.byDevice
 }
 
-type destinations struct {
+type destinationsByDevice struct {
 	away     map[string]bool
 	tables   map[tableKey]bool       // main, and those that foreign rules look up
 	devices  map[tableEntry][]string // of their routes
@@ -69,11 +69,11 @@ type tableEntry struct {
 	dst netip.Prefix
 }
 
-func (d *destinations) add(device string, p netip.Prefix) {
+func (d *destinationsByDevice) add(device string, p netip.Prefix) {
 	d.byDevice[device] = append(d.byDevice[device], p)
 }
 
-func (d *destinations) addRoute(r Route) {
+func (d *destinationsByDevice) addRoute(r Route) {
 	k := tableKey{r.Family, r.Table}
 	if !d.tables[k] || r.Type != Unicast || r.Device == "" {
 		return
@@ -88,7 +88,7 @@ func (d *destinations) addRoute(r Route) {
 // addRule adds the `to` of a foreign rule to every device that its table leads
 // it through by a route that the rule does not suppress. Longer routes of that
 // table count by themselves.
-func (d *destinations) addRule(r Rule) {
+func (d *destinationsByDevice) addRule(r Rule) {
 	if r.Ours() || r.Invert || r.Action != Lookup || !r.To.IsValid() || r.To.Bits() < 2 {
 		return
 	}
@@ -103,7 +103,7 @@ func (d *destinations) addRule(r Rule) {
 	}
 }
 
-func (d *destinations) addBroadcast(a Address) {
+func (d *destinationsByDevice) addBroadcast(a Address) {
 	if a.Broadcast.IsValid() {
 		d.add(a.Device, netip.PrefixFrom(a.Broadcast, a.Broadcast.BitLen()))
 	}
