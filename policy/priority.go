@@ -8,7 +8,7 @@ import (
 
 // The priority where our rules start, and how many priorities they take.
 const (
-	DefaultPriority = 32752
+	DefaultPriority = fwmark.DefaultPriority
 	span            = 5
 )
 

@@ -9,8 +9,8 @@ import (
 )
 
 // The routing tables of uplinks' addresses: each address has one of its own,
-// and its number follows from the address alone. An uplink whose address is
-// another one's, too, has a table for its mark, by its name.
+// and its number follows from the address alone. An uplink whose address's table is
+// another uplink's, or another program's, has a table for its mark, by its name.
 
 // ipv6Tables is the lowest table number of an IPv6 address. An IPv4 address of
 // that number would be class E, which is refused as an uplink's address.
@@ -28,8 +28,8 @@ func TableOf(addr netip.Addr) uint32 {
 	return hashedTable(b[:])
 }
 
-// twinTable returns the number of the table of an uplink's mark whose address is
-// another uplink's, too.
+// twinTable returns the number of the table of an uplink's mark where the table of
+// its address is another's.
 func twinTable(uplink string) uint32 { return hashedTable([]byte("twin " + uplink)) }
 
 func hashedTable(b []byte) uint32 {
