@@ -74,8 +74,8 @@ func (d *Destinations) findOwn() {
 	}
 }
 
-// onLinkOf leaves of too many routes those without a gateway, where not even
-// these are too many.
+// onLinkOf returns, of routes that are too many, those without a gateway, and none
+// where these alone are too many.
 func onLinkOf(list []Route, feed *Feed) []Route {
 	near := 0
 	for i := range list {
@@ -125,8 +125,8 @@ func (d *Destinations) isSource(a netip.Addr) bool {
 	return d.sources[a]
 }
 
-// best leaves of routes to one destination the one with the lowest metric, the
-// first one of several, and sorts by destination.
+// best returns, for each destination, the first of the routes with the lowest
+// metric, sorted by destination.
 func best(list []Route) []Route {
 	slices.SortStableFunc(list, func(a, b Route) int {
 		return cmp.Or(a.Dst.Addr().Compare(b.Dst.Addr()), cmp.Compare(a.Dst.Bits(), b.Dst.Bits()), cmp.Compare(a.Metric, b.Metric))
@@ -224,8 +224,9 @@ func (d *Destinations) behind(rule *Rule) ways {
 	return w
 }
 
-// share takes ways in, of one destination the first one's, as long as there is
-// room for all of them, beside what each uplink has of its own.
+// share adds ways for everybody, all or none of each, as long as there is room
+// beside what each uplink has of its own. A destination that several have is the
+// first one's.
 func (d *Destinations) share(lists []ways) {
 	seen := map[netip.Prefix]bool{}
 	room := [2]int{MaxCopies, MaxCopies}
@@ -319,7 +320,8 @@ func (d *Destinations) Copies(uplink string, family fwmark.Family) []Route {
 	return list
 }
 
-// needed leaves of what a table is to hold what its default does not do as well.
+// needed leaves out the routes that a table's default does as well: those by its
+// gateway, where no other route of the table covers them.
 func needed(list []Route, fallback *Route) []Route {
 	spare := func(r *Route) bool {
 		return r.Device == fallback.Device && r.Gateway.IsValid() && r.Gateway == fallback.Gateway &&

@@ -41,9 +41,9 @@ func (w *wanter) findServed() {
 type sourceRules map[netip.Prefix]*Rule
 
 // serving returns the foreign rules that have no other selector than a `from`
-// longer than /0, and whose table leads everywhere by routes of others; but for
-// the original shell script's, which ours replace. Behind a rule that leads
-// everywhere whatever it is asked for no rule is asked.
+// longer than /0, and whose table leads everywhere by routes of others. Those of the
+// original shell script are not among them, as ours replace them; nor is what stands
+// behind a rule without a selector that leads everywhere, as it is never asked.
 func (w *wanter) serving(family fwmark.Family) sourceRules {
 	rules := sourceRules{}
 	for i := range w.facts.Rules {
