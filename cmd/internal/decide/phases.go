@@ -176,8 +176,8 @@ func (d Decision) waits(device wg.Device) bool {
 }
 
 // held returns the marks that go and may still be carried by a device, a service
-// or a connection: their guards stay. Where a device keeps its number for a mark that
-// selects it, too, that one's guards must stand.
+// or a connection: their guards stay. A device keeps its number where another mark
+// selects it as well; then the one that goes is held until that mark's guards stand.
 func (d Decision) held() []fwmark.Mark {
 	if len(d.Devices.Unread) > 0 || d.Table.Unread && d.scope != nothing {
 		return d.going()
