@@ -77,8 +77,8 @@ type Service struct {
 	Pinned bool   `json:"pinned"` // and what stands pins it, and not one of its name that is gone
 }
 
-// Of tells the status from a decision about the host, and what was inspected of
-// its devices.
+// Of tells the status from a decision about the host, and what was inspected
+// beside it.
 func Of(v decide.Decision, in Inspection, now time.Time) Status {
 	held := held(v)
 	s := Status{
