@@ -56,9 +56,9 @@ func (c captureCheck) matches(r *Rule) bool {
 	if r.Invert {
 		return c.matchesInverted(r)
 	}
-	// A `to` longer than /1 is as deliberate as a longer route in main, and
-	// packets that come in from elsewhere are not ours to pin.
-	if r.To.IsValid() && r.To.Bits() > 1 || r.Iif != "" && r.Iif != "lo" {
+	// A `to` is as deliberate as a longer route in main, unless it is a default in
+	// pieces; and packets that come in from elsewhere are not ours to pin.
+	if c.tables.selectsSome(r) || r.Iif != "" && r.Iif != "lo" {
 		return false
 	}
 	for _, m := range c.marks {

@@ -13,7 +13,8 @@ import (
 //
 //   - those of routes of /2 and longer, in main and in the tables that foreign
 //     rules look up;
-//   - the `to` of a foreign rule whose table leads it through the device;
+//   - the `to` of a foreign rule whose table leads it through the device, unless it
+//     is public and a part of a default (see toEverywhere);
 //   - the device's broadcast addresses: the one that was set, and the last
 //     address of each network, which the kernel takes for one in any case
 //     (fib_add_ifaddr).
@@ -22,7 +23,7 @@ import (
 // that has a feed they are merged: of at most ManyRanges ranges all, of more the
 // first ones and one more than that.
 func DestinationsByDevice(f Facts, away map[string]bool) map[string][]netip.Prefix {
-	d := destinations{away: away, tables: map[tableKey]bool{}, devices: map[tableEntry][]string{}, byDevice: map[string][]netip.Prefix{}}
+	d := destinations{away: away, tables: map[tableKey]bool{}, devices: map[tableEntry][]string{}, byDevice: map[string][]netip.Prefix{}, byTo: toEverywhere(f.Rules)}
 	for _, family := range fwmark.Families {
 		d.tables[tableKey{family, TableMain}] = true
 	}
@@ -61,6 +62,7 @@ type destinations struct {
 	tables   map[tableKey]bool       // main, and those that foreign rules look up
 	devices  map[tableEntry][]string // of their routes
 	byDevice map[string][]netip.Prefix
+	byTo     map[toKey]bool // see toEverywhere
 }
 
 // tableEntry is a destination in a table.
@@ -89,7 +91,7 @@ func (d *destinations) addRoute(r Route) {
 // it through by a route that the rule does not suppress. Longer routes of that
 // table count by themselves.
 func (d *destinations) addRule(r Rule) {
-	if r.Ours() || r.Invert || r.Action != Lookup || !r.To.IsValid() || r.To.Bits() < 2 {
+	if r.Ours() || r.Invert || r.Action != Lookup || !r.To.IsValid() || r.To.Bits() < 2 || d.byTo[r.toKey()] && !IsPrivate(r.To) {
 		return
 	}
 	for bits := 0; bits <= r.To.Bits(); bits++ {

@@ -50,7 +50,7 @@ func (c captureCheck) places(rules []Rule, family fwmark.Family, configured plac
 	if err != nil {
 		errs = append(errs, err)
 	}
-	sourced, err := c.ofAddrs().first(rules, family, configured.pairs+pairSpan, (*Rule).selectsAll)
+	sourced, err := c.ofAddrs().first(rules, family, configured.pairs+pairSpan, c.tables.selectsAll)
 	if err != nil && (len(errs) == 0 || errs[0].Error() != err.Error()) {
 		errs = append(errs, err)
 	}
@@ -95,7 +95,7 @@ func (c captureCheck) first(rules []Rule, family fwmark.Family, behind uint32, i
 func (c captureCheck) unasked(rules []Rule, family fwmark.Family, pairs uint32) (list []Rule) {
 	of := c.ofAddrs()
 	for i := range rules {
-		if r := &rules[i]; r.Family == family && r.Priority >= pairs && !r.selectsAll() && of.captures(r) {
+		if r := &rules[i]; r.Family == family && r.Priority >= pairs && !c.tables.selectsAll(r) && of.captures(r) {
 			list = append(list, *r)
 		}
 	}
