@@ -21,10 +21,7 @@ import (
 // that source. So no DHCP server takes it from there by leasing it to another
 // one. Where none has it, it is one that has a mark, else the first one by name.
 func (s *survey) settleShared() []error {
-	all := make([]*Address, 0, len(s.facts.Addrs))
-	for _, u := range s.uplinks {
-		all = append(all, u.addrs...)
-	}
+	all := filter(s.addresses(), func(a **Address) bool { return !s.isTaken(*a) })
 	byTable := indexOf(all, func(a **Address) uint32 { return TableOf((*a).Prefix.Addr()) })
 	var errs []error
 	var addrs []*Address
@@ -57,25 +54,37 @@ func (s *survey) take(a *Address) {
 	u.taken[a.Prefix.Addr()] = true
 }
 
+func (s *survey) isTaken(a *Address) bool { return s.uplinks[a.Device].taken[a.Prefix.Addr()] }
+
+// addresses returns those of all uplinks.
+func (s *survey) addresses() []*Address {
+	all := make([]*Address, 0, len(s.facts.Addrs))
+	for _, u := range s.uplinks {
+		all = append(all, u.addrs...)
+	}
+	return all
+}
+
 // settleForeign takes addresses whose table's number others use for routes by
 // another device from their uplinks. A DHCP server can choose such an address: our
 // route would replace a VPN's default, or pinned packets follow it.
 func (s *survey) settleForeign() []error {
-	byTable := map[tableKey]*Address{}
-	for _, u := range s.uplinks {
-		for _, a := range u.addrs {
-			byTable[tableKey{fwmark.FamilyOf(a.Prefix.Addr()), TableOf(a.Prefix.Addr())}] = a
-		}
-	}
+	all := s.addresses()
+	byTable := indexOf(all, func(a **Address) tableKey {
+		return tableKey{fwmark.FamilyOf((*a).Prefix.Addr()), TableOf((*a).Prefix.Addr())}
+	})
 	var errs []error
 	for i := range s.facts.Routes {
 		r := &s.facts.Routes[i]
-		a := byTable[r.tableKey()]
-		if a == nil || r.Ours() || r.Device == "" || r.Device == a.Device || s.uplinks[a.Device].taken[a.Prefix.Addr()] {
+		if r.Ours() || r.Device == "" {
 			continue
 		}
-		s.take(a)
-		errs = append(errs, fmt.Errorf("address %s of uplink %q has no source rule: its table %d is another program's (`%s`)", a.Prefix.Addr(), a.Device, r.Table, r))
+		for at := range byTable.places(r.tableKey()) {
+			if a := all[at]; r.Device != a.Device && !s.isTaken(a) {
+				s.take(a)
+				errs = append(errs, fmt.Errorf("address %s of uplink %q has no source rule: its table %d is another program's (`%s`)", a.Prefix.Addr(), a.Device, r.Table, r))
+			}
+		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errs
