@@ -90,6 +90,26 @@ func (s *survey) settleForeign() []error {
 	return errs
 }
 
+// settleTwins takes addresses whose table's number an uplink's mark may have by the
+// uplink's name from their uplinks. Of an IPv6 address a DHCP server can choose
+// it: such a mark would be led as that server wants.
+func (s *survey) settleTwins() []error {
+	byTable := make(map[uint32]string, len(s.uplinks))
+	for name := range s.uplinks {
+		byTable[twinTable(name)] = name
+	}
+	var errs []error
+	for _, a := range s.addresses() {
+		if name := byTable[TableOf(a.Prefix.Addr())]; name != "" && !s.isTaken(a) {
+			s.take(a)
+			errs = append(errs, fmt.Errorf("address %s of uplink %q has no source rule: its table %d is kept for uplink %q",
+				a.Prefix.Addr(), a.Device, TableOf(a.Prefix.Addr()), name))
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errs
+}
+
 // compareOwners orders addresses of one table: the one that keeps it is first.
 func (s *survey) compareOwners(a, b *Address) int {
 	first := func(a, b bool) int {
