@@ -21,7 +21,7 @@ import (
 // that source. So no DHCP server takes it from there by leasing it to another
 // one. Where none has it, it is one that has a mark, else the first one by name.
 func (s *survey) settleShared() []error {
-	all := filter(s.addresses(), func(a **Address) bool { return !s.isTaken(*a) })
+	all := s.addresses()
 	byTable := indexOf(all, func(a **Address) uint32 { return TableOf((*a).Prefix.Addr()) })
 	var errs []error
 	var addrs []*Address
@@ -32,7 +32,7 @@ func (s *survey) settleShared() []error {
 		}
 		slices.SortFunc(addrs, s.compareOwners)
 		addrs = slices.CompactFunc(addrs, sameOwner) // one address under two prefix lengths
-		if len(addrs) == 1 {
+		if len(addrs) == 1 || s.isTaken(addrs[0]) {  // others have the table
 			continue
 		}
 		for _, a := range addrs[1:] {
@@ -127,6 +127,7 @@ func (s *survey) compareOwners(a, b *Address) int {
 		return a.Device == r.Device && addr == r.Src
 	}
 	return cmp.Or(
+		first(!s.isTaken(a), !s.isTaken(b)),
 		first(now(a), now(b)),
 		first(s.uplinks[a.Device].marked, s.uplinks[b.Device].marked),
 		cmp.Compare(a.Device, b.Device),
