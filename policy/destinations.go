@@ -19,7 +19,9 @@ import (
 //     address of each network, which the kernel takes for one in any case
 //     (fib_add_ifaddr).
 //
-// Of devices that lead away (see Away) only private destinations are. Of a device
+// Of devices that lead away (see Away) only private destinations are: of broadcast
+// addresses, too, as a DHCP server can make one of any, and the kernel's local table
+// leads there before all rules. Of a device
 // that has a feed they are merged: of at most ManyRanges ranges all, of more the
 // first ones and one more than that.
 func DestinationsByDevice(f Facts, away map[string]bool) map[string][]netip.Prefix {
@@ -50,7 +52,7 @@ func DestinationsByDevice(f Facts, away map[string]bool) map[string][]netip.Pref
 	for device, of := range feeds {
 		list := merged(d.byDevice[device], of)
 		if away[device] {
-			list = filter(list, func(p *netip.Prefix) bool { return IsPrivate(*p) || p.IsSingleIP() })
+			list = filter(list, func(p *netip.Prefix) bool { return IsPrivate(*p) })
 		}
 		d.byDevice[device] = list
 	}
@@ -106,13 +108,17 @@ func (d *destinations) addRule(r Rule) {
 }
 
 func (d *destinations) addBroadcast(a Address) {
+	add := func(b netip.Addr) {
+		if p := netip.PrefixFrom(b, b.BitLen()); !d.away[a.Device] || IsPrivate(p) {
+			d.add(a.Device, p)
+		}
+	}
 	if a.Broadcast.IsValid() {
-		d.add(a.Device, netip.PrefixFrom(a.Broadcast, a.Broadcast.BitLen()))
+		add(a.Broadcast)
 	}
 	const pointToPoint = 31 // RFC 3021: networks of this length and longer have none
 	if p := a.Prefix; p.Addr().Is4() && p.Bits() < pointToPoint {
-		last := netipx.PrefixLastIP(p)
-		d.add(a.Device, netip.PrefixFrom(last, last.BitLen()))
+		add(netipx.PrefixLastIP(p))
 	}
 }
 

@@ -82,6 +82,24 @@ rule 4 107 to 203.0.113.0/24 lookup 79
 	}
 }
 
+// A DHCP server chooses broadcast addresses: by option 28 any, and by a netmask of
+// /30 one of four. The kernel leads them there for whatever is pinned, too.
+func TestNoPublicBroadcastOfAnUplinkIsBehindIt(t *testing.T) {
+	f := policy.Facts{Addrs: []policy.Address{
+		{Device: "up1", Prefix: netip.MustParsePrefix("198.51.100.10/24"), Broadcast: netip.MustParseAddr("9.9.9.9")},
+		{Device: "up1", Prefix: netip.MustParsePrefix("9.9.9.6/30"), Broadcast: netip.MustParseAddr("9.9.9.7")},
+		{Device: "up1", Prefix: netip.MustParsePrefix("192.168.100.10/24"), Broadcast: netip.MustParseAddr("192.168.100.255")},
+		{Device: "lan0", Prefix: netip.MustParsePrefix("203.0.113.1/24"), Broadcast: netip.MustParseAddr("203.0.113.255")},
+	}}
+	behind := policy.DestinationsByDevice(f, map[string]bool{"up1": true})
+	if got := texts(behind["up1"]); got != "192.168.100.255/32" {
+		t.Errorf("behind the uplink: %s", got)
+	}
+	if got := texts(behind["lan0"]); got != "203.0.113.255/32" {
+		t.Errorf("behind the LAN: %s", got)
+	}
+}
+
 func texts(list []netip.Prefix) string {
 	set := map[string]bool{}
 	for _, p := range list {
