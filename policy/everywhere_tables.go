@@ -103,11 +103,15 @@ func (t *tablesEverywhere) selectsSome(r *Rule) bool {
 	return r.To.IsValid() && !t.byTo[r.toKey()]
 }
 
-// selectsAll is Rule.selectsAll for a rule with such a part, too.
+// selectsAll is Rule.selectsAll for a rule with such a part, too, and for one of all
+// that this host sends.
 func (t *tablesEverywhere) selectsAll(r *Rule) bool {
 	all := *r
 	if !r.Invert && !t.selectsSome(r) {
 		all.To = netip.Prefix{}
+	}
+	if !r.Invert && r.Iif == "lo" {
+		all.Iif = ""
 	}
 	return all.selectsAll()
 }

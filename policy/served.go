@@ -55,7 +55,7 @@ func (w *wanter) serving(family fwmark.Family) sourceRules {
 		alone := *r
 		alone.From = netip.Prefix{}
 		// Which routes a rule passes over by their group is not looked at.
-		if !alone.selectsAll() || r.SuppressesGroup || from.IsValid() && (r.Mark.Mask != 0 || r.Invert) || !w.tables.leadByOthers(r) {
+		if !w.tables.selectsAll(&alone) || r.SuppressesGroup || from.IsValid() && (r.Mark.Mask != 0 || r.Invert || r.To.IsValid()) || !w.tables.leadByOthers(r) {
 			continue
 		}
 		switch {
