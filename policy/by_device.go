@@ -13,16 +13,19 @@ import (
 //
 //   - those of routes of /2 and longer, in main and in the tables that foreign
 //     rules look up;
-//   - the `to` of a foreign rule whose table leads it through the device;
+//   - the `to` of a foreign rule whose table leads it through the device, unless it
+//     is public and a part of a default (see toEverywhere);
 //   - the device's broadcast addresses: the one that was set, and the last
 //     address of each network, which the kernel takes for one in any case
 //     (fib_add_ifaddr).
 //
-// Of devices that lead away (see Away) only private destinations are. Of a device
+// Of devices that lead away (see Away) only private destinations are: of broadcast
+// addresses, too, as a DHCP server can make one of any, and the kernel's local table
+// leads there before all rules. Of a device
 // that has a feed they are merged: of at most ManyRanges ranges all, of more the
 // first ones and one more than that.
 func DestinationsByDevice(f Facts, away map[string]bool) map[string][]netip.Prefix {
-	d := destinationsByDevice{away: away, tables: map[tableKey]bool{}, devices: map[tableEntry][]string{}, byDevice: map[string][]netip.Prefix{}}
+	d := destinationsByDevice{away: away, tables: map[tableKey]bool{}, devices: map[tableEntry][]string{}, byDevice: map[string][]netip.Prefix{}, byTo: toEverywhere(f.Rules)}
 	for _, family := range fwmark.Families {
 		d.tables[tableKey{family, TableMain}] = true
 	}
@@ -49,7 +52,7 @@ func DestinationsByDevice(f Facts, away map[string]bool) map[string][]netip.Pref
 	for device, of := range feeds {
 		list := merged(d.byDevice[device], of)
 		if away[device] {
-			list = filter(list, func(p *netip.Prefix) bool { return fwmark.IsPrivate(*p) || p.IsSingleIP() })
+			list = filter(list, func(p *netip.Prefix) bool { return fwmark.IsPrivate(*p) })
 		}
 		d.byDevice[device] = list
 	}
@@ -61,6 +64,7 @@ type destinationsByDevice struct {
 	tables   map[tableKey]bool       // main, and those that foreign rules look up
 	devices  map[tableEntry][]string // of their routes
 	byDevice map[string][]netip.Prefix
+	byTo     map[toKey]bool // see toEverywhere
 }
 
 // tableEntry is a destination in a table.
@@ -89,7 +93,7 @@ func (d *destinationsByDevice) addRoute(r Route) {
 // it through by a route that the rule does not suppress. Longer routes of that
 // table count by themselves.
 func (d *destinationsByDevice) addRule(r Rule) {
-	if r.Ours() || r.Invert || r.Action != Lookup || !r.To.IsValid() || r.To.Bits() < 2 {
+	if r.Ours() || r.Invert || r.Action != Lookup || !r.To.IsValid() || r.To.Bits() < 2 || d.byTo[r.toKey()] && !fwmark.IsPrivate(r.To) {
 		return
 	}
 	for bits := 0; bits <= r.To.Bits(); bits++ {
@@ -104,13 +108,17 @@ func (d *destinationsByDevice) addRule(r Rule) {
 }
 
 func (d *destinationsByDevice) addBroadcast(a Address) {
+	add := func(b netip.Addr) {
+		if p := netip.PrefixFrom(b, b.BitLen()); !d.away[a.Device] || fwmark.IsPrivate(p) {
+			d.add(a.Device, p)
+		}
+	}
 	if a.Broadcast.IsValid() {
-		d.add(a.Device, netip.PrefixFrom(a.Broadcast, a.Broadcast.BitLen()))
+		add(a.Broadcast)
 	}
 	const pointToPoint = 31 // RFC 3021: networks of this length and longer have none
 	if p := a.Prefix; p.Addr().Is4() && p.Bits() < pointToPoint {
-		last := netipx.PrefixLastIP(p)
-		d.add(a.Device, netip.PrefixFrom(last, last.BitLen()))
+		add(netipx.PrefixLastIP(p))
 	}
 }
 

@@ -53,6 +53,7 @@ rule 4 103 to 172.16.5.0/24 lookup 79
 rule 4 104 to 198.18.0.0/15 lookup 79 suppress_prefixlength 0
 rule 4 105 not to 198.51.100.0/24 lookup 79
 rule 4 106 to 192.168.7.0/24 unreachable
+rule 4 107 to 203.0.113.0/24 lookup 79
 `)
 	ours := f.Rules[1]
 	ours.Protocol, ours.To = policy.Protocol, netip.MustParsePrefix("100.64.0.0/10")
@@ -68,8 +69,8 @@ rule 4 106 to 192.168.7.0/24 unreachable
 	want := map[string]string{
 		"tun0": "64.0.0.0/2",
 		"up1":  "192.0.2.0/24 192.0.2.255/32 192.0.2.63/32 2001:db8:1::/64",
-		"wg7":  "10.0.0.0/8 203.0.113.0/24",
-		"tun1": "172.16.5.0/24",
+		"wg7":  "10.0.0.0/8", // what the rules select is together a default
+		"tun1": "172.16.5.0/24 203.0.113.0/24",
 		"tun2": "172.16.0.0/12 172.16.5.0/24",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -78,6 +79,24 @@ rule 4 106 to 192.168.7.0/24 unreachable
 	reach := policy.Reach(f, nil)
 	if got := texts(reach[0]) + " and " + texts(reach[1]); got != "192.0.2.0/24 64.0.0.0/2 and 2001:db8:1::/64" {
 		t.Errorf("reach %s", got)
+	}
+}
+
+// A DHCP server chooses broadcast addresses: by option 28 any, and by a netmask of
+// /30 one of four. The kernel leads them there for whatever is pinned, too.
+func TestNoPublicBroadcastOfAnUplinkIsBehindIt(t *testing.T) {
+	f := policy.Facts{Addrs: []policy.Address{
+		{Device: "up1", Prefix: netip.MustParsePrefix("198.51.100.10/24"), Broadcast: netip.MustParseAddr("9.9.9.9")},
+		{Device: "up1", Prefix: netip.MustParsePrefix("9.9.9.6/30"), Broadcast: netip.MustParseAddr("9.9.9.7")},
+		{Device: "up1", Prefix: netip.MustParsePrefix("192.168.100.10/24"), Broadcast: netip.MustParseAddr("192.168.100.255")},
+		{Device: "lan0", Prefix: netip.MustParsePrefix("203.0.113.1/24"), Broadcast: netip.MustParseAddr("203.0.113.255")},
+	}}
+	behind := policy.DestinationsByDevice(f, map[string]bool{"up1": true})
+	if got := texts(behind["up1"]); got != "192.168.100.255/32" {
+		t.Errorf("behind the uplink: %s", got)
+	}
+	if got := texts(behind["lan0"]); got != "203.0.113.255/32" {
+		t.Errorf("behind the LAN: %s", got)
 	}
 }
 

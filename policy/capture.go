@@ -35,16 +35,26 @@ func (c captureCheck) captures(r *Rule) bool {
 }
 
 // passed returns the foreign rules that look up a table for packets of ours, and
-// would be asked for it before ours if those stood at the configured priority.
+// would be asked for it before ours if those stood at the configured priority. Of
+// those behind that, which main's rule is behind of in turn, it returns the ones
+// that are asked for whatever has no mark, or for all that goes to some destinations:
+// what they lead to main does not have. What others say of users or ports is theirs.
 func (c captureCheck) passed(rules []Rule, family fwmark.Family, first, configured uint32) (list []Rule) {
 	for _, r := range rules {
-		if r.Family != family || r.Priority < first || r.Priority >= configured || r.Ours() || c.scriptRules[r] ||
-			r.Action != Lookup || r.Table == 0 || r.Table == TableMain || r.Table == TableLocal {
+		if r.Family != family || r.Priority < first || r.Ours() || c.scriptRules[r] || r.Action != Lookup {
 			continue
 		}
 		whole := r
 		whole.To = netip.Prefix{}
-		if c.matches(&whole) {
+		if r.Priority >= configured {
+			if r.isMain() {
+				break
+			}
+			if r.Invert && r.To.IsValid() || !whole.selectsAll() {
+				continue
+			}
+		}
+		if r.Table != 0 && r.Table != TableMain && r.Table != TableLocal && c.matches(&whole) {
 			list = append(list, r)
 		}
 	}
@@ -56,9 +66,9 @@ func (c captureCheck) matches(r *Rule) bool {
 	if r.Invert {
 		return c.matchesInverted(r)
 	}
-	// A `to` longer than /1 is as deliberate as a longer route in main, and
-	// packets that come in from elsewhere are not ours to pin.
-	if r.To.IsValid() && r.To.Bits() > 1 || r.Iif != "" && r.Iif != "lo" {
+	// A `to` is as deliberate as a longer route in main, unless it is a default in
+	// pieces; and packets that come in from elsewhere are not ours to pin.
+	if c.tables.selectsSome(r) || r.Iif != "" && r.Iif != "lo" {
 		return false
 	}
 	for _, m := range c.marks {

@@ -171,6 +171,14 @@ func (r *run) checkShared() {
 		if len(names) == 1 {
 			continue
 		}
+		left := slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+			return slices.ContainsFunc(r.view.facts.Routes, func(route policy.Route) bool {
+				return !route.Ours() && route.Table == policy.TableOf(addr) && route.Family == fwmark.FamilyOf(addr) && route.Device != "" && route.Device != n
+			})
+		})
+		if len(left) == 0 {
+			continue
+		}
 		named := func(err error) bool {
 			for _, name := range append(slices.Clone(names), addr.String()) {
 				if !strings.Contains(err.Error(), name) {
@@ -182,12 +190,12 @@ func (r *run) checkShared() {
 		if !slices.ContainsFunc(r.view.shared, named) {
 			r.fatalf("no error names %v and %s: %v", addr, names, r.view.shared)
 		}
-		keeper := names[0]
-		if marked := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !r.hasMark(n) }); len(marked) > 0 {
+		keeper := left[0]
+		if marked := slices.DeleteFunc(slices.Clone(left), func(n string) bool { return !r.hasMark(n) }); len(marked) > 0 {
 			keeper = marked[0]
 		}
 		for _, route := range r.view.facts.Routes {
-			if route.Ours() && route.Table == policy.TableOf(addr) && route.Src == addr && slices.Contains(names, route.Device) {
+			if route.Ours() && route.Table == policy.TableOf(addr) && route.Src == addr && slices.Contains(left, route.Device) {
 				keeper = route.Device
 			}
 		}

@@ -154,9 +154,10 @@ func throughRoutes(uplinks []fwmark.Uplink) ways {
 }
 
 // mainsPrivate are main's routes to private destinations through devices that
-// lead away, where main has no better one, by device.
+// lead away, where main has no better one, by device. Of equal ones the first one
+// counts.
 func (d *Destinations) mainsPrivate() []ways {
-	lan := map[netip.Prefix]uint32{} // metrics of what main has through others
+	first := map[netip.Prefix]*Route{}
 	byDevice := map[deviceKey][]Route{}
 	private := func(i int) *Route {
 		if r := &d.facts.Routes[i]; r.Table == TableMain && !r.isDefault() && fwmark.IsPrivate(r.Dst) {
@@ -165,21 +166,17 @@ func (d *Destinations) mainsPrivate() []ways {
 		return nil
 	}
 	for i := range d.facts.Routes {
-		if r := private(i); r != nil && !d.away[r.Device] {
-			if metric, is := lan[r.Dst]; !is || r.Metric < metric {
-				lan[r.Dst] = r.Metric
-			}
+		if r := private(i); r != nil && (first[r.Dst] == nil || r.Metric < first[r.Dst].Metric) {
+			first[r.Dst] = r
 		}
 	}
 	for i := range d.facts.Routes {
 		r := private(i)
-		if r == nil || r.Type != Unicast || !d.away[r.Device] {
+		if r == nil || r.Type != Unicast || !d.away[r.Device] || first[r.Dst] != r && !d.away[first[r.Dst].Device] {
 			continue
 		}
-		if metric, is := lan[r.Dst]; !is || r.Metric < metric {
-			k := deviceKey{r.Family, r.Device}
-			byDevice[k] = append(byDevice[k], d.copyOf(r, r.Dst))
-		}
+		k := deviceKey{r.Family, r.Device}
+		byDevice[k] = append(byDevice[k], d.copyOf(r, r.Dst))
 	}
 	lists := make([]ways, 0, len(byDevice))
 	for k, routes := range byDevice {

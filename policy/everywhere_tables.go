@@ -1,5 +1,7 @@
 package policy
 
+import "net/netip"
+
 // What leads everywhere of what was observed: devices in main, and tables.
 
 // devicesEverywhere returns the devices that lead everywhere by what others have
@@ -40,6 +42,64 @@ type tablesEverywhere struct {
 	byTable index[tableKey]   // of the facts' routes
 	feeds   map[tableKey][]*Feed
 	answers map[tableQuestion]bool
+	byTo    map[toKey]bool // see toEverywhere
+}
+
+// toKey is what foreign rules with a `to` have in common where they lead to one
+// table, or to one target of `goto`.
+type toKey struct {
+	tableKey
+	action Action
+}
+
+func (r *Rule) toKey() toKey { return toKey{tableKey{r.Family, r.Table}, r.Action} }
+
+// toEverywhere returns those whose `to` are together a default in pieces: 2000::/3
+// is one, and so are four rules with a /2 each.
+func toEverywhere(rules []Rule) map[toKey]bool {
+	var by map[toKey]*coverage
+	for i := range rules {
+		r := &rules[i]
+		if r.Ours() || r.Invert || !r.To.IsValid() {
+			continue
+		}
+		if by == nil {
+			by = map[toKey]*coverage{}
+		}
+		if by[r.toKey()] == nil {
+			by[r.toKey()] = &coverage{}
+		}
+		by[r.toKey()].add(r.To)
+	}
+	leading := map[toKey]bool{}
+	for k, c := range by {
+		if c.everywhere() {
+			leading[k] = true
+		}
+	}
+	return leading
+}
+
+// selectsSome reports whether a rule selects some destinations alone: whether it
+// has a `to` that is no part of a default in pieces.
+func (t *tablesEverywhere) selectsSome(r *Rule) bool {
+	if t.byTo == nil {
+		t.byTo = toEverywhere(t.facts.Rules)
+	}
+	return r.To.IsValid() && !t.byTo[r.toKey()]
+}
+
+// selectsAll is Rule.selectsAll for a rule with such a part, too, and for one of all
+// that this host sends.
+func (t *tablesEverywhere) selectsAll(r *Rule) bool {
+	all := *r
+	if !r.Invert && !t.selectsSome(r) {
+		all.To = netip.Prefix{}
+	}
+	if !r.Invert && r.Iif == "lo" {
+		all.Iif = ""
+	}
+	return all.selectsAll()
 }
 
 // lead reports whether the table of a rule leads everywhere by routes that the

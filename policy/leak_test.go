@@ -86,8 +86,16 @@ func (r *run) deliberate(rule policy.Rule) bool {
 	if slices.Contains(r.scriptRules, rule) {
 		return rule.Suppresses
 	}
-	if rule.To.IsValid() && rule.To.Bits() > 1 {
-		return true
+	if rule.To.IsValid() {
+		var to []netip.Prefix // of all rules to that table
+		for _, other := range r.view.facts.Rules {
+			if !other.Ours() && other.To.IsValid() && !other.Invert && other.Family == rule.Family && other.Action == rule.Action && other.Table == rule.Table {
+				to = append(to, other.To)
+			}
+		}
+		if !policy.LeadsEverywhere(to) {
+			return true
+		}
 	}
 	var in []netip.Prefix
 	for _, route := range r.world.kernel.Routes() {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 
 	"wg-multihome/fwmark"
 )
@@ -50,7 +51,7 @@ func (c captureCheck) places(rules []Rule, family fwmark.Family, configured plac
 	if err != nil {
 		errs = append(errs, err)
 	}
-	sourced, err := c.ofAddrs().first(rules, family, configured.pairs+pairSpan, (*Rule).selectsAll)
+	sourced, err := c.ofAddrs().first(rules, family, configured.pairs+pairSpan, c.tables.selectsAll)
 	if err != nil && (len(errs) == 0 || errs[0].Error() != err.Error()) {
 		errs = append(errs, err)
 	}
@@ -91,15 +92,32 @@ func (c captureCheck) first(rules []Rule, family fwmark.Family, behind uint32, i
 }
 
 // unasked returns the foreign rules with selectors of their own that stand behind
-// the pairs, so that they are never asked for packets of our addresses.
+// the pairs, so that they are never asked for packets of our addresses: those that
+// lead everywhere, and in front of main's those for some destinations, but for
+// private ones of which tables of ours have copies (see passed).
 func (c captureCheck) unasked(rules []Rule, family fwmark.Family, pairs uint32) (list []Rule) {
 	of := c.ofAddrs()
+	main := false // its rule was seen
 	for i := range rules {
-		if r := &rules[i]; r.Family == family && r.Priority >= pairs && !r.selectsAll() && of.captures(r) {
+		r := &rules[i]
+		main = main || r.Family == family && r.isMain()
+		if r.Family != family || r.Priority < pairs || c.tables.selectsAll(r) {
+			continue
+		}
+		whole := *r
+		whole.To = netip.Prefix{}
+		some := !main && !r.Ours() && !r.Invert && r.Action == Lookup && c.tables.selectsSome(r) && of.matches(&whole) &&
+			!(whole.selectsAll() && fwmark.IsPrivate(r.To))
+		if some || of.captures(r) {
 			list = append(list, *r)
 		}
 	}
 	return list
+}
+
+// isMain reports whether it is the rule that main's routes are asked by.
+func (r *Rule) isMain() bool {
+	return r.Action == Lookup && r.Table == TableMain && r.selectsAll() && !r.Invert && !r.suppressesAny()
 }
 
 // standingPlaces returns where our rules of a family start now, as far as any

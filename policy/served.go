@@ -41,9 +41,9 @@ func (w *wanter) findServed() {
 type sourceRules map[netip.Prefix]*Rule
 
 // serving returns the foreign rules that have no other selector than a `from`
-// longer than /0, and whose table leads everywhere by routes of others. Those of the
-// original shell script are not among them, as ours replace them; nor is what stands
-// behind a rule without a selector that leads everywhere, as it is never asked.
+// longer than /0, and whose table leads everywhere by routes of others; but for
+// the original shell script's, which ours replace. Behind a rule that leads
+// everywhere whatever has no mark no rule is asked.
 func (w *wanter) serving(family fwmark.Family) sourceRules {
 	rules := sourceRules{}
 	for i := range w.facts.Rules {
@@ -54,11 +54,16 @@ func (w *wanter) serving(family fwmark.Family) sourceRules {
 		from := r.From
 		alone := *r
 		alone.From = netip.Prefix{}
-		if !alone.selectsAll() || r.Mark.Mask != 0 || r.Invert || !w.tables.leadByOthers(r) {
+		// Which routes a rule passes over by their group is not looked at.
+		if !w.tables.selectsAll(&alone) || r.SuppressesGroup || from.IsValid() && (r.Mark.Mask != 0 || r.Invert || r.To.IsValid()) || !w.tables.leadByOthers(r) {
 			continue
 		}
-		if !from.IsValid() || from.Bits() == 0 {
-			break
+		switch {
+		case from.IsValid() && from.Bits() > 0:
+		case r.Invert && r.Mark.Value&r.Mark.Mask == 0: // not even what has no mark
+			continue
+		default:
+			return rules
 		}
 		if rules[from] == nil {
 			rules[from] = r

@@ -21,10 +21,7 @@ import (
 // that source. So no DHCP server takes it from there by leasing it to another
 // one. Where none has it, it is one that has a mark, else the first one by name.
 func (s *survey) settleShared() []error {
-	all := make([]*Address, 0, len(s.facts.Addrs))
-	for _, u := range s.uplinks {
-		all = append(all, u.addrs...)
-	}
+	all := s.addresses()
 	byTable := indexOf(all, func(a **Address) uint32 { return TableOf((*a).Prefix.Addr()) })
 	var errs []error
 	var addrs []*Address
@@ -35,7 +32,7 @@ func (s *survey) settleShared() []error {
 		}
 		slices.SortFunc(addrs, s.compareOwners)
 		addrs = slices.CompactFunc(addrs, sameOwner) // one address under two prefix lengths
-		if len(addrs) == 1 {
+		if len(addrs) == 1 || s.isTaken(addrs[0]) {  // others have the table
 			continue
 		}
 		for _, a := range addrs[1:] {
@@ -57,31 +54,58 @@ func (s *survey) take(a *Address) {
 	u.taken[a.Prefix.Addr()] = true
 }
 
+func (s *survey) isTaken(a *Address) bool { return s.uplinks[a.Device].taken[a.Prefix.Addr()] }
+
+// addresses returns those of all uplinks.
+func (s *survey) addresses() []*Address {
+	all := make([]*Address, 0, len(s.facts.Addrs))
+	for _, u := range s.uplinks {
+		all = append(all, u.addrs...)
+	}
+	return all
+}
+
 // settleForeign takes addresses whose table's number others use for routes by a
 // device that is no uplink from their uplinks. A DHCP server can choose such an
 // address: our route would replace a VPN's default, or pinned packets follow it.
 // What leads by an uplink, or stands beside the original shell script's look-up, is
 // the script's, of an address that may have moved.
 func (s *survey) settleForeign() []error {
-	byTable := map[tableKey][]*Address{}
-	for _, u := range s.uplinks {
-		for _, a := range u.addrs {
-			k := tableKey{fwmark.FamilyOf(a.Prefix.Addr()), TableOf(a.Prefix.Addr())}
-			byTable[k] = append(byTable[k], a)
-		}
-	}
+	all := s.addresses()
+	byTable := indexOf(all, func(a **Address) tableKey {
+		return tableKey{fwmark.FamilyOf((*a).Prefix.Addr()), TableOf((*a).Prefix.Addr())}
+	})
 	var errs []error
 	for i := range s.facts.Routes {
 		r := &s.facts.Routes[i]
 		if r.Ours() || r.Device == "" || s.uplinks[r.Device] != nil {
 			continue
 		}
-		for _, a := range byTable[r.tableKey()] {
-			if s.uplinks[a.Device].taken[a.Prefix.Addr()] || s.hasScriptLookup(a.Prefix.Addr()) {
-				continue
+		for at := range byTable.places(r.tableKey()) {
+			if a := all[at]; !s.isTaken(a) && !s.hasScriptLookup(a.Prefix.Addr()) {
+				s.take(a)
+				errs = append(errs, fmt.Errorf("address %s of uplink %q has no source rule: its table %d is another program's (`%s`)", a.Prefix.Addr(), a.Device, r.Table, r))
 			}
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errs
+}
+
+// settleTwins takes addresses whose table's number an uplink's mark may have by the
+// uplink's name from their uplinks. Of an IPv6 address a DHCP server can choose
+// it: such a mark would be led as that server wants.
+func (s *survey) settleTwins() []error {
+	byTable := make(map[uint32]string, len(s.uplinks))
+	for name := range s.uplinks {
+		byTable[twinTable(name)] = name
+	}
+	var errs []error
+	for _, a := range s.addresses() {
+		if name := byTable[TableOf(a.Prefix.Addr())]; name != "" && !s.isTaken(a) {
 			s.take(a)
-			errs = append(errs, fmt.Errorf("address %s of uplink %q has no source rule: its table %d is another program's (`%s`)", a.Prefix.Addr(), a.Device, r.Table, r))
+			errs = append(errs, fmt.Errorf("address %s of uplink %q has no source rule: its table %d is kept for uplink %q",
+				a.Prefix.Addr(), a.Device, TableOf(a.Prefix.Addr()), name))
 		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
@@ -112,6 +136,7 @@ func (s *survey) compareOwners(a, b *Address) int {
 		return a.Device == r.Device && addr == r.Src
 	}
 	return cmp.Or(
+		first(!s.isTaken(a), !s.isTaken(b)),
 		first(now(a), now(b)),
 		first(s.uplinks[a.Device].marked, s.uplinks[b.Device].marked),
 		cmp.Compare(a.Device, b.Device),

@@ -54,7 +54,7 @@ func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []
 	}
 	s.fromTables()
 	s.addAddresses()
-	errs := slices.Concat(s.settleVRFs(), s.settleForeign(), s.settleShared())
+	errs := slices.Concat(s.settleVRFs(), s.settleForeign(), s.settleTwins(), s.settleShared())
 	list := make([]fwmark.Uplink, 0, len(s.uplinks))
 	for _, u := range s.uplinks {
 		list = append(list, s.finish(u, broken))

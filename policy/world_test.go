@@ -171,6 +171,9 @@ func foreignRoute(t *rapid.T, f fwmark.Family, table uint32, device string) poli
 	return r
 }
 
+// toAQuarter are as good as a default, as the destinations that a rule selects.
+var toAQuarter = [...]netip.Prefix{netip.MustParsePrefix("0.0.0.0/2"), netip.MustParsePrefix("2000::/3")}
+
 // foreignRule is one that others may have: a full tunnel's, a harmless one, or
 // anything of the selectors that we know, near our own rules or far.
 func foreignRule(t *rapid.T, f fwmark.Family, near uint32) policy.Rule {
@@ -183,7 +186,7 @@ func foreignRule(t *rapid.T, f fwmark.Family, near uint32) policy.Rule {
 		rapid.Map(rapid.IntRange(-12, 12), func(d int) uint32 { return uint32(max(1, int(near)+d)) }),
 		rapid.Uint32Range(1, 12), rapid.Uint32Range(100, 33000),
 	).Draw(t, "priority")
-	switch rapid.IntRange(0, 8).Draw(t, "kind of rule") {
+	switch rapid.IntRange(0, 9).Draw(t, "kind of rule") {
 	case 0, 1: // wg-quick
 		r.Mark, r.Invert = fwmark.Mark{Value: 0xca6c, Mask: fwmark.FullMask}, true
 	case 2:
@@ -198,9 +201,11 @@ func foreignRule(t *rapid.T, f fwmark.Family, near uint32) policy.Rule {
 			r.Table = r.Priority + 1
 		}
 	case 6:
-		r.To = rapid.SampledFrom([]netip.Prefix{splitDefaults[f][0], netip.MustParsePrefix(fmt.Sprintf("%s/%d", networks[f][0].Addr(), networks[f][0].Bits()))}).Draw(t, "to")
+		r.To = rapid.SampledFrom([]netip.Prefix{splitDefaults[f][0], toAQuarter[f], netip.MustParsePrefix(fmt.Sprintf("%s/%d", networks[f][0].Addr(), networks[f][0].Bits()))}).Draw(t, "to")
 	case 7:
 		r.Action, r.Table = rapid.SampledFrom([]policy.Action{policy.Unreachable, policy.Nop, policy.Prohibit}).Draw(t, "action"), 0
+	case 8:
+		r.Iif = "lo"
 	}
 	return r
 }

@@ -81,6 +81,8 @@ func TestLockAtTheEdges(t *testing.T) {
 	l.Script(`
 # its prefix is not in main, but its broadcast address in local
 ip -4 addr flush dev up1; ip addr add 192.0.2.10/24 dev up1 noprefixroute; ip route add default via 192.0.2.1 dev up1 onlink metric 1
+ip addr add 192.168.66.10/24 broadcast + dev up1 noprefixroute
+ip addr add 192.168.67.10/24 broadcast 203.0.113.99 dev up1 noprefixroute # as by option 28
 ip tuntap add dev tun9 mode tun; ip link set tun9 up
 ip route add 192.0.0.0/2 dev tun9; ip route add 240.0.0.0/4 dev tun9; ip -6 route add c000::/2 dev tun9
 ip route add 10.66.0.0/16 via inet6 fe80::9 dev up1; ip neigh add fe80::9 lladdr 02:00:00:00:00:09 dev up1
@@ -111,7 +113,9 @@ ip tuntap add dev tun8 mode tun; ip link set tun8 up; ip link set tun8 mtu 1400`
 	send("fbff::1", "tun9", "", 3)
 	send("10.66.0.1", "up1", "", 3)
 	send("10.67.0.1", "tun9", "", 3)
-	send("192.0.2.255", "up1", "up1", 6)
+	send("192.168.66.255", "up1", "up1", 6)
+	send("192.0.2.255", "up1", "up1", 0) // for all that is known, another host's
+	send("203.0.113.99", "up1", "", 0)
 	send("10.192.0.0", "tun8", "", 3)
 	send("10.192.63.252", "tun8", "", 3)
 	send("10.192.63.253", "tun8", "tun8", 0)
