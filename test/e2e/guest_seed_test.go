@@ -73,7 +73,8 @@ ip link set enp1s0 up; ip link set enp2s0 up; ip link add link enp2s0 name enp2s
 		t.Cleanup(func() { l.Try(nil, "ifdown", uplink) })
 		l.Run("ifup", uplink)
 	}
-	rules := l.Run("ip", "rule")
+	// As in the seed, but that look-ups of main pass over the routes of uplinks, too.
+	rules := strings.ReplaceAll(l.Run("ip", "rule"), " suppress_ifgroup 77", "")
 	for _, selector := range []string{"from all fwmark 0x2005", "from 1.2.3.4", "from 192.168.42.222"} {
 		wantEqual(t, "rules "+selector, bySelector(rules, selector), bySelector(seedRules, selector))
 	}
