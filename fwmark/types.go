@@ -102,7 +102,7 @@ type Uplink struct {
 
 	Addrs    []netip.Addr  // global, usable as a source, each on this uplink alone; sorted
 	Address  [2]netip.Addr // by Family: that of the mark's table; invalid: none
-	Twin     [2]bool       // by Family: another uplink has that address, too, and it is none of Addrs
+	Twin     [2]bool       // by Family: that address's table is another uplink's or program's, so it is none of Addrs, and the mark has a table of its own
 	Gateways [2]netip.Addr // by Family: that of Address. Invalid: none is known; unspecified: the link has none (no `via`)
 
 	// OwnGateways are the gateways of those addresses that have another one.

@@ -12,13 +12,12 @@ import (
 	"wg-multihome/fwmark"
 )
 
-// Tunnel kinds: what leads to elsewhere though it is no uplink. "tun" has tap
-// devices in it, and OpenVPN's and wireguard-go's.
+// tunnelKinds are the kinds of devices that lead elsewhere though they are no
+// uplinks. "tun" are tap devices, too, and those of OpenVPN and wireguard-go.
 var tunnelKinds = [...]string{"tun", "wireguard"}
 
-// IsTunnel reports whether a device of that kind leads to elsewhere though it is
-// no uplink: the lock lets through no private destination by it that no route
-// leads there.
+// IsTunnel reports whether a device of that kind is a tunnel: by it the lock lets
+// only those private destinations through that a route leads there.
 func IsTunnel(kind string) bool { return slices.Contains(tunnelKinds[:], kind) }
 
 // onLink are destinations that stay on the link that they are sent by.
@@ -79,12 +78,13 @@ func markOf(chain string) (m fwmark.Mark, full, ok bool) {
 	return m, full, err == nil && chain == lockChain(m, full)
 }
 
-// exemptChain tells for all marks what they may leave by another uplink or a
-// tunnel for: what comes back from it is dropped.
+// exemptChain accepts what packets of any mark may be sent to by other devices than
+// their own uplink. What returns from it is dropped.
 const exemptChain = "lock_exempt"
 
-// lockOf makes the chain of a mark. What all marks have alike is not in it: the
-// lock of many marks and uplinks would be as large as their product.
+// lockOf makes the chain of a mark. What is the same for all marks is in
+// exemptChain: in each of these it would make a lock as large as the product of
+// marks and uplinks.
 func (w *wanter) lockOf(p fwmark.Pin) {
 	var rules []Rule
 	if p.Uplink != "" {
@@ -94,9 +94,9 @@ func (w *wanter) lockOf(p fwmark.Pin) {
 	w.chain(lockChain(p.Mark, p.Full), Base{}, rules...)
 }
 
-// held are the devices that the lock holds by name: the uplinks, those of all
-// marks among them, and while the configuration has an error those that it holds as it
-// stands, as they may be uplinks by what cannot be read.
+// held are the devices that the lock holds by name: the uplinks, and those of
+// marks. While the configuration has an error, so are those that the lock as it
+// stands holds: what cannot be read may make uplinks of them.
 func (w *wanter) held() []string {
 	var names []string
 	for _, u := range w.facts.Uplinks {
@@ -200,7 +200,7 @@ func (w *wanter) behind(d Device, held bool) (rules []Rule) {
 	return rules
 }
 
-// exempt returns what the lock has to know of what lies behind a device.
+// exempt returns those prefixes behind a device that take a rule of their own.
 func (d Device) exempt(held bool) []netip.Prefix {
 	left := d.LeftOut()
 	return slices.DeleteFunc(beyond(d.Prefixes), func(p netip.Prefix) bool {

@@ -35,7 +35,7 @@ func (s Sysctl) String() string {
 // says that the mark counts. Only 0 is ever changed, only where it is needed,
 // and only what we changed is put back.
 func Sysctls(r Ruleset, filters []Filter) []Sysctl {
-	needed := Masquerading(r)
+	needed := masquerading(r)
 	var steps []Sysctl
 	for _, f := range filters {
 		const strict = 1
@@ -51,9 +51,9 @@ func Sysctls(r Ruleset, filters []Filter) []Sysctl {
 	return steps
 }
 
-// Masquerading returns the devices on which connections are masqueraded, by
+// masquerading returns the devices on which connections are masqueraded, by
 // name.
-func Masquerading(r Ruleset) []string {
+func masquerading(r Ruleset) []string {
 	var devices []string
 	for _, c := range r.Chains {
 		if c.Name != sourcesChain {

@@ -8,6 +8,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
+	"wg-multihome/policy/policytest"
 )
 
 // crowd is a host with n addresses on a hundred uplinks, and as many foreign
@@ -83,14 +84,14 @@ func BenchmarkNothingToDo(b *testing.B) {
 	}
 }
 
-func plan(tb testing.TB, f policy.Facts, intents []fwmark.Intent) policy.Plan {
+func plan(tb testing.TB, f policy.Facts, intents []fwmark.Intent) policytest.Plan {
 	uplinks, errs := policy.Uplinks(f, intents, false)
 	pins, problems := fwmark.Resolve(intents, nil, policy.Standing(f), nil, nil)
 	w := policy.Want(f, uplinks, pins, policy.DefaultPriority)
 	if len(errs)+len(problems)+len(w.Errs) > 0 {
 		tb.Fatal(errs, problems, w.Errs)
 	}
-	return policy.Diff(w.Have, w.State)
+	return policytest.Diff(w.Have, w.State)
 }
 
 func TestCrowd(t *testing.T) {
@@ -145,7 +146,7 @@ func BenchmarkWhose(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			f := manyUplinks(c.uplinks, c.many, c.block, c.device)
-			var p policy.Plan
+			var p policytest.Plan
 			for range b.N {
 				p = plan(b, f, nil)
 			}

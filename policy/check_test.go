@@ -7,17 +7,18 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
+	"wg-multihome/policy/policytest"
 	"wg-multihome/policy/sim"
 )
 
 // checkPlan checks that a plan has its steps in the order of the contract, and
 // leads to what is wanted, as far as the plan itself knows.
-func (r *run) checkPlan(p policy.Plan) {
+func (r *run) checkPlan(p policytest.Plan) {
 	if r.quiet {
 		return
 	}
 	after := policy.StateAfter(r.view.Have, slices.Concat(p.Open, p.Close))
-	if again := policy.Diff(after, r.view.State); !again.Empty() {
+	if again := policytest.Diff(after, r.view.State); !again.Empty() {
 		r.fatalf("after\n%s\nthere is still\n%s", textOf(p), textOf(again))
 	}
 	pinned := map[fwmark.Mark]bool{}

@@ -2,22 +2,22 @@ package policy
 
 import "wg-multihome/fwmark"
 
-// Close returns the steps that delete, from what stands after Open, in this
-// order:
+// Close returns the steps that delete what is not wanted, of what stands after
+// Open, in this order:
 //
-//  5. pairs that are not wanted;
-//  6. of marks that stay, the rules that are not wanted: unreachable, look-up,
+//  1. pairs;
+//  2. of marks that stay, the rules that are not wanted: unreachable, look-up,
 //     suppress;
-//  7. of marks that go, all rules: look-up, suppress, unreachable. Those of held
+//  3. of marks that go, all rules: look-up, suppress, unreachable. Those of held
 //     marks, which something still carries, stay;
-//  8. routes that are not wanted;
-//  9. link groups, once no rule is left that needs them.
+//  4. routes;
+//  5. link groups, which are set back once no rule is left that needs them.
 //
-// Pairs go before the rules of marks (5 before 6) because our rules may have
-// moved by a few priorities only. An old pair can then stand in front of a
-// mark's new unreachable, and only the old one keeps the mark's packets from it.
+// Pairs go before the rules of marks because our rules may have moved by a few
+// priorities only. An old pair can then stand in front of a mark's new
+// unreachable, and only the old unreachable keeps the mark's packets from it.
 //
-// Where a step of Open has failed, 5 and 6 delete less. A rule stays while the
+// Where a step of Open has failed, 1 and 2 delete less. A rule stays while the
 // wanted rule that replaces it is missing. The old rules of a mark also stay
 // while an old pair has to stay in front of the mark's new unreachable.
 func Close(have, want State, held []fwmark.Mark) []Step {

@@ -96,7 +96,7 @@ func (c *RouteCollector) Add(r *Route) {
 
 // near reports whether a route is one of those that a table of ours may have as a
 // copy although there are many others.
-func (r *Route) near() bool { return r.connected() || IsPrivate(r.Dst) }
+func (r *Route) near() bool { return r.connected() || fwmark.IsPrivate(r.Dst) }
 
 func (c *RouteCollector) keep(r *Route) { c.facts.Routes = append(c.facts.Routes, *r) }
 

@@ -14,7 +14,7 @@ const MaxCopies = 4096
 
 // ways are routes that are copied all or none.
 type ways struct {
-	what   string
+	what   string // which they are, for what is said where there are too many
 	routes []Route
 	more   bool // there are more of them, which were not kept
 }
@@ -24,7 +24,7 @@ type ways struct {
 func destinationsOf(f Facts, uplinks []fwmark.Uplink, away map[string]bool, passed []Rule) *Destinations {
 	d := &Destinations{
 		facts: f, away: away, uplinks: map[string]bool{},
-		own: map[uplinkKey][]Route{}, onLink: map[uplinkKey]*prefixSet{}, rest: map[uplinkKey]Route{}, copied: map[uplinkKey]*prefixes{},
+		own: map[deviceKey][]Route{}, onLink: map[deviceKey]*prefixSet{}, rest: map[deviceKey]Route{}, copied: map[deviceKey]*longestMatch{},
 	}
 	for _, u := range uplinks {
 		d.uplinks[u.Name] = true
@@ -43,7 +43,7 @@ func destinationsOf(f Facts, uplinks []fwmark.Uplink, away map[string]bool, pass
 // what is on-link by its addresses, also where main has no route to that.
 func (d *Destinations) findOwn() {
 	onLink := func(device string, p netip.Prefix) {
-		k := uplinkKey{fwmark.FamilyOf(p.Addr()), device}
+		k := deviceKey{fwmark.FamilyOf(p.Addr()), device}
 		if d.onLink[k] == nil {
 			d.onLink[k] = &prefixSet{}
 		}
@@ -54,7 +54,7 @@ func (d *Destinations) findOwn() {
 		if r.Table != TableMain || r.Type != Unicast || r.isDefault() || !d.uplinks[r.Device] {
 			continue
 		}
-		k := uplinkKey{r.Family, r.Device}
+		k := deviceKey{r.Family, r.Device}
 		d.own[k] = append(d.own[k], d.copyOf(r, r.Dst))
 		if r.connected() {
 			onLink(r.Device, r.Dst)
@@ -66,16 +66,16 @@ func (d *Destinations) findOwn() {
 		}
 	}
 	for k, list := range d.own {
-		if feed := d.feed(k.family, TableMain, k.uplink); len(list) > MaxCopies || feed != nil {
-			d.leave(fmt.Sprintf("main's IPv%s routes through %s", k.family, k.uplink))
+		if feed := d.feed(k.family, TableMain, k.device); len(list) > MaxCopies || feed != nil {
+			d.leave(fmt.Sprintf("main's IPv%s routes through %s", k.family, k.device))
 			list = onLinkOf(list, feed)
 		}
 		d.own[k] = best(list)
 	}
 }
 
-// onLinkOf leaves of too many routes those without a gateway, where not even
-// these are too many.
+// onLinkOf returns, of routes that are too many, those without a gateway, and none
+// where these alone are too many.
 func onLinkOf(list []Route, feed *Feed) []Route {
 	near := 0
 	for i := range list {
@@ -125,8 +125,8 @@ func (d *Destinations) isSource(a netip.Addr) bool {
 	return d.sources[a]
 }
 
-// best leaves of routes to one destination the one with the lowest metric, the
-// first one of several, and sorts by destination.
+// best returns, for each destination, the first of the routes with the lowest
+// metric, sorted by destination.
 func best(list []Route) []Route {
 	slices.SortStableFunc(list, func(a, b Route) int {
 		return cmp.Or(a.Dst.Addr().Compare(b.Dst.Addr()), cmp.Compare(a.Dst.Bits(), b.Dst.Bits()), cmp.Compare(a.Metric, b.Metric))
@@ -158,9 +158,9 @@ func throughRoutes(uplinks []fwmark.Uplink) ways {
 // counts.
 func (d *Destinations) mainsPrivate() []ways {
 	first := map[netip.Prefix]*Route{}
-	byDevice := map[uplinkKey][]Route{}
+	byDevice := map[deviceKey][]Route{}
 	private := func(i int) *Route {
-		if r := &d.facts.Routes[i]; r.Table == TableMain && !r.isDefault() && IsPrivate(r.Dst) {
+		if r := &d.facts.Routes[i]; r.Table == TableMain && !r.isDefault() && fwmark.IsPrivate(r.Dst) {
 			return r
 		}
 		return nil
@@ -175,14 +175,14 @@ func (d *Destinations) mainsPrivate() []ways {
 		if r == nil || r.Type != Unicast || !d.away[r.Device] || first[r.Dst] != r && !d.away[first[r.Dst].Device] {
 			continue
 		}
-		k := uplinkKey{r.Family, r.Device}
+		k := deviceKey{r.Family, r.Device}
 		byDevice[k] = append(byDevice[k], d.copyOf(r, r.Dst))
 	}
 	lists := make([]ways, 0, len(byDevice))
 	for k, routes := range byDevice {
-		feed := d.feed(k.family, TableMain, k.uplink)
+		feed := d.feed(k.family, TableMain, k.device)
 		lists = append(lists, ways{
-			what:   fmt.Sprintf("main's IPv%s routes to private destinations through %s", k.family, k.uplink),
+			what:   fmt.Sprintf("main's IPv%s routes to private destinations through %s", k.family, k.device),
 			routes: routes, more: feed != nil && feed.near,
 		})
 	}
@@ -211,7 +211,7 @@ func (d *Destinations) behind(rule *Rule) ways {
 				dst = rule.To
 			}
 		}
-		if IsPrivate(dst) { // never a default
+		if fwmark.IsPrivate(dst) { // never a default
 			w.routes = append(w.routes, d.copyOf(r, dst))
 		}
 	}
@@ -221,15 +221,16 @@ func (d *Destinations) behind(rule *Rule) ways {
 	return w
 }
 
-// share takes ways in, of one destination the first one's, as long as there is
-// room for all of them, beside what each uplink has of its own.
+// share adds ways for everybody, all or none of each, as long as there is room
+// beside what each uplink has of its own. A destination that several have is the
+// first one's.
 func (d *Destinations) share(lists []ways) {
 	seen := map[netip.Prefix]bool{}
 	room := [2]int{MaxCopies, MaxCopies}
 	for k, own := range d.own {
 		public := 0 // private ones are shared as well
 		for i := range own {
-			if !IsPrivate(own[i].Dst) {
+			if !fwmark.IsPrivate(own[i].Dst) {
 				public++
 			}
 		}
@@ -287,7 +288,7 @@ func (d *Destinations) Shared() []Route {
 // Copies returns what an uplink's tables hold of a family but for their
 // defaults: routes without a table.
 func (d *Destinations) Copies(uplink string, family fwmark.Family) []Route {
-	k := uplinkKey{family, uplink}
+	k := deviceKey{family, uplink}
 	own := make(map[netip.Prefix]bool, len(d.own[k]))
 	list := make([]Route, 0, len(d.own[k])+len(d.shared[family]))
 	add := func(r Route) {
@@ -316,7 +317,8 @@ func (d *Destinations) Copies(uplink string, family fwmark.Family) []Route {
 	return list
 }
 
-// needed leaves of what a table is to hold what its default does not do as well.
+// needed leaves out the routes that a table's default does as well: those by its
+// gateway, where no other route of the table covers them.
 func needed(list []Route, fallback *Route) []Route {
 	spare := func(r *Route) bool {
 		return r.Device == fallback.Device && r.Gateway.IsValid() && r.Gateway == fallback.Gateway &&

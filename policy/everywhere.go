@@ -13,9 +13,9 @@ import (
 // as a way to the whole Internet by how much of the public address space they
 // cover, or by how many public prefixes they have.
 
-// ManyPrefixes is how many public prefixes routes have at the most that do not
+// manyPrefixes is how many public prefixes routes have at the most that do not
 // lead everywhere by their number alone, as those of a full feed do.
-const ManyPrefixes = 1000
+const manyPrefixes = 1000
 
 // quarter is the share of the public space that is as good as all of it.
 const quarter = 0.25
@@ -30,20 +30,13 @@ type space struct {
 var publicSpaces = [...]space{
 	fwmark.IPv4: {
 		blocks: prefixList("0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/3"),
-		less:   append(prefixList("0.0.0.0/8", "127.0.0.0/8"), PrivateSpace[fwmark.IPv4]...),
+		less:   append(prefixList("0.0.0.0/8", "127.0.0.0/8"), fwmark.PrivatePrefixes[:]...),
 	},
 	// The blocks that the registries give most of their addresses from.
 	fwmark.IPv6: {
 		blocks: prefixList("2001::/16", "2400::/12", "2600::/12", "2800::/12", "2a00::/12", "2c00::/12"),
 		whole:  true,
 	},
-}
-
-// PrivateSpace is what is no part of the Internet, by family: RFC 1918, RFC 6598,
-// RFC 3927, RFC 4193.
-var PrivateSpace = [...][]netip.Prefix{
-	fwmark.IPv4: prefixList("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
-	fwmark.IPv6: prefixList("fc00::/7"),
 }
 
 func prefixList(texts ...string) []netip.Prefix {
@@ -54,8 +47,8 @@ func prefixList(texts ...string) []netip.Prefix {
 	return list
 }
 
-// common returns which share of all addresses is in two prefixes of one family.
-// It is exact: the numbers are powers of two.
+// common returns which share of a family's addresses is in both of two prefixes;
+// 0 where they are of two families. It is exact: the numbers are powers of two.
 func common(a, b netip.Prefix) float64 {
 	if a.Bits() > b.Bits() {
 		a, b = b, a
@@ -82,23 +75,14 @@ func isPublic(p netip.Prefix) bool {
 	return publicSpaces[fwmark.FamilyOf(p.Addr())].share(p) > 0
 }
 
-// LeadsEverywhere reports whether routes to these prefixes, of one family, lead
-// to the whole Internet: whether they cover a quarter of its public space, or, of
-// IPv6, one whole block of it, or have more public prefixes than ManyPrefixes.
-func LeadsEverywhere(prefixes []netip.Prefix) bool {
-	var c coverage
-	for _, p := range prefixes {
-		c.add(p)
-	}
-	return c.everywhere()
-}
-
 // coverage gathers the prefixes of routes, of one family, to say whether they
-// lead everywhere. It keeps few of them however many there are: public ones
-// alone, and of more than ManyPrefixes none.
+// lead everywhere: whether they cover a quarter of the family's public space, or,
+// of IPv6, one whole block of it, or have more public prefixes than manyPrefixes. It
+// keeps few of them however many there are: public ones
+// alone, and of more than manyPrefixes none.
 type coverage struct {
 	public []netip.Prefix // some may be there twice
-	many   bool           // there were more than ManyPrefixes
+	many   bool           // there were more than manyPrefixes
 }
 
 func (c *coverage) add(p netip.Prefix) {
@@ -108,7 +92,7 @@ func (c *coverage) add(p netip.Prefix) {
 	if !isPublic(p) {
 		return
 	}
-	if len(c.public) >= 2*ManyPrefixes {
+	if len(c.public) >= 2*manyPrefixes {
 		c.settle()
 	}
 	if !c.many {
@@ -134,7 +118,7 @@ func (c *coverage) settle() {
 		return a.Bits() - b.Bits()
 	})
 	c.public = slices.Compact(c.public)
-	if len(c.public) > ManyPrefixes {
+	if len(c.public) > manyPrefixes {
 		c.public, c.many = nil, true
 	}
 }

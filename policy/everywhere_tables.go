@@ -4,20 +4,6 @@ import "net/netip"
 
 // What leads everywhere of what was observed: devices in main, and tables.
 
-// EverywhereInMain returns, by family, the devices that lead everywhere by what
-// main has through them.
-func EverywhereInMain(f Facts) [2]map[string]bool {
-	leading := devicesEverywhere(f, func(k tableKey) bool { return k.table == TableMain })
-	var devices [2]map[string]bool
-	for family := range devices {
-		devices[family] = map[string]bool{}
-	}
-	for k := range leading {
-		devices[k.family][k.device] = true
-	}
-	return devices
-}
-
 // devicesEverywhere returns the devices that lead everywhere by what others have
 // through them in one of the tables. Unicast routes count alone, here and below: an
 // unreachable default loses packets and leads nowhere.

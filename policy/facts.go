@@ -8,10 +8,14 @@ import (
 
 // Facts is what stands now: the kernel's answers and the DHCP clients' leases.
 type Facts struct {
-	Links  []Link
-	Addrs  []Address
-	Rules  []Rule  // of both families, each in the order in which the kernel asks them
-	Routes []Route // all of main, all of ours, all of the tables that foreign rules look up, and of those that a device's mark may be
+	Links []Link
+	Addrs []Address
+	Rules []Rule // of both families, each in the order in which the kernel asks them
+
+	// Routes are all of main, all of ours, all of the tables that foreign rules look
+	// up, and of those that a WireGuard device's mark may be the number of; and of
+	// every table those through uplinks whose gateway nothing else tells.
+	Routes []Route
 	Feeds  []*Feed // in place of those of them that are too many
 
 	Leases []Lease

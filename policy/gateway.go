@@ -64,7 +64,7 @@ func (u *found) tablesNow(f fwmark.Family) []uint32 {
 
 // compareDefaults orders the routes that an interface leads everywhere by: the
 // one that counts is first. A default may be spelled in several routes (see
-// LeadsEverywhere); the shortest of them counts.
+// coverage); the shortest of them counts.
 func compareDefaults(a, b *Route) int {
 	return cmp.Or(cmp.Compare(a.Dst.Bits(), b.Dst.Bits()), cmp.Compare(a.Metric, b.Metric), -cmp.Compare(a.Preference, b.Preference))
 }

@@ -11,9 +11,6 @@ import (
 // `suppress_ifgroup` in our rules, which so pass over whatever main has through
 // them, of whatever length, as soon as it is there.
 
-// DefaultGroup is their group where the configuration says nothing.
-const DefaultGroup = 77
-
 // LinkGroup is a link with its group.
 type LinkGroup struct {
 	Device string
@@ -39,7 +36,7 @@ func groupOf(f Facts) uint32 {
 			return r.SuppressGroup
 		}
 	}
-	return DefaultGroup
+	return fwmark.DefaultGroup
 }
 
 // standingGroups returns the groups that are ours: the one that is wanted, and

@@ -8,16 +8,17 @@ import (
 
 // Open returns the steps that add rules and routes, in this order:
 //
-//  0. link groups, and before them deletions of rules that pass over another group
-//     than the wanted one: they would let through what leaves their group;
-//  1. every missing unreachable, and those that guard marks while rules move
+//  1. deletions of rules that pass over another link group than the wanted one: they
+//     would let through what leaves their group;
+//  2. link groups;
+//  3. every missing unreachable, and those that guard marks while rules move
 //     (see interimGuards);
-//  2. deletions of rules that lead packets by a wrong uplink (see
+//  4. deletions of rules that lead packets by a wrong uplink (see
 //     deleteMisleading), and of routes that do (see deleteMisplaced). Adding the
 //     right ones first would leak until these go;
-//  3. routes;
-//  4. look-ups of the local table, suppress rules and look-ups of marks, then pairs;
-//  5. deletions of suppress rules of earlier versions, which pass over no group:
+//  5. routes;
+//  6. look-ups of the local table, suppress rules and look-ups of marks, then pairs;
+//  7. deletions of suppress rules of earlier versions, which pass over no group:
 //     those that replace them stand by then.
 func Open(have, want State) []Step {
 	rules := missingOf(want.Rules, ruleSetOf(have.Rules).has)

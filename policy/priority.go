@@ -9,7 +9,7 @@ import (
 
 // The priority where our rules start, and how many priorities they take.
 const (
-	DefaultPriority = 32752
+	DefaultPriority = fwmark.DefaultPriority
 	span            = 5
 )
 
@@ -107,7 +107,7 @@ func (c captureCheck) unasked(rules []Rule, family fwmark.Family, pairs uint32) 
 		whole := *r
 		whole.To = netip.Prefix{}
 		some := !main && !r.Ours() && !r.Invert && r.Action == Lookup && c.tables.selectsSome(r) && of.matches(&whole) &&
-			!(whole.selectsAll() && IsPrivate(r.To))
+			!(whole.selectsAll() && fwmark.IsPrivate(r.To))
 		if some || of.captures(r) {
 			list = append(list, *r)
 		}

@@ -114,7 +114,7 @@ func (w Wanted) Astray(f Facts, q Question, a Answer) string {
 	owner := w.Destinations.Of(q.Uplink, q.Dst)
 	want := owner.Route.Device
 	if owner.Whose == Mains && owner.Route.isDefault() { // an unreachable default: it is not meant for what is pinned
-		want = w.Destinations.rest[uplinkKey{fwmark.FamilyOf(q.Dst), q.Uplink}].Device
+		want = w.Destinations.rest[deviceKey{fwmark.FamilyOf(q.Dst), q.Uplink}].Device
 	}
 	if a.Device == want && (a.Errno == 0) == (want != "") {
 		return ""

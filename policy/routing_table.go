@@ -9,8 +9,8 @@ import (
 )
 
 // The routing tables of uplinks' addresses: each address has one of its own,
-// and its number follows from the address alone. An uplink whose address is
-// another one's, too, has a table for its mark, by its name.
+// and its number follows from the address alone. An uplink whose address's table is
+// another uplink's, or another program's, has a table for its mark, by its name.
 
 // ipv6Tables is the lowest table number of an IPv6 address. An IPv4 address of
 // that number would be class E, which is refused as an uplink's address.
@@ -28,8 +28,8 @@ func TableOf(addr netip.Addr) uint32 {
 	return hashedTable(b[:])
 }
 
-// twinTable returns the number of the table of an uplink's mark whose address is
-// another uplink's, too.
+// twinTable returns the number of the table of an uplink's mark where the table of
+// its address is another's.
 func twinTable(uplink string) uint32 { return hashedTable([]byte("twin " + uplink)) }
 
 func hashedTable(b []byte) uint32 {
@@ -52,10 +52,10 @@ var (
 	classE      = netip.MustParsePrefix("240.0.0.0/4")
 )
 
-// Usable reports whether addr can be an uplink's address. 0/8, 127/8,
+// usable reports whether addr can be an uplink's address. 0/8, 127/8,
 // multicast, class E and link-local addresses can't (RFC 6890; their table
 // numbers would be the kernel's own tables or none at all).
-func Usable(addr netip.Addr) bool {
+func usable(addr netip.Addr) bool {
 	return addr.IsValid() && addr.Zone() == "" && !addr.IsUnspecified() && !addr.IsLoopback() && !addr.IsMulticast() &&
 		!addr.IsLinkLocalUnicast() && !addr.Is4In6() && !thisNetwork.Contains(addr) && !classE.Contains(addr)
 }

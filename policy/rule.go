@@ -65,29 +65,28 @@ type Rule struct {
 // we could not have written.
 func (r Rule) Ours() bool { return r.Protocol == Protocol && !r.Opaque }
 
-// guard rules and look-ups of marks, pairs of addresses: the five roles; and
-// look-ups of the table of this host's own addresses, where there is none in
-// front of ours.
+// The rules of the five roles: a mark's two guards and its look-up, and the two of
+// an address's pair. What may have to stand in front of them wanter.localRule makes.
 
-func suppressRule(f fwmark.Family, prio uint32, m fwmark.Mark, group uint32) Rule {
-	return Rule{Family: f, Priority: prio, Mark: m, Action: Lookup, Table: TableMain,
+func suppressRule(f fwmark.Family, priority uint32, m fwmark.Mark, group uint32) Rule {
+	return Rule{Family: f, Priority: priority, Mark: m, Action: Lookup, Table: TableMain,
 		Suppresses: true, SuppressesGroup: true, SuppressGroup: group, Protocol: Protocol}
 }
 
-func lookupRule(f fwmark.Family, prio uint32, m fwmark.Mark, table uint32) Rule {
-	return Rule{Family: f, Priority: prio, Mark: m, Action: Lookup, Table: table, Protocol: Protocol}
+func lookupRule(f fwmark.Family, priority uint32, m fwmark.Mark, table uint32) Rule {
+	return Rule{Family: f, Priority: priority, Mark: m, Action: Lookup, Table: table, Protocol: Protocol}
 }
 
-func unreachableRule(f fwmark.Family, prio uint32, m fwmark.Mark) Rule {
-	return Rule{Family: f, Priority: prio, Mark: m, Action: Unreachable, Protocol: Protocol}
+func unreachableRule(f fwmark.Family, priority uint32, m fwmark.Mark) Rule {
+	return Rule{Family: f, Priority: priority, Mark: m, Action: Unreachable, Protocol: Protocol}
 }
 
-func pairRules(prio uint32, addr netip.Addr, group uint32) [2]Rule {
-	suppress := suppressRule(fwmark.FamilyOf(addr), prio, fwmark.Mark{}, group)
+func pairRules(priority uint32, addr netip.Addr, group uint32) [2]Rule {
+	suppress := suppressRule(fwmark.FamilyOf(addr), priority, fwmark.Mark{}, group)
 	suppress.From = netip.PrefixFrom(addr, addr.BitLen())
 	return [2]Rule{
 		suppress,
-		{Family: suppress.Family, Priority: prio + 1, From: suppress.From, Action: Lookup, Table: TableOf(addr), Protocol: Protocol},
+		{Family: suppress.Family, Priority: priority + 1, From: suppress.From, Action: Lookup, Table: TableOf(addr), Protocol: Protocol},
 	}
 }
 

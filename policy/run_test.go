@@ -9,6 +9,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
+	"wg-multihome/policy/policytest"
 	"wg-multihome/policy/sim"
 )
 
@@ -42,7 +43,7 @@ func (r *run) converge() bool {
 	foreign := r.foreign()
 	for round := 0; ; round++ {
 		r.observe()
-		plan := policy.Diff(r.view.Have, r.view.State)
+		plan := policytest.Diff(r.view.Have, r.view.State)
 		// Marks that are held are a difference for as long as they are.
 		if len(plan.Open)+len(policy.Close(r.view.Have, r.view.State, r.holding())) == 0 {
 			break
@@ -222,7 +223,7 @@ func (r *run) fatalf(format string, args ...any) {
 }
 
 // textOf returns a plan's steps, a line each.
-func textOf(p policy.Plan) string {
+func textOf(p policytest.Plan) string {
 	var lines []string
 	for _, s := range slices.Concat(p.Open, p.Close) {
 		lines = append(lines, s.String())

@@ -65,9 +65,11 @@ func (s *survey) addresses() []*Address {
 	return all
 }
 
-// settleForeign takes addresses whose table's number others use for routes by
-// another device from their uplinks. A DHCP server can choose such an address: our
-// route would replace a VPN's default, or pinned packets follow it.
+// settleForeign takes addresses whose table's number others use for routes by a
+// device that is no uplink from their uplinks. A DHCP server can choose such an
+// address: our route would replace a VPN's default, or pinned packets follow it.
+// What leads by an uplink, or stands beside the original shell script's look-up, is
+// the script's, of an address that may have moved.
 func (s *survey) settleForeign() []error {
 	all := s.addresses()
 	byTable := indexOf(all, func(a **Address) tableKey {
@@ -76,11 +78,11 @@ func (s *survey) settleForeign() []error {
 	var errs []error
 	for i := range s.facts.Routes {
 		r := &s.facts.Routes[i]
-		if r.Ours() || r.Device == "" {
+		if r.Ours() || r.Device == "" || s.uplinks[r.Device] != nil {
 			continue
 		}
 		for at := range byTable.places(r.tableKey()) {
-			if a := all[at]; r.Device != a.Device && !s.isTaken(a) {
+			if a := all[at]; !s.isTaken(a) && !s.hasScriptLookup(a.Prefix.Addr()) {
 				s.take(a)
 				errs = append(errs, fmt.Errorf("address %s of uplink %q has no source rule: its table %d is another program's (`%s`)", a.Prefix.Addr(), a.Device, r.Table, r))
 			}
@@ -108,6 +110,13 @@ func (s *survey) settleTwins() []error {
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errs
+}
+
+// hasScriptLookup reports whether the original shell script's look-up of an
+// address stands, or stood.
+func (s *survey) hasScriptLookup(a netip.Addr) bool {
+	is := func(r Rule) bool { return likeScriptLookup(r) && r.sourced() && r.From.Addr() == a }
+	return slices.ContainsFunc(s.facts.Rules, is) || slices.ContainsFunc(s.facts.ScriptRules, is)
 }
 
 // compareOwners orders addresses of one table: the one that keeps it is first.

@@ -234,7 +234,7 @@ func (s *survey) addAddresses() {
 		if owner := s.ownerOf(addr); owner != nil && owner != u && s.links[a.Device].VRF == "" {
 			u, a = owner, owner.lend(a)
 		}
-		if u != nil && a.Global && !a.Unready && Usable(addr) {
+		if u != nil && a.Global && !a.Unready && usable(addr) {
 			u.addrs = append(u.addrs, a)
 		}
 	}

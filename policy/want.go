@@ -43,14 +43,15 @@ type Wanted struct {
 //	P+0  from ADDR lookup main suppress_prefixlength 0 suppress_ifgroup G
 //	P+1  from ADDR lookup TABLE
 //
-// P is B+3 where nothing moves them.
-// The guards, B+0 and B+2, stand in both families as long as the pin is there. In
-// front of B and of the pairs there is a look-up of the local table for each mark
-// and address where others have none in front of ours.
+// P is B+3 where nothing moves them. The guards, B+0 and B+2, stand in both
+// families as long as the pin is there. Where others have no look-up of the local
+// table in front of ours, one for each mark stands at B-1, and one for each address
+// at P-1.
 //
 // G is the group of the links that lead away from LANs (see Away). What main has
 // through them TABLE has as copies, as far as it is the uplink's own or everybody's
 // (see Destinations).
+//
 // A priority of 0 means that the configured one could not be read: the rules
 // stay where they start now.
 func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) Wanted {
@@ -83,7 +84,7 @@ type wanter struct {
 	uplinks     []fwmark.Uplink
 	pins        []fwmark.Pin
 	away        map[string]bool // see Away
-	passed      []Rule          // foreign rules that ours stand in front of, and would not by the configured priority
+	passed      []Rule          // see captureCheck.passed
 	tables      tablesEverywhere
 	connected   []*Route
 	scriptRules map[Rule]bool
@@ -235,7 +236,7 @@ func (w *wanter) copies() {
 	copied := map[hop][]Route{}
 	for i := range defaults {
 		r := w.out.Routes[i]
-		if k := (uplinkKey{r.Family, r.Device}); !d.rest[k].Dst.IsValid() {
+		if k := (deviceKey{r.Family, r.Device}); !d.rest[k].Dst.IsValid() {
 			d.rest[k] = r
 		}
 		k := hop{r.Family, r.Device, r.Gateway}

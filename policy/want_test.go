@@ -169,7 +169,7 @@ func (s *scene) plan() string {
 	uplinks, errs := policy.Uplinks(s.facts, s.intents, broken)
 	pins, problems := fwmark.Resolve(s.intents, s.problems, policy.Standing(s.facts), nil, policy.Tunnels(s.facts, s.devices))
 	w := policy.Want(s.facts, uplinks, pins, s.priority)
-	plan := policy.Diff(w.Have, w.State)
+	plan := policytest.Diff(w.Have, w.State)
 	for _, step := range append(plan.Open, plan.Close...) {
 		fmt.Fprintln(&b, step)
 	}

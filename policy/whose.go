@@ -37,20 +37,20 @@ type Destinations struct {
 	away    map[string]bool // see Away
 	uplinks map[string]bool
 	sources map[netip.Addr]bool      // addresses that routes can have as a source
-	onLink  map[uplinkKey]*prefixSet // by uplink
-	own     map[uplinkKey][]Route    // main's longer routes through the uplink
+	onLink  map[deviceKey]*prefixSet // by uplink
+	own     map[deviceKey][]Route    // main's longer routes through the uplink
 	shared  [2][]Route               // by family
 	links   []Route                  // to link-local neighbours of each device that leads away
-	rest    map[uplinkKey]Route      // defaults
+	rest    map[deviceKey]Route      // defaults
 
-	main   [2]*prefixes // these two are made when they are asked for
-	copied map[uplinkKey]*prefixes
+	main   [2]*longestMatch            // by family; these two are made when they are asked for
+	copied map[deviceKey]*longestMatch // what Copies returns
 }
 
-// uplinkKey is an uplink, or another device that leads away, in a family.
-type uplinkKey struct {
+// deviceKey is an uplink, or another device that leads away, in a family.
+type deviceKey struct {
 	family fwmark.Family
-	uplink string
+	device string
 }
 
 // Of returns whose a destination is, for what is pinned to an uplink or sent from
@@ -59,11 +59,11 @@ func (d *Destinations) Of(uplink string, dst netip.Addr) Owner {
 	if d.isHosts(dst) {
 		return Owner{Whose: TheHosts}
 	}
-	k := uplinkKey{fwmark.FamilyOf(dst), uplink}
+	k := deviceKey{fwmark.FamilyOf(dst), uplink}
 	if r := d.inMain(dst); r != nil && r.Type != ThrowRoute && (r.Type != Unicast || !r.isDefault() && !d.away[r.Device]) {
 		return Owner{Mains, *r}
 	}
-	if r := d.copies(k).longest(dst); r != nil {
+	if r := d.copiesOf(k).longest(dst); r != nil {
 		if r.Device == uplink {
 			return Owner{TheUplink, *r}
 		}
@@ -83,7 +83,7 @@ func (d *Destinations) isHosts(dst netip.Addr) bool {
 func (d *Destinations) inMain(dst netip.Addr) *Route {
 	family := fwmark.FamilyOf(dst)
 	if d.main[family] == nil {
-		d.main[family] = &prefixes{}
+		d.main[family] = &longestMatch{}
 		for i := range d.facts.Routes {
 			if r := &d.facts.Routes[i]; r.Table == TableMain && r.Family == family {
 				d.main[family].add(r)
@@ -93,12 +93,12 @@ func (d *Destinations) inMain(dst netip.Addr) *Route {
 	return d.main[family].longest(dst)
 }
 
-// copies returns what an uplink's tables hold but for defaults.
-func (d *Destinations) copies(k uplinkKey) *prefixes {
+// copiesOf finds routes among the Copies of an uplink that has a table.
+func (d *Destinations) copiesOf(k deviceKey) *longestMatch {
 	if d.copied[k] == nil {
-		d.copied[k] = &prefixes{}
+		d.copied[k] = &longestMatch{}
 		if _, routed := d.rest[k]; routed {
-			list := d.Copies(k.uplink, k.family)
+			list := d.Copies(k.device, k.family)
 			for i := range list {
 				d.copied[k].add(&list[i])
 			}
@@ -107,13 +107,13 @@ func (d *Destinations) copies(k uplinkKey) *prefixes {
 	return d.copied[k]
 }
 
-// prefixes finds the route with the longest prefix.
-type prefixes struct {
+// longestMatch finds the route with the longest prefix that has an address in it.
+type longestMatch struct {
 	first   map[netip.Prefix]*Route
 	lengths [129]bool
 }
 
-func (p *prefixes) add(r *Route) {
+func (p *longestMatch) add(r *Route) {
 	if o := p.first[r.Dst]; o == nil || r.Metric < o.Metric {
 		if p.first == nil {
 			p.first = map[netip.Prefix]*Route{}
@@ -123,7 +123,7 @@ func (p *prefixes) add(r *Route) {
 	}
 }
 
-func (p *prefixes) longest(dst netip.Addr) *Route {
+func (p *longestMatch) longest(dst netip.Addr) *Route {
 	for bits := dst.BitLen(); bits >= 0; bits-- {
 		if !p.lengths[bits] {
 			continue
@@ -135,7 +135,7 @@ func (p *prefixes) longest(dst netip.Addr) *Route {
 	return nil
 }
 
-// prefixSet is prefixes of one family.
+// prefixSet is a set of prefixes of one family, which tells what lies in them.
 type prefixSet struct {
 	has     map[netip.Prefix]bool
 	lengths [129]bool
@@ -160,11 +160,4 @@ func (s *prefixSet) covers(p netip.Prefix) bool {
 		}
 	}
 	return false
-}
-
-// IsPrivate reports whether a prefix lies wholly in private space.
-func IsPrivate(p netip.Prefix) bool {
-	return slices.ContainsFunc(PrivateSpace[fwmark.FamilyOf(p.Addr())], func(l netip.Prefix) bool {
-		return l.Bits() <= p.Bits() && l.Contains(p.Addr())
-	})
 }

@@ -20,9 +20,11 @@ rule stands, brings the nftables table up to date, and refreshes the devices.
 Does nothing when it is called by the hooks of this program.
 
 Reads: IFACE, FWMARK and TABLE_ID from the environment, and what sync reads.
-Writes: marks and endpoints of WireGuard devices, the table inet wg_multihome.
-Exits with 0 done, 1 a step failed or the mark has no guards, 2 a value is
-refused, or FWMARK is not the configured mark.`,
+Writes: marks, endpoints and listen ports of WireGuard devices, the table inet
+wg_multihome.
+Exits with 0 done, 1 a step failed, or the mark has no guards or leads to another
+uplink, 2 a value is refused, FWMARK is not the configured mark, or an error in
+the configuration.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if tell.CalledByHook() {

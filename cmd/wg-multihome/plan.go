@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/report"
 )
 
@@ -34,18 +35,7 @@ configuration; with --exit-code 3 where there are steps.`,
 		if err != nil {
 			return p.finish(report.Failed(err))
 		}
-		for _, f := range d.Rules.Fronts {
-			p.logger().Infof("%s", f)
-		}
-		for _, r := range d.Rules.Unasked {
-			p.logger().Infof("our rules for uplinks' addresses stand in front of the foreign rule, which those never ask: %s", r)
-		}
-		for _, say := range d.KeptForRuns() {
-			p.logger().Infof("%s", say)
-		}
-		if d.Table.Missing != nil {
-			p.logger().Infof("steps of nftables are not known: %s", d.Table.Missing)
-		}
+		p.sayBeside(d)
 		steps := d.Plan()
 		for _, step := range steps {
 			if _, err := fmt.Fprintln(cmd.OutOrStdout(), step); err != nil {
@@ -64,4 +54,20 @@ configuration; with --exit-code 3 where there are steps.`,
 		return nil
 	}
 	return cmd
+}
+
+// sayBeside says what a person is to know beside the steps.
+func (p *program) sayBeside(d decide.Decision) {
+	for _, f := range d.Rules.Fronts {
+		p.logger().Infof("%s", f)
+	}
+	for _, r := range d.Rules.Unasked {
+		p.logger().Infof("our rules for uplinks' addresses stand in front of the foreign rule, which those never ask: %s", r)
+	}
+	for _, say := range d.KeptForRuns() {
+		p.logger().Infof("%s", say)
+	}
+	if d.Table.Missing != nil {
+		p.logger().Infof("steps of nftables are not known: %s", d.Table.Missing)
+	}
 }

@@ -17,9 +17,10 @@ func (p *program) status() *cobra.Command {
 		Use:   "status",
 		Short: "Show uplinks, marks, tunnels, services and drift",
 		Long: `Shows uplinks, marks, tunnels and services, what the second lock has dropped and
-does not know, main's longer routes through other uplinks, what our rules stand
-in front of, what the kernel lacks, and drift: the steps that sync would take, and what the
-kernel's own look-up sends elsewhere than it belongs.
+does not know, destinations that all reach one way, foreign rules that ours stand
+in front of, or leave addresses to, what the kernel lacks, and drift: the steps
+that sync would take, and what the kernel's own look-up sends elsewhere than it
+belongs.
 
 Of a tunnel: its mark, its peers' endpoints, ages of their last handshakes and
 bytes, and what is amiss with it. A peer is shown by the first characters of its

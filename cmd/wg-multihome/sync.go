@@ -14,12 +14,13 @@ of what is new, and runs the hooks in /etc/dhcp/multihomed.d for it.
 Reads: /etc/network/interfaces (by ifquery), the configuration file, lease
 records, the kernel's links, addresses, rules, routes, WireGuard devices and
 cgroups, the nftables table inet wg_multihome, /etc/wireguard/DEV.conf, DNS.
-Writes: rules and routes of protocol 77, the table inet wg_multihome, marks and
-endpoints of listed WireGuard devices, src_valid_mark of uplinks that services
-are pinned to, STATE-DIR. Each step is named on stderr.
-Exits with 0 done, 1 a step failed or another run took longer than 30 s, 2 an
-error in the configuration (its valid part is done, nothing that stands is
-taken away). With --hook always with 0.`,
+Writes: rules and routes of protocol 77, the link group of uplinks, the table
+inet wg_multihome, marks, endpoints and listen ports of listed WireGuard devices,
+src_valid_mark of uplinks that services are pinned to, STATE-DIR. Each step is
+named on stderr.
+Exits with 0 done, 1 a step failed, others lead packets elsewhere, or another run
+took longer than 30 s, 2 an error in the configuration (its valid part is done,
+nothing that stands is taken away). With --hook always with 0.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().BoolVar(&hook, "hook", false, "for callers that break on failure: wait 5 s for the lock, exit with 0 always")

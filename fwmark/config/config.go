@@ -36,7 +36,7 @@ type WireGuard struct {
 type Config struct {
 	Priority    uint32        // where our rules start; 0: it cannot be told, because of an error
 	Group       uint32        // the link group of uplinks; 0: it cannot be told, because of an error
-	HookTimeout time.Duration // for one run of run-parts
+	HookTimeout time.Duration // for all hooks of one run
 	Intents     []fwmark.Intent
 	WireGuard   map[string]WireGuard
 	Problems    []fwmark.Problem
@@ -45,15 +45,12 @@ type Config struct {
 	source *texts // what it was read from; nil: nothing was read
 }
 
-// Defaults, and the ranges of priority and group: at least 100 rules of others
-// fit in front, and ours end before main's, 32766. Group 0 is that of every
-// device, and to the kernel a group is a signed number, of which -1 suppresses
-// nothing.
+// Ranges, and the default of hook-timeout. At least 100 rules of others fit in
+// front of ours, and ours end before main's, 32766. Group 0 is that of every device,
+// and to the kernel a group is a signed number, of which -1 suppresses nothing.
 const (
-	defaultPriority    = 32752 // policy.DefaultPriority, which is above this package
 	minPriority        = 100
 	maxPriority        = 32761
-	defaultGroup       = 77
 	maxGroup           = math.MaxInt32
 	defaultHookTimeout = 20 * time.Second
 	maxHookTimeout     = 10 * time.Minute
@@ -84,7 +81,7 @@ func (c Config) again(ctx context.Context, f Files, i ifupdownFiles) Config {
 
 // parse makes a configuration of what was read.
 func parse(ctx context.Context, f Files, source texts, i ifupdownFiles) Config {
-	c := Config{Priority: defaultPriority, Group: defaultGroup, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}, source: &source}
+	c := Config{Priority: fwmark.DefaultPriority, Group: fwmark.DefaultGroup, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}, source: &source}
 	switch err := source.tomlErr; {
 	case errors.Is(err, fs.ErrNotExist) && f.TOMLNamed:
 		c.Priority, c.Group = 0, 0

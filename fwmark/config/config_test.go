@@ -304,7 +304,7 @@ func TestIfqueryThatMisbehaves(t *testing.T) {
 }
 
 func TestTOML(t *testing.T) {
-	c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
+	c := Config{Priority: fwmark.DefaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
 	c.readTOML("f.toml", []byte(`
 priority = 20000
 group = 2147483647

@@ -56,7 +56,7 @@ func FuzzTOML(f *testing.F) {
 	f.Add("[uplink.a]\nfwmark = \"0x1\n0\"")
 	f.Add("group = 5\n[uplink.a]\nthrough = ['10.0.0.0/8', '::/0', '1.2.3.4']\nsource = '2001:db8:5::/56'")
 	f.Fuzz(func(t *testing.T, text string) {
-		c := Config{Priority: defaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
+		c := Config{Priority: fwmark.DefaultPriority, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}}
 		c.readTOML("f.toml", []byte(text))
 		checkConfig(t, c)
 		if c.Group > maxGroup {

@@ -254,7 +254,7 @@ func TestRuns(t *testing.T) {
 	if diff := cmp.Diff(map[uint32]bool{empty.Value: false, full.Value: true}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if left, err := m.RemoveRuns(); !left || err != nil {
+	if left, err := m.RemoveIdle(RunSlice(full, "up2")); !left || err != nil {
 		t.Errorf("removed with a process: left %v, %v", left, err)
 	}
 	if names, err := m.children(RunSlice(full, "up2")); !slices.Equal(names, []string{"run-1.scope"}) || err != nil {
@@ -263,20 +263,12 @@ func TestRuns(t *testing.T) {
 	if _, ok, err := m.Resolve(scope + "/its own"); !ok || err != nil {
 		t.Errorf("an empty cgroup of a living one: %v, %v", ok, err)
 	}
-	if runs, err := m.Runs(); len(runs) != 1 || runs[0].Value != full.Value || err != nil {
-		t.Errorf("after that: %v, %v", runs, err)
-	}
 	_ = stdin.Close()
 	_ = cat.Wait()
-	if left, err := m.RemoveRuns(); !left || err != nil {
-		t.Errorf("beside a stranger's slice: left %v, %v", left, err)
-	}
-	_, err = m.Remove(RunsSlice + "/other.slice")
-	must(t, err)
-	if left, err := m.RemoveRuns(); left || err != nil {
+	if left, err := m.RemoveIdle(RunSlice(full, "up2")); left || err != nil {
 		t.Errorf("in the end: left %v, %v", left, err)
 	}
-	if _, ok, err := m.Resolve(RunsSlice); ok || err != nil {
-		t.Errorf("in the end %s is there: %v, %v", RunsSlice, ok, err)
+	if names, err := m.children(RunSlice(full, "up2")); len(names) != 0 || err != nil {
+		t.Errorf("in the end %v are in the slice, %v", names, err)
 	}
 }

@@ -113,28 +113,6 @@ func unescape(text string) (name string, ok bool) {
 	}
 }
 
-// RemoveRuns removes the slices of `run` and the cgroups in them, as far as no
-// process lives there; left is true where one does.
-func (m Mount) RemoveRuns() (left bool, err error) {
-	names, err := m.children(RunsSlice)
-	if err != nil {
-		return true, err
-	}
-	var errs []error
-	for _, name := range names {
-		if _, ours := parseRun(name); !ours {
-			continue
-		}
-		path := RunsSlice + "/" + name
-		_, err := m.RemoveIdle(path)
-		errs = append(errs, err)
-		_, err = m.rmdir(path)
-		errs = append(errs, err)
-	}
-	left, err = m.rmdir(RunsSlice)
-	return left, errors.Join(append(errs, err)...)
-}
-
 // RemoveIdle removes the cgroups below one, as far as no process lives in
 // them; left is true where one does. What a living one has below it is its own.
 func (m Mount) RemoveIdle(path string) (left bool, err error) {

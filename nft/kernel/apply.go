@@ -35,7 +35,7 @@ func (c *Client) commit(p nft.Plan) error {
 	tx := tx{newBatch()}
 	err := tx.queue(p)
 	if err == nil {
-		err = tx.send(c.fd)
+		err = tx.send(c.socket)
 	}
 	if err != nil {
 		return fmt.Errorf("change table inet %s: %w", nft.Table, err)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"wg-multihome/fwmark/nlsock"
 )
 
 // batch is a transaction in the making: messages that the kernel does all
@@ -52,22 +54,22 @@ func (b *batch) message(kind, flags uint16, parts ...[]byte) {
 
 // send has the kernel do the batch, and returns the first error that it met:
 // those behind it mostly follow from it.
-func (b *batch) send(fd int) error {
+func (b *batch) send(s *nlsock.Socket) error {
 	// The kernel answers what fails, and the last message in any case.
 	flags := b.messages[b.last+6:]
 	binary.NativeEndian.PutUint16(flags, binary.NativeEndian.Uint16(flags)|unix.NLM_F_ACK)
 	b.bound(unix.NFNL_MSG_BATCH_END)
 	// Where a larger buffer is not allowed, a smaller one does for most.
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize); err != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, bufferSize)
+	if err := unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize); err != nil {
+		_ = unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_SNDBUF, bufferSize)
 	}
-	if err := unix.Sendto(fd, b.messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := s.Send(b.messages); err != nil {
 		if errors.Is(err, unix.EMSGSIZE) {
 			return fmt.Errorf("send %d bytes: %w", len(b.messages), err)
 		}
 		return err
 	}
-	return answered(fd)
+	return answered(s.FD)
 }
 
 var errNoAnswer = errors.New("the kernel did not answer")

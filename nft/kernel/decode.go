@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 	"slices"
 
@@ -13,8 +12,6 @@ import (
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 )
-
-var errShort = errors.New("message of the kernel is too short")
 
 // message is an answer of nf_tables, behind struct nfgenmsg.
 type message []byte

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wg-multihome/fwmark/nlsock"
 	"wg-multihome/nft"
 )
 
@@ -46,7 +47,7 @@ func (c *Client) Read() (nft.State, error) {
 func handed(data []byte, add func(message) error) error {
 	const header = 4 // struct nfgenmsg
 	if len(data) < header {
-		return errShort
+		return nlsock.ErrShort
 	}
 	if data[0] != unix.NFPROTO_INET {
 		return nil

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wg-multihome/fwmark/nlsock"
 	"wg-multihome/policy"
 )
 
@@ -69,10 +70,10 @@ func (c *Client) send(steps []policy.Step, errs []error) {
 		return
 	}
 	askAnswer(s.request[begin:])
-	err := s.send()
+	err := s.Send(s.request)
 	for done := false; err == nil && !done; {
 		var b []byte
-		if b, err = s.receive(); err == nil {
+		if b, err = s.Receive(); err == nil {
 			done, err = answers(b, first, errs[:last+1])
 		}
 	}
@@ -90,12 +91,12 @@ func (c *Client) send(steps []policy.Step, errs []error) {
 // on, and reports whether that of the last request was among them.
 func answers(b []byte, first uint32, errs []error) (last bool, err error) {
 	for len(b) > 0 {
-		var m message
-		if m, b, err = nextMessage(b); err != nil {
+		var m nlsock.Message
+		if m, b, err = nlsock.Cut(b); err != nil {
 			return false, err
 		}
-		if i := m.sequence - first; m.kind == unix.NLMSG_ERROR && i < uint32(len(errs)) {
-			if errs[i], err = m.outcome(); err != nil {
+		if i := m.Sequence - first; m.Kind == unix.NLMSG_ERROR && i < uint32(len(errs)) {
+			if errs[i], err = outcomeOf(m); err != nil {
 				return false, err
 			}
 			last = last || i == uint32(len(errs)-1)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/nlsock"
 	"wg-multihome/policy"
 )
 
@@ -38,20 +39,20 @@ func (c *Client) askSome(packets []policy.Packet, answers []policy.Answer) error
 		s.request = endMessage(appendQuestion(beginMessage(s.request, unix.RTM_GETROUTE, 0, first+uint32(i)), &packets[i]), begin)
 	}
 	s.sequence += uint32(len(packets))
-	if err := s.send(); err != nil {
+	if err := s.Send(s.request); err != nil {
 		return err
 	}
 	for left := len(packets); left > 0; {
-		b, err := s.receive()
+		b, err := s.Receive()
 		if err != nil {
 			return err
 		}
 		for len(b) > 0 {
-			var m message
-			if m, b, err = nextMessage(b); err != nil {
+			var m nlsock.Message
+			if m, b, err = nlsock.Cut(b); err != nil {
 				return err
 			}
-			i := m.sequence - first
+			i := m.Sequence - first
 			if i >= uint32(len(answers)) {
 				continue
 			}
@@ -65,14 +66,14 @@ func (c *Client) askSome(packets []policy.Packet, answers []policy.Answer) error
 }
 
 // answerOf reads one answer: a route, or an error.
-func (c *Client) answerOf(m message) (a policy.Answer, err error) {
-	switch m.kind {
+func (c *Client) answerOf(m nlsock.Message) (a policy.Answer, err error) {
+	switch m.Kind {
 	case unix.RTM_NEWROUTE:
 		d := routeDecoder{device: c.device}
-		err = d.decode(m.body, func(r *policy.Route) { a.Device = r.Device })
+		err = d.decode(m.Body, func(r *policy.Route) { a.Device = r.Device })
 		return a, err
 	case unix.NLMSG_ERROR:
-		refused, err := m.outcome()
+		refused, err := outcomeOf(m)
 		if err != nil {
 			return a, err
 		}
@@ -81,7 +82,7 @@ func (c *Client) answerOf(m message) (a policy.Answer, err error) {
 		}
 		return a, nil
 	}
-	return a, fmt.Errorf("answer of kind %d", m.kind)
+	return a, fmt.Errorf("answer of kind %d", m.Kind)
 }
 
 func appendQuestion(b []byte, p *policy.Packet) []byte {

@@ -26,6 +26,6 @@ func Open() (*Client, error) {
 }
 
 // Close closes the socket.
-func (c *Client) Close() { c.socket.close() }
+func (c *Client) Close() { c.socket.Close() }
 
 func (c *Client) device(index uint32) string { return c.names[index] }

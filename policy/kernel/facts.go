@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/nlsock"
 	"wg-multihome/policy"
 )
 
@@ -66,7 +67,7 @@ func (c *Client) ReadRules(f *policy.Facts) error {
 // before.
 func (c *Client) readRules(f *policy.Facts, family fwmark.Family, last rulesDump) error {
 	others := len(f.Rules)
-	for range dumpTries {
+	for range nlsock.DumpTries {
 		f.Rules = f.Rules[:others]
 		now, err := c.dumpRules(family, f)
 		if err != nil || now == last {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/nlsock"
 	"wg-multihome/policy"
 )
 
@@ -71,7 +72,7 @@ func (c *Client) ReadAddrs(f *policy.Facts) error {
 // the index of the device that it is a port of, 0 for none.
 func decodeLink(m []byte) (l policy.Link, index, master uint32, err error) {
 	if len(m) < unix.SizeofIfInfomsg {
-		return l, 0, 0, errShort
+		return l, 0, 0, nlsock.ErrShort
 	}
 	flags := binary.NativeEndian.Uint32(m[8:])
 	l = policy.Link{Up: flags&unix.IFF_UP != 0, PointToPoint: flags&unix.IFF_POINTOPOINT != 0, Loopback: flags&unix.IFF_LOOPBACK != 0}
@@ -106,7 +107,7 @@ func decodeLink(m []byte) (l policy.Link, index, master uint32, err error) {
 // has come since. device names an index.
 func decodeAddress(m []byte, device func(uint32) string) (a policy.Address, ok bool, err error) {
 	if len(m) < unix.SizeofIfAddrmsg {
-		return a, false, errShort
+		return a, false, nlsock.ErrShort
 	}
 	family, err := familyOfNumber(m[0])
 	if err != nil {

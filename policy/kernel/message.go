@@ -2,14 +2,11 @@ package kernel
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
-
-var errShort = errors.New("message of the kernel is too short")
 
 // attribute is one of struct rtattr, rtnetlink(7).
 type attribute struct {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wg-multihome/fwmark/nlsock"
 	"wg-multihome/policy"
 )
 
@@ -50,7 +51,7 @@ func (c *Client) readNexthops() (nexthops, error) {
 // decode reads a message of RTM_NEWNEXTHOP, from struct nhmsg on.
 func (n nexthops) decode(m []byte, device func(uint32) string) error {
 	if len(m) < sizeofNexthopMessage {
-		return errShort
+		return nlsock.ErrShort
 	}
 	var id uint32
 	next := nexthop{route: policy.Route{Type: policy.Unicast, OnLink: binary.NativeEndian.Uint32(m[4:])&unix.RTNH_F_ONLINK != 0}}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/nlsock"
 	"wg-multihome/policy"
 )
 
@@ -102,7 +103,7 @@ type routeDecoder struct {
 // is no route at all.
 func (d *routeDecoder) decode(m []byte, add func(*policy.Route)) error {
 	if len(m) < headerSize {
-		return errShort
+		return nlsock.ErrShort
 	}
 	family, err := familyOfNumber(m[0])
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/nlsock"
 	"wg-multihome/policy"
 )
 
@@ -95,7 +96,7 @@ func appendRule(b []byte, r *policy.Rule) []byte {
 // not know makes the rule Opaque; an error means that it is no rule at all.
 func decodeRule(m []byte) (policy.Rule, error) {
 	if len(m) < headerSize {
-		return policy.Rule{}, errShort
+		return policy.Rule{}, nlsock.ErrShort
 	}
 	family, err := familyOfNumber(m[0])
 	if err != nil {

@@ -37,7 +37,7 @@ func Converge(h Host, old bool, look func() policy.Facts, make func(policy.Step)
 	}
 	for range 3 {
 		c.decide()
-		plan := policy.Diff(c.wanted.Have, c.wanted.State)
+		plan := Diff(c.wanted.Have, c.wanted.State)
 		if plan.Empty() {
 			return c.all()
 		}
@@ -64,7 +64,7 @@ func Converge(h Host, old bool, look func() policy.Facts, make func(policy.Step)
 		}
 		old = false
 	}
-	return fmt.Errorf("there is still something to do: %v", policy.Diff(c.wanted.Have, c.wanted.State))
+	return fmt.Errorf("there is still something to do: %v", Diff(c.wanted.Have, c.wanted.State))
 }
 
 // earlier returns the steps that make of what is wanted what earlier versions made.
@@ -128,7 +128,7 @@ func (c *check) leaks(sources bool) map[string]bool {
 	leaks := map[string]bool{}
 	for _, s := range c.sent {
 		for _, dst := range c.host.Destinations {
-			if s.mark == 0 && !sources || fwmark.FamilyOf(dst) != s.family || policy.IsPrivate(netip.PrefixFrom(dst, dst.BitLen())) || c.through(dst) {
+			if s.mark == 0 && !sources || fwmark.FamilyOf(dst) != s.family || fwmark.IsPrivate(netip.PrefixFrom(dst, dst.BitLen())) || c.through(dst) {
 				continue
 			}
 			way := c.ask(policy.Packet{Mark: s.mark, Src: s.src, Dst: dst})

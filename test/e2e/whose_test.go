@@ -196,3 +196,48 @@ ip route add default via 192.168.1.1 dev up%[1]d metric %[1]d; ip -6 route add d
 		}
 	}
 }
+
+// TestDeviceWithoutAGroup: a device that comes after the last run is in no group,
+// so the rules let main's routes through it pass. Meanwhile the second lock holds
+// what is pinned; what has an uplink's address alone leaves by it until the next
+// run.
+func TestDeviceWithoutAGroup(t *testing.T) {
+	for _, name := range []string{"halves through a tunnel", "a feed through a tunnel"} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.Static()
+			config := l.TOML(bothMarks)
+			l.MustMH("sync", "--config", config)
+			l.Script(spellings[name].routes)
+			passed(t, l, "vpn0")
+			const count = 20
+			send := func() (marked, sourced int) {
+				t.Helper()
+				begun := passed(t, l, "vpn0")
+				for _, far := range []string{lab.Far4, lab.Far6} {
+					l.Send(lab.Sender{To: far, Mark: mark}, count)
+				}
+				between := passed(t, l, "vpn0")
+				l.Send(lab.Sender{To: lab.Far4, Source: two4}, count)
+				return between - begun, passed(t, l, "vpn0") - between
+			}
+			before := dropped(t, l, "lock_0x2005")
+			marked, sourced := send()
+			t.Logf("before the run: %d of %d with the mark and %d of %d with the address left by the tunnel", marked, 2*count, sourced, count)
+			if held := dropped(t, l, "lock_0x2005") - before; marked != 0 || held != 2*count {
+				t.Errorf("%d packets with the mark left by the tunnel, the lock dropped %d of %d", marked, held, 2*count)
+			}
+			if sourced != count {
+				t.Errorf("%d of %d packets with the address left by the tunnel: the rules held without a group", sourced, count)
+			}
+			l.MustMH("sync", "--config", config)
+			sent(t, l.ISP2)
+			if marked, sourced = send(); marked+sourced != 0 {
+				t.Errorf("after the run %d packets with the mark and %d with the address left by the tunnel", marked, sourced)
+			}
+			if n := sent(t, l.ISP2); n != 3*count {
+				t.Errorf("%d of %d packets left by their uplink", n, 3*count)
+			}
+		})
+	}
+}

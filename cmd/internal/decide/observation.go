@@ -101,7 +101,7 @@ const (
 	Routing    // rules and routes
 	Nftables   // our table
 	Services   // cgroups
-	Kernel     // sysctls
+	Settings   // sysctls
 
 	parts = iota
 

@@ -8,9 +8,9 @@ import (
 	"wg-multihome/wg"
 )
 
-// Phase is a stage of a run. Its steps are those that may be made once all
-// phases before it were gone through, whatever became of their steps: what
-// takes others to have been made goes by what is observed then.
+// Phase is a stage of a run. Its steps may be made once all phases before it were
+// gone through, also where steps of those have failed: a step that depends on an
+// earlier one is there only where that one's outcome was observed.
 type Phase uint8
 
 // The phases.
@@ -18,8 +18,8 @@ const (
 	// ForgetFresh has connections forgotten whose mark is nobody's, before it
 	// gets an uplink.
 	ForgetFresh Phase = iota
-	// Open adds guards, takes away what lets too much through, and adds the
-	// rest of rules and routes.
+	// Open sets link groups, adds guards, takes away what lets too much through,
+	// and adds the rest of rules and routes.
 	Open
 	// Lock brings the nftables table to what is wanted, but for the marks that
 	// devices are still to be released from.
@@ -36,7 +36,7 @@ const (
 	// ClosePairs deletes obsolete pairs. One that is left may stand in front of
 	// a mark's new unreachable, and then the old one still holds.
 	ClosePairs
-	// Close deletes obsolete rules and routes.
+	// Close deletes obsolete rules and routes, and sets link groups back.
 	Close
 )
 
@@ -44,8 +44,9 @@ const (
 // ours alone.
 var calledPhases = [...]Phase{ForgetFresh, Lock, Mark, Forget, Unlock}
 
-// Observed reports whether the steps of a phase go by what is observed anew,
-// and not by what became of the phase's before it.
+// Observed reports whether a phase goes by what is observed anew where steps have
+// changed it. Close goes by what the steps of ClosePairs that did not fail must
+// have left.
 func (p Phase) Observed() bool { return p != Close }
 
 // Phases are all phases, in their order.
@@ -75,8 +76,9 @@ func (d Decision) Steps(p Phase) []Step {
 	return ruleSteps(d.closing(p))
 }
 
-// closing returns the deletions of rules and routes: those of pairs, and, once
-// no such pair is left, the others.
+// closing returns the deletions of rules and routes of one phase: of ClosePairs
+// those of pairs; of Close, once no obsolete pair is left, all others, and the
+// links whose group is set back.
 func (d Decision) closing(p Phase) []policy.Step {
 	steps := policy.Close(d.Rules.Have, d.Rules.State, d.held())
 	pairs := 0
@@ -174,8 +176,8 @@ func (d Decision) waits(device wg.Device) bool {
 }
 
 // held returns the marks that go and may still be carried by a device, a service
-// or a connection: their guards stay. Where a device keeps its number for a mark that
-// selects it, too, that one's guards must stand.
+// or a connection: their guards stay. A device keeps its number where another mark
+// selects it as well; then the one that goes is held until that mark's guards stand.
 func (d Decision) held() []fwmark.Mark {
 	if len(d.Devices.Unread) > 0 || d.Table.Unread && d.scope != nothing {
 		return d.going()

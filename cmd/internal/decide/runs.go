@@ -14,8 +14,9 @@ const byRun = "commands of `run`, which have it"
 // intents returns the configuration's, and those of uplinks that it gives no mark
 // any more while processes of `run` live there: the mark that stands for them is
 // their uplink's until they end. Another uplink that is to get the mark meets it
-// as it would meet one that is configured. Where the uplink pins something and its
-// mark is missing, that is an error, and the mark is one that it leaves undecided.
+// as it would meet one that is configured. Where the uplink pins devices or services
+// and has no mark for them, that is an error, which leaves it undecided whose the
+// kept mark is.
 func (d *Decision) intents() ([]fwmark.Intent, []fwmark.Problem) {
 	intents, problems := slices.Clone(d.Config.Intents), slices.Clone(d.Config.Problems)
 	for _, run := range d.Cgroups.Runs {

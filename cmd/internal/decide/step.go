@@ -16,8 +16,8 @@ type Step interface {
 	// in plan, in logs and in errors.
 	Lines() []string
 
-	// Changes tells which parts of an Observation are to be read again once it
-	// is made.
+	// Changes tells which parts of an Observation are to be read again once the
+	// step is made.
 	Changes() Parts
 }
 
@@ -76,8 +76,8 @@ func (s RuleStep) Changes() Parts {
 	return Routing
 }
 func (s DeviceStep) Changes() Parts { return WireGuard }
-func (s SysctlStep) Changes() Parts { return Kernel }
-func (s SysctlGone) Changes() Parts { return Kernel }
+func (s SysctlStep) Changes() Parts { return Settings }
+func (s SysctlGone) Changes() Parts { return Settings }
 func (s TableStep) Changes() Parts  { return Nftables }
 func (s ForgetStep) Changes() Parts { return 0 }
 

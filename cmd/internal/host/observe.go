@@ -23,7 +23,7 @@ func (h *Host) Observe(ctx context.Context, o *decide.Observation, parts decide.
 	}{
 		{decide.Configuration, h.readConfiguration}, {decide.Leases, h.readLeases}, {decide.Interfaces, h.readInterfaces},
 		{decide.WireGuard, h.readDevices}, {decide.Routing, h.readRouting}, {decide.Nftables, h.readTable},
-		{decide.Services, h.readCgroups}, {decide.Kernel, h.readSysctls},
+		{decide.Services, h.readCgroups}, {decide.Settings, h.readSysctls},
 	} {
 		if !parts.Has(part.part) {
 			continue
@@ -191,7 +191,7 @@ func (h *Host) readSysctls(_ context.Context, o *decide.Observation) error {
 		}
 	}
 	if len(names) == 0 {
-		o.Failed(decide.Kernel, err)
+		o.Failed(decide.Settings, err)
 		return nil
 	}
 	filters, readErr := nftkernel.ReadFilters(names)
@@ -199,6 +199,6 @@ func (h *Host) readSysctls(_ context.Context, o *decide.Observation) error {
 		filters[i].Ours = ours[filters[i].Device]
 	}
 	o.Sysctls.Filters = filters
-	o.Failed(decide.Kernel, err, readErr)
+	o.Failed(decide.Settings, err, readErr)
 	return nil
 }

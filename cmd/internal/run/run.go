@@ -20,7 +20,7 @@ type Request struct {
 	Command []string // and its arguments; not empty
 }
 
-// Host is the machine as the pipeline sees it: the session of a command.
+// Host is what running a command takes of a session.
 type Host interface {
 	Look(context.Context) (decide.Decision, error)
 	Sync(ctx context.Context, wait time.Duration) report.Report
@@ -78,8 +78,7 @@ func (r Runner) cleanUp(ctx context.Context, p *process) {
 	p.cleanUp()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpLimit)
 	defer cancel()
-	report := r.Host.Sync(ctx, cleanUpLimit)
-	for _, err := range report.Errs {
+	for _, err := range r.Host.Sync(ctx, cleanUpLimit).Errs {
 		r.Log.Debugf("after the command: %s", err)
 	}
 }
@@ -105,11 +104,11 @@ func (r Runner) pinOf(ctx context.Context, uplink string) (fwmark.Pin, error) {
 // pin converges everything, with the process in its place, and makes sure of
 // what came of it: a step that failed may have been another uplink's.
 func (r Runner) pin(ctx context.Context, before fwmark.Pin, p *process) error {
-	report := r.Host.Sync(ctx, r.Wait)
-	for _, problem := range report.Problems {
+	rep := r.Host.Sync(ctx, r.Wait)
+	for _, problem := range rep.Problems {
 		r.Log.Errorf("%s", problem.Error())
 	}
-	for _, err := range report.Errs {
+	for _, err := range rep.Errs {
 		r.Log.Errorf("%s", err)
 	}
 	if err := ctx.Err(); err != nil {

@@ -65,9 +65,9 @@ func addressed(u fwmark.Uplink) error {
 	return fmt.Errorf("uplink %q has no %s now", u.Name, lacks)
 }
 
-// holds refuses a pin that lets its packets through, or none at all.
+// holds refuses a pin whose guards do not stand, and one by which nothing leaves.
 func holds(v decide.Decision, p fwmark.Pin) error {
-	if !policy.Guarded(v.Facts, p.Mark) {
+	if !v.Guarded(p.Mark) {
 		return fmt.Errorf("mark %s of uplink %q has no guards: its unreachable rules do not stand", p.Mark, p.Uplink)
 	}
 	if routed := policy.Routed(v.Facts, p.Mark); !slices.Contains(routed[:], true) {

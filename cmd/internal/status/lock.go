@@ -42,7 +42,7 @@ var copiers = [...]string{"vxlan", "geneve", "gre", "gretap", "ip6gre", "ip6gret
 // cause is what most probably led marked packets to another device. What shows
 // now goes before what can only have been.
 func cause(v decide.Decision, p fwmark.Pin, held []string) string {
-	if !policy.Guarded(v.Facts, p.Mark) {
+	if !v.Guarded(p.Mark) {
 		return "its rules are missing: others delete them"
 	}
 	if len(held) > 0 {

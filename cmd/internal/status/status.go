@@ -77,8 +77,8 @@ type Service struct {
 	Pinned bool   `json:"pinned"` // and what stands pins it, and not one of its name that is gone
 }
 
-// Of tells the status from a decision about the host, and what was inspected of
-// its devices.
+// Of tells the status from a decision about the host, and what was inspected
+// beside it.
 func Of(v decide.Decision, in Inspection, now time.Time) Status {
 	held := held(v)
 	s := Status{
@@ -181,7 +181,7 @@ func marks(v decide.Decision, in Inspection) []Mark {
 	for _, p := range v.Pins {
 		routed := in.routed(v, p)
 		list = append(list, Mark{
-			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: policy.Guarded(v.Facts, p.Mark),
+			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: v.Guarded(p.Mark),
 			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept, ForRuns: v.Outlived(p.Mark),
 		})
 	}

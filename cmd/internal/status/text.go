@@ -14,21 +14,7 @@ import (
 // out.
 func (s Status) Write(w io.Writer) error {
 	t := &table{Writer: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-	t.head(len(s.Uplinks), "UPLINK", "STATE", "IP", "ADDRESS", "GATEWAY", "TABLE")
-	for _, u := range s.Uplinks {
-		number := ""
-		if u.Table != 0 {
-			number = fmt.Sprint(u.Table)
-		}
-		address := u.Address
-		if u.Leased {
-			address += " (lease)"
-		}
-		t.row(u.Name, u.State, fmt.Sprint(u.Family), address, u.Gateway, number)
-		for _, a := range u.Others {
-			t.row("", "", fmt.Sprint(u.Family), a, "", "")
-		}
-	}
+	t.uplinks(s.Uplinks)
 	t.head(len(s.Marks), "MARK", "UPLINK", "GUARDS", "IPV4", "IPV6")
 	for _, m := range s.Marks {
 		t.row(m.Mark, m.Uplink, word(m.Guarded, "stand", "MISSING"), word(m.Routed4, "routed", "refused"),
@@ -62,6 +48,26 @@ func (s Status) Write(w io.Writer) error {
 		fmt.Fprintln(t, "No drift.")
 	}
 	return t.Flush()
+}
+
+// uplinks writes a row for each family of an uplink, and below it the other
+// addresses.
+func (t *table) uplinks(list []Uplink) {
+	t.head(len(list), "UPLINK", "STATE", "IP", "ADDRESS", "GATEWAY", "TABLE")
+	for _, u := range list {
+		number := ""
+		if u.Table != 0 {
+			number = fmt.Sprint(u.Table)
+		}
+		address := u.Address
+		if u.Leased {
+			address += " (lease)"
+		}
+		t.row(u.Name, u.State, fmt.Sprint(u.Family), address, u.Gateway, number)
+		for _, a := range u.Others {
+			t.row("", "", fmt.Sprint(u.Family), a, "", "")
+		}
+	}
 }
 
 // kept says why a mark stands that the configuration does not ask for.

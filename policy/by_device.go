@@ -25,7 +25,7 @@ import (
 // that has a feed they are merged: of at most ManyRanges ranges all, of more the
 // first ones and one more than that.
 func DestinationsByDevice(f Facts, away map[string]bool) map[string][]netip.Prefix {
-	d := destinations{away: away, tables: map[tableKey]bool{}, devices: map[tableEntry][]string{}, byDevice: map[string][]netip.Prefix{}, byTo: toEverywhere(f.Rules)}
+	d := destinationsByDevice{away: away, tables: map[tableKey]bool{}, devices: map[tableEntry][]string{}, byDevice: map[string][]netip.Prefix{}, byTo: toEverywhere(f.Rules)}
 	for _, family := range fwmark.Families {
 		d.tables[tableKey{family, TableMain}] = true
 	}
@@ -52,14 +52,14 @@ func DestinationsByDevice(f Facts, away map[string]bool) map[string][]netip.Pref
 	for device, of := range feeds {
 		list := merged(d.byDevice[device], of)
 		if away[device] {
-			list = filter(list, func(p *netip.Prefix) bool { return IsPrivate(*p) })
+			list = filter(list, func(p *netip.Prefix) bool { return fwmark.IsPrivate(*p) })
 		}
 		d.byDevice[device] = list
 	}
 	return d.byDevice
 }
 
-type destinations struct {
+type destinationsByDevice struct {
 	away     map[string]bool
 	tables   map[tableKey]bool       // main, and those that foreign rules look up
 	devices  map[tableEntry][]string // of their routes
@@ -73,18 +73,18 @@ type tableEntry struct {
 	dst netip.Prefix
 }
 
-func (d *destinations) add(device string, p netip.Prefix) {
+func (d *destinationsByDevice) add(device string, p netip.Prefix) {
 	d.byDevice[device] = append(d.byDevice[device], p)
 }
 
-func (d *destinations) addRoute(r Route) {
+func (d *destinationsByDevice) addRoute(r Route) {
 	k := tableKey{r.Family, r.Table}
 	if !d.tables[k] || r.Type != Unicast || r.Device == "" {
 		return
 	}
 	entry := tableEntry{k, r.Dst}
 	d.devices[entry] = append(d.devices[entry], r.Device)
-	if r.Dst.Bits() >= 2 && (!d.away[r.Device] || IsPrivate(r.Dst)) {
+	if r.Dst.Bits() >= 2 && (!d.away[r.Device] || fwmark.IsPrivate(r.Dst)) {
 		d.add(r.Device, r.Dst)
 	}
 }
@@ -92,8 +92,8 @@ func (d *destinations) addRoute(r Route) {
 // addRule adds the `to` of a foreign rule to every device that its table leads
 // it through by a route that the rule does not suppress. Longer routes of that
 // table count by themselves.
-func (d *destinations) addRule(r Rule) {
-	if r.Ours() || r.Invert || r.Action != Lookup || !r.To.IsValid() || r.To.Bits() < 2 || d.byTo[r.toKey()] && !IsPrivate(r.To) {
+func (d *destinationsByDevice) addRule(r Rule) {
+	if r.Ours() || r.Invert || r.Action != Lookup || !r.To.IsValid() || r.To.Bits() < 2 || d.byTo[r.toKey()] && !fwmark.IsPrivate(r.To) {
 		return
 	}
 	for bits := 0; bits <= r.To.Bits(); bits++ {
@@ -107,9 +107,9 @@ func (d *destinations) addRule(r Rule) {
 	}
 }
 
-func (d *destinations) addBroadcast(a Address) {
+func (d *destinationsByDevice) addBroadcast(a Address) {
 	add := func(b netip.Addr) {
-		if p := netip.PrefixFrom(b, b.BitLen()); !d.away[a.Device] || IsPrivate(p) {
+		if p := netip.PrefixFrom(b, b.BitLen()); !d.away[a.Device] || fwmark.IsPrivate(p) {
 			d.add(a.Device, p)
 		}
 	}
