@@ -48,7 +48,7 @@ func (c captureCheck) leadsAstray(rule *Rule) bool {
 	return slices.ContainsFunc(f.Routes, func(r Route) bool {
 		suppressed := rule.Suppresses && r.Dst.Bits() <= int(rule.Suppress) && r.Family == fwmark.IPv4
 		return r.Family == rule.Family && r.Table == TableMain && r.Type == Unicast && c.away[r.Device] && !suppressed &&
-			!IsPrivate(r.Dst) && r.Dst != linkLocal
+			!fwmark.IsPrivate(r.Dst) && r.Dst != linkLocal
 	})
 }
 
