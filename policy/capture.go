@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"sort"
 
 	"wg-multihome/fwmark"
@@ -13,6 +14,7 @@ type captureCheck struct {
 	marks       []fwmark.Mark
 	addrs       []netip.Addr // of one family, sorted: those of one prefix are neighbours
 	tables      *tablesEverywhere
+	away        map[string]bool // see Away
 	scriptRules map[Rule]bool // capture nothing: they are about to be taken over
 }
 
@@ -29,9 +31,25 @@ func (c captureCheck) captures(r *Rule) bool {
 	case r.Ours() || c.scriptRules[*r] || !c.matches(r):
 		return false
 	case r.Action == Lookup:
-		return c.tables.lead(r)
+		return c.tables.lead(r) || c.leadsAstray(r)
 	}
 	return r.Action != Nop && r.Action != Blackhole && r.Action != Unreachable && r.Action != Prohibit
+}
+
+// leadsAstray reports whether a rule leads by main's public routes through devices
+// that lead away, where ours pass over these by their group: to another uplink's
+// network, or in IPv6 by what was learned of a path, which is of the full length
+// also where it came by a default.
+func (c captureCheck) leadsAstray(rule *Rule) bool {
+	if rule.Table != TableMain {
+		return false
+	}
+	f := &c.tables.facts
+	return slices.ContainsFunc(f.Routes, func(r Route) bool {
+		suppressed := rule.Suppresses && r.Dst.Bits() <= int(rule.Suppress) && r.Family == fwmark.IPv4
+		return r.Family == rule.Family && r.Table == TableMain && r.Type == Unicast && c.away[r.Device] && !suppressed &&
+			!fwmark.IsPrivate(r.Dst) && r.Dst != linkLocal
+	})
 }
 
 // passed returns the foreign rules that look up a table for packets of ours, and

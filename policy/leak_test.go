@@ -97,6 +97,9 @@ func (r *run) deliberate(rule policy.Rule) bool {
 			return true
 		}
 	}
+	if rule.Table == policy.TableMain {
+		return false // ours pass over what it has through uplinks
+	}
 	var in []netip.Prefix
 	for _, route := range r.world.kernel.Routes() {
 		if route.Family == rule.Family && route.Table == rule.Table && route.Type == policy.Unicast && !(rule.Suppresses && route.Dst.Bits() <= int(rule.Suppress)) {

@@ -94,7 +94,7 @@ type wanter struct {
 
 func (w *wanter) family(family fwmark.Family, priority uint32) {
 	w.routes(family)
-	c := captureCheck{tables: &w.tables, scriptRules: w.scriptRules}
+	c := captureCheck{tables: &w.tables, away: w.away, scriptRules: w.scriptRules}
 	for _, p := range w.pins {
 		c.marks = append(c.marks, p.Mark)
 	}
