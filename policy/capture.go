@@ -15,7 +15,7 @@ type captureCheck struct {
 	addrs       []netip.Addr // of one family, sorted: those of one prefix are neighbours
 	tables      *tablesEverywhere
 	away        map[string]bool // see Away
-	scriptRules map[Rule]bool // capture nothing: they are about to be taken over
+	scriptRules map[Rule]bool   // capture nothing: they are about to be taken over
 }
 
 // ofMarks and ofAddrs ask for one kind of our packets alone.

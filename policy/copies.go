@@ -67,7 +67,7 @@ func (d *Destinations) findOwn() {
 	}
 	for k, list := range d.own {
 		if feed := d.feed(k.family, TableMain, k.device); len(list) > MaxCopies || feed != nil {
-			d.leave(fmt.Sprintf("main's IPv%s routes through %s", k.family, k.device))
+			d.leaveOwn(k)
 			list = onLinkOf(list, feed)
 		}
 		d.own[k] = best(list)
@@ -221,21 +221,11 @@ func (d *Destinations) behind(rule *Rule) ways {
 	return w
 }
 
-// share adds ways for everybody, all or none of each, as long as there is room
-// beside what each uplink has of its own. A destination that several have is the
-// first one's.
+// share adds ways for everybody, all or none of each, as long as there is room. A
+// destination that several have is the first one's. What an uplink has of its own
+// beyond the room that is left, it does without.
 func (d *Destinations) share(lists []ways) {
 	seen := map[netip.Prefix]bool{}
-	room := [2]int{MaxCopies, MaxCopies}
-	for k, own := range d.own {
-		public := 0 // private ones are shared as well
-		for i := range own {
-			if !fwmark.IsPrivate(own[i].Dst) {
-				public++
-			}
-		}
-		room[k.family] = min(room[k.family], MaxCopies-public)
-	}
 	for _, w := range lists {
 		var fresh [2][]Route
 		for _, r := range best(w.routes) {
@@ -244,7 +234,7 @@ func (d *Destinations) share(lists []ways) {
 			}
 		}
 		for family, list := range fresh {
-			if w.more || len(d.shared[family])+len(list) > room[family] {
+			if w.more || len(d.shared[family])+len(list) > MaxCopies {
 				d.leave(w.what)
 				break
 			}
@@ -254,6 +244,24 @@ func (d *Destinations) share(lists []ways) {
 			d.shared[family] = append(d.shared[family], list...)
 		}
 	}
+	for k, own := range d.own {
+		public := 0 // private ones are shared as well
+		for i := range own {
+			if !fwmark.IsPrivate(own[i].Dst) {
+				public++
+			}
+		}
+		if public > 0 && public+len(d.shared[k.family]) > MaxCopies {
+			d.leaveOwn(k)
+			d.own[k] = filter(own, func(r *Route) bool { return r.near() })
+		}
+	}
+	slices.Sort(d.Left)
+}
+
+// leaveOwn says that an uplink does without some of its own.
+func (d *Destinations) leaveOwn(k deviceKey) {
+	d.leave(fmt.Sprintf("main's IPv%s routes through %s", k.family, k.device))
 }
 
 // findLinkLocal finds the links of devices that lead away: who sends to a

@@ -52,6 +52,25 @@ func TestTooManyCopies(t *testing.T) {
 	}
 }
 
+// TestManyRoutesOfAnUplinkTakeNobodysRoom: a router can announce as many as a table
+// has room for.
+func TestManyRoutesOfAnUplinkTakeNobodysRoom(t *testing.T) {
+	f := manyUplinks(2, policy.MaxCopies-10, "16.0.0.0/24", "up1")
+	for _, p := range manyPrefixes(20, "10.0.0.0/28") {
+		f.Routes = append(f.Routes, policy.Route{Table: policy.TableMain, Dst: p, Type: policy.Unicast, Device: "tun0", Protocol: 3})
+	}
+	uplinks, _ := policy.Uplinks(f, nil, false)
+	d := policy.Want(f, uplinks, nil, policy.DefaultPriority).Destinations
+	for _, name := range []string{"up0", "up1"} {
+		if owner := d.Of(name, netip.MustParseAddr("10.0.0.1")); owner.Whose != policy.Shared || owner.Route.Device != "tun0" {
+			t.Errorf("%s: %+v", name, owner)
+		}
+	}
+	if want := "main's IPv4 routes through up1: more than 4096"; len(d.Left) != 1 || !strings.HasPrefix(d.Left[0], want) {
+		t.Errorf("left: %q, want %q", d.Left, want)
+	}
+}
+
 // TestOneSubnetIsNotCopied: what is on-link at an uplink is its own, whatever main
 // has of it through another one.
 func TestOneSubnetIsNotCopied(t *testing.T) {
