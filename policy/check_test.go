@@ -171,12 +171,7 @@ func (r *run) checkShared() {
 		if len(names) == 1 {
 			continue
 		}
-		left := slices.DeleteFunc(slices.Clone(names), func(n string) bool {
-			return slices.ContainsFunc(r.view.facts.Routes, func(route policy.Route) bool {
-				return !route.Ours() && route.Table == policy.TableOf(addr) && route.Family == fwmark.FamilyOf(addr) && route.Device != "" && route.Device != n
-			})
-		})
-		if len(left) == 0 {
+		if r.othersTable(addr) {
 			continue
 		}
 		named := func(err error) bool {
@@ -190,12 +185,12 @@ func (r *run) checkShared() {
 		if !slices.ContainsFunc(r.view.shared, named) {
 			r.fatalf("no error names %v and %s: %v", addr, names, r.view.shared)
 		}
-		keeper := left[0]
-		if marked := slices.DeleteFunc(slices.Clone(left), func(n string) bool { return !r.hasMark(n) }); len(marked) > 0 {
+		keeper := names[0]
+		if marked := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !r.hasMark(n) }); len(marked) > 0 {
 			keeper = marked[0]
 		}
 		for _, route := range r.view.facts.Routes {
-			if route.Ours() && route.Table == policy.TableOf(addr) && route.Src == addr && slices.Contains(left, route.Device) {
+			if route.Ours() && route.Table == policy.TableOf(addr) && route.Src == addr && slices.Contains(names, route.Device) {
 				keeper = route.Device
 			}
 		}
@@ -205,6 +200,19 @@ func (r *run) checkShared() {
 			}
 		}
 	}
+}
+
+// othersTable reports whether another program has the table of an address: it has
+// routes there by a device that is no uplink, and the original shell script's
+// look-up of the address does not stand.
+func (r *run) othersTable(addr netip.Addr) bool {
+	scripts := slices.ContainsFunc(append(slices.Clone(r.view.facts.Rules), r.scriptRules...), func(rule policy.Rule) bool {
+		return !rule.Ours() && rule.From == netip.PrefixFrom(addr, addr.BitLen()) && rule.Table == policy.TableOf(addr)
+	})
+	return !scripts && slices.ContainsFunc(r.view.facts.Routes, func(route policy.Route) bool {
+		uplink := slices.ContainsFunc(r.view.uplinks, func(u fwmark.Uplink) bool { return u.Name == route.Device })
+		return !route.Ours() && route.Table == policy.TableOf(addr) && route.Family == fwmark.FamilyOf(addr) && route.Device != "" && !uplink
+	})
 }
 
 // holders returns the uplinks of each address, sorted by name.
