@@ -1,7 +1,7 @@
 package socket
 
 import (
-	"fmt"
+	"encoding/binary"
 	"hash/fnv"
 	"strconv"
 	"strings"
@@ -36,11 +36,14 @@ func (p Program) Name() string {
 // versions of ours, with a chance of one in 3,844 to miss it. What each version has
 // stands in testdata.
 func (p Program) hash() uint32 {
-	h := fnv.New32a()
-	fmt.Fprint(h, p.Place)
+	text := []byte{byte(p.Place)}
 	for _, i := range p.Code {
-		fmt.Fprintf(h, " %+v", i)
+		text = append(text, i.Op, byte(i.Dst), byte(i.Src))
+		text = binary.LittleEndian.AppendUint16(text, uint16(i.Off))
+		text = binary.LittleEndian.AppendUint32(text, uint32(i.Imm))
 	}
+	h := fnv.New32a()
+	h.Write(text)
 	return h.Sum32() % (62 * 62)
 }
 

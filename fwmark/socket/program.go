@@ -61,6 +61,10 @@ func ProgramFor(place Place, m fwmark.Mark) Program {
 	return Program{Place: place, Mark: m, Code: withOut(code)}
 }
 
+// Nothing is a program that leaves everything as it is: whether the kernel takes it
+// tells whether it takes any.
+func Nothing() []Instruction { return withOut(nil) }
+
 // Offsets of what is read and written, in bytes: uapi of linux/bpf.h, the same on
 // all machines.
 const (
