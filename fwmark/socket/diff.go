@@ -39,11 +39,11 @@ func Diff(have State, want Want) []Step {
 	var steps []Step
 	for _, cgroup := range slices.Sorted(maps.Keys(have.Cgroups)) {
 		c, target := have.Cgroups[cgroup], want.Targets[cgroup]
-		if want.Held[cgroup] || c.has(target.Mark) {
+		if want.Held[cgroup] || c.has(target) {
 			continue
 		}
-		list := changes(c, target.Mark, want.remark(have, cgroup))
-		steps = append(steps, Step{Cgroup: cgroup, Have: c.Marks(), Mark: target.Mark, Changes: list})
+		list := changes(c, target, want.remark(have, cgroup))
+		steps = append(steps, Step{Cgroup: cgroup, Have: c.Marks(), Mark: target, Changes: list})
 	}
 	slices.SortStableFunc(steps, func(a, b Step) int {
 		switch goes := a.Mark.IsZero(); {
@@ -61,15 +61,15 @@ func Diff(have State, want Want) []Step {
 // nearest cgroup above it that has one. They may have those that it has now, and
 // those of cgroups above it.
 func (w Want) remark(have State, cgroup string) Remark {
-	r := Remark{Cgroup: cgroup, To: w.Targets[cgroup].Mark, Moved: w.Targets[cgroup].Moved}
+	r := Remark{Cgroup: cgroup, To: w.Targets[cgroup], Moves: w.Moves}
 	r.Was = have.Cgroups[cgroup].Marks()
 	for above := cgroup; above != ""; {
 		above = Above(above)
 		marks := have.Cgroups[above].Marks()
 		if target, is := w.Targets[above]; is {
-			marks = append(marks, target.Mark)
+			marks = append(marks, target)
 			if r.To.IsZero() {
-				r.To = target.Mark
+				r.To = target
 			}
 		}
 		r.Was = append(r.Was, marks...)

@@ -9,13 +9,22 @@ import (
 // Remark says which marks the sockets of a cgroup get that are there already: those
 // of the processes in it and below it.
 type Remark struct {
-	Cgroup string
+	Cgroup string   // "" is the mount's own, with all processes
 	Except []string // cgroups below it that have programs of their own
 
 	To    fwmark.Mark   // zero: none
 	Was   []fwmark.Mark // marks of ours that sockets may have in place of it
-	Moved []fwmark.Mark // of Was: those that were another number for the same uplink
+	Moves []Move        // for all sockets
 }
+
+// Move is a mark whose number is another one now, for the same uplink.
+type Move struct{ From, To fwmark.Mark }
+
+// String is its text, as a step has it.
+func (m Move) String() string { return "= sockets " + m.From.String() + " " + m.To.String() }
+
+// Remark has every socket of this host that there is go along.
+func (m Move) Remark() Remark { return Remark{Moves: []Move{m}} }
 
 // Use is what a socket is used for.
 type Use uint8
@@ -35,21 +44,24 @@ const (
 // that what it accepts is answered by the uplink that it came by. A mark that
 // somebody else gave stays.
 func (r Remark) Next(mark uint32, use Use) uint32 {
-	if i := slices.IndexFunc(r.Was, func(m fwmark.Mark) bool { return m.Selects(mark) }); i >= 0 {
-		was := r.Was[i]
-		rest := mark &^ (was.Mask | r.To.Mask)
-		switch {
-		case !r.To.IsZero() && slices.Contains(r.Moved, was):
-			return rest | r.To.Value
-		case use == Connected:
-			return mark
-		case use == Listening:
-			return mark &^ was.Mask
-		}
-		return rest | r.To.Value
-	}
-	if use == Unconnected && !r.To.IsZero() && mark&r.To.Mask == 0 {
+	was := slices.IndexFunc(r.Was, func(m fwmark.Mark) bool { return m.Selects(mark) })
+	switch {
+	case use == Unconnected && was >= 0:
+		return changed(mark, r.Was[was], r.To)
+	case use == Listening && was >= 0:
+		return changed(mark, r.Was[was], fwmark.Mark{})
+	case use == Unconnected && !r.To.IsZero() && mark&r.To.Mask == 0:
 		return mark | r.To.Value
 	}
+	for _, m := range r.Moves {
+		if m.From.Selects(mark) {
+			return changed(mark, m.From, m.To)
+		}
+	}
 	return mark
+}
+
+// changed returns what a number with one mark becomes with another in its place.
+func changed(number uint32, from, to fwmark.Mark) uint32 {
+	return number&^(from.Mask|to.Mask) | to.Value
 }

@@ -21,7 +21,7 @@ type Facts struct {
 	Elements map[string]fwmark.Mark
 
 	// Owners are the uplinks that marks lead to as they stand, also of marks that
-	// go.
+	// go, but for those of full tunnels.
 	Owners map[fwmark.Mark]string
 
 	// Unguarded are the marks whose unreachable rules do not stand: nothing gets
@@ -66,33 +66,31 @@ type Want struct {
 
 	// Targets are the cgroups that are to have programs, and are there. One that has
 	// some and is no target loses them, unless it is held.
-	Targets map[string]Target
+	Targets map[string]fwmark.Mark
+
+	// Moves are the marks whose number is another one now. Every socket with an old
+	// number gets the new one before the old one leads elsewhere: those of Targets by
+	// their steps; others, that are pinned no longer or in no cgroup of ours, only by
+	// a look at all processes.
+	Moves []Move
 
 	// Held are cgroups that are left as they stand: the guards of what they are to
 	// have are missing, or nobody can say whose they are.
 	Held map[string]bool
 }
 
-// Target is what a cgroup is to have.
-type Target struct {
-	Mark fwmark.Mark
-
-	// Moved are marks that it has and that are another number for the same uplink.
-	Moved []fwmark.Mark
-}
-
 // Decide tells which cgroups are marked by socket, and which by packet.
 func Decide(f Facts) Want {
-	w := Want{Services: services(f), Targets: map[string]Target{}, Held: map[string]bool{}}
+	w := Want{Services: services(f), Targets: map[string]fwmark.Mark{}, Moves: moves(f), Held: map[string]bool{}}
 	byPacket(f, w.Services)
 	for _, s := range w.Services {
-		have, there := f.Have.Cgroups[s.Cgroup]
+		_, there := f.Have.Cgroups[s.Cgroup]
 		switch {
 		case !there:
 		case f.Unguarded[s.Mark]:
 			w.Held[s.Cgroup] = true
 		case s.Packet == nil:
-			w.Targets[s.Cgroup] = Target{Mark: s.Mark, Moved: moved(f, s, have.Marks())}
+			w.Targets[s.Cgroup] = s.Mark
 		}
 	}
 	if f.Broken || f.Unseen {
@@ -155,12 +153,18 @@ func sameUplink(f Facts, m fwmark.Mark, s Service) bool {
 	return m == s.Mark || s.Uplink != "" && slices.ContainsFunc(f.Pins, func(p fwmark.Pin) bool { return p.Mark == m && p.Uplink == s.Uplink })
 }
 
-// moved returns those of the marks on a cgroup that were another number for its
-// uplink.
-func moved(f Facts, s Service, marks []fwmark.Mark) []fwmark.Mark {
-	return slices.DeleteFunc(marks, func(m fwmark.Mark) bool {
-		return m == s.Mark || s.Uplink == "" || f.Owners[m] != s.Uplink
-	})
+// moves finds the marks that lead to an uplink which has another one now.
+func moves(f Facts) []Move {
+	var list []Move
+	for from, uplink := range f.Owners {
+		stays := func(p fwmark.Pin) bool { return p.Uplink == uplink && p.Mark == from }
+		has := func(p fwmark.Pin) bool { return p.Uplink == uplink && !p.Full && !p.Kept }
+		if i := slices.IndexFunc(f.Pins, has); i >= 0 && uplink != "" && !slices.ContainsFunc(f.Pins, stays) {
+			list = append(list, Move{From: from, To: f.Pins[i].Mark})
+		}
+	}
+	slices.SortFunc(list, func(a, b Move) int { return a.From.Compare(b.From) })
+	return list
 }
 
 // hold has the cgroups stay that have a mark in force and that nobody pins.
