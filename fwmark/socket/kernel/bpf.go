@@ -77,9 +77,9 @@ type loadAttr struct {
 	code, license     pointer
 	logLevel, logSize uint32
 	log               pointer
-	version, flags    uint32
+	_, _              uint32 // kern_version, prog_flags
 	name              [unix.BPF_OBJ_NAME_LEN]byte
-	ifindex, expected uint32
+	_, expected       uint32 // prog_ifindex
 }
 
 // logSize bounds what the verifier may say of a program that it refuses: ours have
@@ -147,8 +147,7 @@ func detach(cgroup, program int, p socket.Place) error {
 type queryAttr struct {
 	cgroup, attach, flags, attachFlags uint32
 	ids                                pointer
-	count, _                           uint32
-	flagsOfEach                        pointer
+	count                              uint32
 }
 
 // maxAttached is how many programs a cgroup may have at one place
@@ -191,17 +190,11 @@ type infoAttr struct {
 	info     pointer
 }
 
-// programInfo is the beginning of struct bpf_prog_info. The lengths are those of
-// arrays that we do not ask for.
+// programInfo is the beginning of struct bpf_prog_info: what stands in front of the
+// name is not asked for, and must be 0.
 type programInfo struct {
-	kind, id                uint32
-	tag                     [8]byte
-	jitedLength, codeLength uint32
-	jited, code             pointer
-	loaded                  uint64
-	user, mapCount          uint32
-	maps                    pointer
-	name                    [unix.BPF_OBJ_NAME_LEN]byte
+	_    [64]byte
+	name [unix.BPF_OBJ_NAME_LEN]byte
 }
 
 // nameOf returns the name of an open program.

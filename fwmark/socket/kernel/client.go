@@ -57,7 +57,7 @@ func (c *Client) open(cgroup string) (*os.File, error) {
 	if name == "" {
 		name = "."
 	}
-	if !filepath.IsLocal(name) || path.Clean(name) != name {
+	if cgroup == "." || !filepath.IsLocal(name) || path.Clean(name) != name {
 		return nil, &fs.PathError{Op: "open cgroup", Path: cgroup, Err: fs.ErrInvalid}
 	}
 	fd, err := unix.Openat(int(c.mount.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
@@ -130,6 +131,7 @@ func withCgroup(t testing.TB) *host {
 	if err != nil {
 		t.Fatalf("make a cgroup (as root): %v", err)
 	}
+	must(t, os.Chmod(dir, 0o755))
 	h.cgroup = filepath.Base(dir)
 	t.Cleanup(func() { h.remove(h.cgroup) })
 	h.client, err = Open(h.point)
@@ -219,13 +221,31 @@ func (h *host) steps(want pins) []socket.Step {
 	return socket.Diff(f.Have, w)
 }
 
+// names is what stands, but for ids. The model's are others than the kernel's.
+func names(s socket.State) map[string]string {
+	text := map[string]string{}
+	for path, c := range s.Cgroups {
+		for _, place := range socket.Places {
+			at := c.Places[place]
+			for _, a := range at.Programs {
+				text[path] += fmt.Sprintf("%s %s multi=%v\n", place, a.Name, at.Multi)
+			}
+		}
+	}
+	return text
+}
+
 // pin brings all of the host's cgroups to what is wanted, and returns the lines of
 // the steps and what became of sockets.
 func (h *host) pin(want pins) (lines []string, report Report) {
 	h.t.Helper()
 	for _, step := range h.steps(want) {
+		thought := h.read(step.Cgroup).After(step)
 		r, err := h.client.Apply(context.Background(), step)
 		must(h.t, err)
+		if diff := cmp.Diff(names(thought), names(h.read(step.Cgroup))); diff != "" {
+			h.t.Fatalf("after %v (-thought +is):\n%s", step.Lines(), diff)
+		}
 		report.Seen, report.Changed, report.Refused = report.Seen+r.Seen, report.Changed+r.Changed, append(report.Refused, r.Refused...)
 		lines = append(lines, step.Lines()...)
 	}

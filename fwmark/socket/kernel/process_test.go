@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"wg-multihome/fwmark/socket"
 )
 
 // process is one that has sockets, and does with them what it is told.
@@ -162,6 +165,8 @@ func (s server) do(words []string) (string, error) {
 			return "", err
 		}
 		return "", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(int32(m)))
+	case "keepalive":
+		return "", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	case "listen":
 		return "", unix.Listen(fd, 16)
 	case "accept":
@@ -188,6 +193,25 @@ func (s server) do(words []string) (string, error) {
 		return fmt.Sprint(probe()), nil
 	case "filter":
 		return "", filterBPF(words[1])
+	case "read": // what stands on a cgroup: the mount, and the path below it
+		c, err := Open(words[1])
+		if err != nil {
+			return "", err
+		}
+		defer c.Close()
+		state, err := c.Read([]string{arg}, false)
+		return fmt.Sprint(state.Refused), err
+	case "give": // a mark to the sockets of a cgroup: the mount, and the path below it
+		c, err := Open(words[1])
+		if err != nil {
+			return "", err
+		}
+		defer c.Close()
+		var r Report
+		err = c.Give(context.Background(), socket.Remark{Cgroup: arg, To: one}, &r)
+		return fmt.Sprint(r.Seen, " ", r.Changed, " ", r.Refused), err
+	case "burst":
+		return burst(words[1], arg, words[3])
 	}
 	return "", fmt.Errorf("unknown word %q", words[0])
 }
@@ -240,6 +264,39 @@ func addrPort(a unix.Sockaddr) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
 	}
 	return netip.AddrPort{}
+}
+
+// burst does the same many times, and returns what it takes of the processor: ns for
+// each.
+func burst(what, times, to string) (string, error) {
+	n, err := strconv.Atoi(times)
+	if err != nil {
+		return "", err
+	}
+	addr, k := sockaddr(netip.MustParseAddrPort(to), unix.AF_INET), kinds["udp4"]
+	fd, err := unix.Socket(k[0], k[1], k[2])
+	if err != nil {
+		return "", err
+	}
+	begun := cpu()
+	for range n {
+		if what == "new" {
+			_ = unix.Close(fd)
+			if fd, err = unix.Socket(k[0], k[1], k[2]); err != nil {
+				return "", err
+			}
+		}
+		if err := unix.Sendto(fd, []byte("x"), 0, addr); err != nil {
+			return "", err
+		}
+	}
+	return strconv.FormatInt((cpu()-begun)/int64(n), 10), unix.Close(fd)
+}
+
+func cpu() int64 {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // it has no way to fail
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 // filterBPF has bpf(2) fail in this process from now on, as in a container or in a
