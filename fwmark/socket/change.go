@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"fmt"
 	"slices"
 
 	"wg-multihome/fwmark"
@@ -25,6 +26,23 @@ type Change struct {
 	Again  bool        // Attach: the same program is there already, so it is loaded once more
 	Old    Attached    // Replace
 	Remark Remark      // Give
+}
+
+// String says what it does, in a few words.
+func (c Change) String() string {
+	switch {
+	case c.Kind == Attach && c.Again:
+		return fmt.Sprintf("attach %s %s again", c.Place, c.Mark)
+	case c.Kind == Attach:
+		return fmt.Sprintf("attach %s %s", c.Place, c.Mark)
+	case c.Kind == Replace:
+		return fmt.Sprintf("replace %s by %s", c.Place, c.Mark)
+	case c.Kind == Give:
+		return "give"
+	case c.Mark.IsZero():
+		return fmt.Sprintf("detach %s", c.Place)
+	}
+	return fmt.Sprintf("detach %s but for one %s", c.Place, c.Mark)
 }
 
 // changes returns the way of a cgroup to the programs of a mark; zero is none.

@@ -54,6 +54,9 @@ type Refusal struct {
 
 // Error says it on one line.
 func (r *Refusal) Error() string {
+	if r.Reason == Exclusive && r.Program.ID == 0 {
+		return fmt.Sprintf("%s: at %s of cgroup /%s, or above it", r.Reason, r.Place, r.Cgroup)
+	}
 	if r.Reason == Exclusive {
 		name := r.Program.Name
 		if name == "" {

@@ -176,3 +176,28 @@ func TestDecide(t *testing.T) {
 		})
 	}
 }
+
+// TestChanges has the calls of a mark that comes, is swapped, goes, and comes after a
+// run was killed.
+func TestChanges(t *testing.T) {
+	for facts, want := range map[string]string{
+		"pin 0x2005 up2 a\nthere a": "attach sock_ops 0x2005, attach sock_ops 0x2005 again, attach connect6 0x2005, attach connect4 0x2005, " +
+			"attach sock_create 0x2005, give, detach sock_ops but for one 0x2005",
+		"pin 0x2005 up2 a\nthere a 0x2001": "attach sock_ops 0x2005, replace connect6 by 0x2005, replace connect4 by 0x2005, " +
+			"replace sock_create by 0x2005, give, detach sock_ops but for one 0x2005",
+		"pin 0x2005 up2\nthere a 0x2005": "detach sock_create, detach connect4, detach connect6, give, detach sock_ops",
+		"pin 0x2005 up2 a\nthere a\npartly a sock_ops 0x2005\npartly a sock_ops 0x2005\npartly a connect6 0x2005\npartly a connect6 0x2001": "detach connect6 but for one 0x2005, " +
+			"attach connect4 0x2005, attach sock_create 0x2005, give, detach sock_ops but for one 0x2005",
+	} {
+		f := readFacts(t, facts)
+		var got []string
+		for _, step := range Diff(f.Have, Decide(f)) {
+			for _, change := range step.Changes {
+				got = append(got, change.String())
+			}
+		}
+		if diff := cmp.Diff(strings.Split(want, ", "), got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", facts, diff)
+		}
+	}
+}

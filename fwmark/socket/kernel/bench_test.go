@@ -39,6 +39,20 @@ func BenchmarkSocketCost(b *testing.B) {
 	}
 }
 
+// BenchmarkSocketGive gives 1000 older sockets a mark, and takes it from them.
+func BenchmarkSocketGive(b *testing.B) {
+	h := withCgroup(b)
+	p := h.start("a")
+	for i := range 1000 {
+		p.do("socket", fmt.Sprint("s", i), "udp4")
+	}
+	b.ResetTimer()
+	for range b.N {
+		h.pin(pins{h.path("a"): one})
+		h.pin(pins{})
+	}
+}
+
 // BenchmarkSocketRun is a run that attaches all, and one that has nothing to do.
 func BenchmarkSocketRun(b *testing.B) {
 	h := withCgroup(b)

@@ -208,6 +208,9 @@ func TestSocketNested(t *testing.T) {
 			if got := p.mark("s"); got != mark {
 				t.Errorf("%v: connected in %q mark %#x, want %#x", order, name, got, mark)
 			}
+			if got := p.local("s").Addr().String(); got != other4 {
+				t.Errorf("%v: connected in %q from %s", order, name, got)
+			}
 			p.do("socket", "l", "tcp4")
 			p.do("listen", "l")
 			if got := p.mark("l"); got != 0 {

@@ -210,6 +210,21 @@ func TestSocketShared(t *testing.T) {
 	}
 }
 
+// TestSocketThreads: which processes have threads in a cgroup of threads is known
+// further up only.
+func TestSocketThreads(t *testing.T) {
+	h := newHost(t)
+	threads, p := h.make("a/threads"), h.start("a")
+	must(t, os.WriteFile(filepath.Join(h.point, threads, "cgroup.type"), []byte("threaded"), 0))
+	p.do("socket", "s", "udp4")
+	if _, r := h.pin(pins{threads: one}); len(r.Refused) != 1 || r.Seen != 0 {
+		t.Errorf("%+v", r)
+	}
+	if _, r := h.pin(pins{h.path("a"): one}); len(r.Refused) != 1 || r.Changed != 1 { // of the one that has it no more
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestSocketGiveRefused: without the right to reach into a process its sockets are
 // left, and it is said.
 func TestSocketGiveRefused(t *testing.T) {
