@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -169,6 +170,25 @@ func TestSocketServers(t *testing.T) {
 			h.far.do("close", "c")
 		}
 		p.do("close", "s")
+	}
+}
+
+// TestSocketListensUnderLoad: what asks to connect right when a socket begins to
+// listen is answered without a mark, too.
+func TestSocketListensUnderLoad(t *testing.T) {
+	h := newHost(t)
+	h.pin(pins{h.make(""): one})
+	p := h.start("")
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		h.far.do("knock", at(main4, port))
+	}()
+	said := p.do("servers", at(wild4, port), 500)
+	<-done
+	var taken, marked int
+	if _, err := fmt.Sscan(said, &taken, &marked); err != nil || taken == 0 || marked > 0 {
+		t.Errorf("of %d connections that were accepted %d have a mark: %v", taken, marked, err)
 	}
 }
 

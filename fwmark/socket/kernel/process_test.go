@@ -3,6 +3,7 @@ package kernel
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -210,6 +212,10 @@ func (s server) do(words []string) (string, error) {
 		var r Report
 		err = c.Give(context.Background(), socket.Remark{Cgroup: arg, To: one}, &r)
 		return fmt.Sprint(r.Seen, " ", r.Changed, " ", r.Refused), err
+	case "servers":
+		return servers(words[1], arg)
+	case "knock":
+		return knock(words[1])
 	case "burst":
 		return burst(words[1], arg, words[3])
 	}
@@ -264,6 +270,57 @@ func addrPort(a unix.Sockaddr) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
 	}
 	return netip.AddrPort{}
+}
+
+// servers listens for a while, again and again on one port, and returns how many
+// connections it took and how many of them had a mark.
+func servers(addr, times string) (string, error) {
+	n, err := strconv.Atoi(times)
+	if err != nil {
+		return "", err
+	}
+	taken, marked := 0, 0
+	for range n {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+		if err == nil {
+			err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+				unix.Bind(fd, sockaddr(netip.MustParseAddrPort(addr), unix.AF_INET)), unix.Listen(fd, 64))
+		}
+		if err != nil {
+			return "", err
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5) // ms
+		for {
+			conn, _, err := unix.Accept4(fd, 0)
+			if err != nil {
+				break
+			}
+			m, err := unix.GetsockoptInt(conn, unix.SOL_SOCKET, unix.SO_MARK)
+			taken++
+			if m != 0 || err != nil {
+				marked++
+			}
+			_ = unix.Close(conn)
+		}
+		_ = unix.Close(fd)
+	}
+	return fmt.Sprint(taken, " ", marked), nil
+}
+
+// knock connects again and again, until nothing has listened for a while.
+func knock(addr string) (string, error) {
+	for last := time.Now(); time.Since(last) < time.Second; {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return "", err
+		}
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // no TIME_WAIT: ports would run out
+		if err := unix.Connect(fd, sockaddr(netip.MustParseAddrPort(addr), unix.AF_INET)); err == nil {
+			last = time.Now()
+		}
+		_ = unix.Close(fd)
+	}
+	return "", nil
 }
 
 // burst does the same many times, and returns what it takes of the processor: ns for
