@@ -1,0 +1,67 @@
+package socket
+
+import (
+	"slices"
+
+	"wg-multihome/fwmark"
+)
+
+// Remark says which marks the sockets of a cgroup get that are there already: those
+// of the processes in it and below it.
+type Remark struct {
+	Cgroup string   // "" is the mount's own, with all processes
+	Except []string // cgroups below it that have programs of their own
+
+	To    fwmark.Mark   // zero: none
+	Was   []fwmark.Mark // marks of ours that sockets may have in place of it
+	Moves []Move        // for all sockets
+}
+
+// Move is a mark whose number is another one now, for the same uplink.
+type Move struct{ From, To fwmark.Mark }
+
+// String is its text, as a step has it.
+func (m Move) String() string { return "= sockets " + m.From.String() + " " + m.To.String() }
+
+// Remark has every socket of this host that there is go along.
+func (m Move) Remark() Remark { return Remark{Moves: []Move{m}} }
+
+// Use is what a socket is used for.
+type Use uint8
+
+// The uses.
+const (
+	Unconnected Use = iota // also bound: it may send to anyone
+	Connected              // also about to be: its route and source are chosen
+	Listening              // and what it accepts gets its mark
+)
+
+// Next returns the mark that a socket gets that has one.
+//
+// What is connected keeps what it has: a connection that changed its uplink would
+// keep its source. Only where its mark's number is another one for the same uplink
+// it goes along, before the number leads elsewhere. What listens gets no mark, so
+// that what it accepts is answered by the uplink that it came by. A mark that
+// somebody else gave stays.
+func (r Remark) Next(mark uint32, use Use) uint32 {
+	was := slices.IndexFunc(r.Was, func(m fwmark.Mark) bool { return m.Selects(mark) })
+	switch {
+	case use == Unconnected && was >= 0:
+		return changed(mark, r.Was[was], r.To)
+	case use == Listening && was >= 0:
+		return changed(mark, r.Was[was], fwmark.Mark{})
+	case use == Unconnected && !r.To.IsZero() && mark&r.To.Mask == 0:
+		return mark | r.To.Value
+	}
+	for _, m := range r.Moves {
+		if m.From.Selects(mark) {
+			return changed(mark, m.From, m.To)
+		}
+	}
+	return mark
+}
+
+// changed returns what a number with one mark becomes with another in its place.
+func changed(number uint32, from, to fwmark.Mark) uint32 {
+	return number&^(from.Mask|to.Mask) | to.Value
+}
