@@ -108,6 +108,8 @@ type Uplink struct {
 	// OwnGateways are the gateways of those addresses that have another one.
 	OwnGateways map[netip.Addr]netip.Addr
 
+	Through []netip.Prefix // destinations that everybody reaches through it
+
 	MTU, AdvMSS [2]uint32 // by Family: those of main's default through it; 0: not set
 }
 

@@ -36,10 +36,12 @@ const (
 )
 
 // hasServices reports whether the services part is to be there. Who pins no
-// service pays for no conntrack.
+// service pays for no conntrack. A unit that systemd's NFTSet= has put into a
+// mark's set is pinned, too: nobody but systemd, at its next start, would put it
+// there again.
 func (w *wanter) hasServices() bool {
 	for _, p := range w.facts.Pins {
-		if p.Cgroups != nil || len(w.facts.Runs[p.Mark]) > 0 {
+		if p.Cgroups != nil || len(w.facts.Runs[p.Mark]) > 0 || len(w.facts.Have.Sets[MarkSet(p.Mark)].Cgroups) > 0 {
 			return true
 		}
 	}

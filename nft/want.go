@@ -19,7 +19,7 @@ type Facts struct {
 	Leaving []fwmark.Pin      // marks that no new connection gets, and that those keep that have them
 	Devices []Device          // those that something lies behind
 	Leased  bool              // an uplink holds an IPv4 lease, whose address is on it
-	Reach   [2][]netip.Prefix // by Family: destinations of all of main's longer routes
+	Reach   [2][]netip.Prefix // by Family: what is reached without an uplink's table
 
 	Cgroups map[string]Cgroup        // by path, those that exist now
 	Runs    map[fwmark.Mark][]Cgroup // slices of `run` that hold a cgroup, by mark

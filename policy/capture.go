@@ -34,6 +34,23 @@ func (c captureCheck) captures(r *Rule) bool {
 	return r.Action != Nop && r.Action != Blackhole && r.Action != Unreachable && r.Action != Prohibit
 }
 
+// passed returns the foreign rules that look up a table for packets of ours, and
+// would be asked for it before ours if those stood at the configured priority.
+func (c captureCheck) passed(rules []Rule, family fwmark.Family, first, configured uint32) (list []Rule) {
+	for _, r := range rules {
+		if r.Family != family || r.Priority < first || r.Priority >= configured || r.Ours() || c.scriptRules[r] ||
+			r.Action != Lookup || r.Table == 0 || r.Table == TableMain || r.Table == TableLocal {
+			continue
+		}
+		whole := r
+		whole.To = netip.Prefix{}
+		if c.matches(&whole) {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
 // matches reports whether a rule can match some packet of ours.
 func (c captureCheck) matches(r *Rule) bool {
 	if r.Invert {

@@ -24,7 +24,7 @@ func (r *run) checkPlan(p policy.Plan) {
 	for _, pin := range r.view.pins {
 		pinned[pin.Mark] = true
 	}
-	last := 0
+	last := -2
 	for i, s := range slices.Concat(p.Open, p.Close) {
 		rank := openRank(s)
 		if i >= len(p.Open) {
@@ -40,6 +40,12 @@ func (r *run) checkPlan(p policy.Plan) {
 // openRank returns a step's place in the order of Open.
 func openRank(s policy.Step) int {
 	switch add := s.Op == policy.Add; {
+	case !add && s.Rule.SuppressesGroup: // another one than the wanted one
+		return -2
+	case !add && s.Rule.Suppresses: // of an earlier version
+		return 6
+	case s.Op == policy.Set:
+		return -1
 	case add && !s.IsRoute && s.Rule.Action == policy.Unreachable:
 		return 1
 	case !add:
@@ -58,6 +64,8 @@ func closeRank(s policy.Step, stays bool) int {
 	rank := 13
 	guard, lookup := s.Rule.Action == policy.Unreachable, !s.Rule.Suppresses
 	switch {
+	case s.Op == policy.Set:
+		return 40
 	case s.IsRoute:
 		return 30
 	case s.Pair() && lookup:
@@ -124,14 +132,21 @@ func (r *run) checkPairs() {
 		}
 	}
 	for _, route := range r.view.State.Routes {
-		whole := r.wholeTables(route.Family)
+		if route.Dst.Bits() > 0 {
+			continue
+		}
+		rules := r.world.kernel.Rules(route.Family)
+		if slices.ContainsFunc(rules, func(rule policy.Rule) bool { return rule.Action == policy.Goto && says(rule) }) {
+			continue // what it leads to does not tell
+		}
+		away := r.away()
 		for _, dst := range destinations[route.Family] {
 			if !paired[route.Src] || route.Table != policy.TableOf(route.Src) { // a twin's has no pair
 				continue
 			}
-			v := policy.Walk(r.world.kernel.Rules(route.Family), r.world.kernel.Routes(), policy.Packet{Src: route.Src, Dst: dst})
-			if v.Errno == sim.Done && everywhere(v.Route, whole) && v.Route.Device != route.Device && !r.noRoom(route.Family) && !says(v.Rule) {
-				r.fatalf("packets from %v to %v leave by %s, not by %s: %s", route.Src, dst, v.Route.Device, route.Device, v.Rule)
+			v := r.world.kernel.Verdict(policy.Packet{Src: route.Src, Dst: dst})
+			if way := v.Route.Device; v.Errno == sim.Done && away[way] && way != route.Device && !r.noRoom(route.Family) && !r.deliberate(v.Rule) && !says(v.Rule) {
+				r.fatalf("packets from %v to %v leave by %s, not by %s: %s", route.Src, dst, way, route.Device, v.Rule)
 			}
 		}
 	}

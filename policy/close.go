@@ -10,7 +10,8 @@ import "wg-multihome/fwmark"
 //     suppress;
 //  7. of marks that go, all rules: look-up, suppress, unreachable. Those of held
 //     marks, which something still carries, stay;
-//  8. routes that are not wanted.
+//  8. routes that are not wanted;
+//  9. link groups, once no rule is left that needs them.
 //
 // Pairs go before the rules of marks (5 before 6) because our rules may have
 // moved by a few priorities only. An old pair can then stand in front of a
@@ -20,15 +21,16 @@ import "wg-multihome/fwmark"
 // wanted rule that replaces it is missing. The old rules of a mark also stay
 // while an old pair has to stay in front of the mark's new unreachable.
 func Close(have, want State, held []fwmark.Mark) []Step {
-	routes := obsoleteRoutes(have, want)
+	last := append(obsoleteRoutes(have, want), resetGroups(have, want)...)
 	if len(have.Rules) == 0 {
-		return routes
+		return last
 	}
 	c := closer{want: ruleSetOf(want.Rules)}
 	old := missingOf(have.Rules, c.want.has) // no longer wanted
 	if len(old) == 0 {
-		return routes
+		return last
 	}
+	c.grouped = groupsStand(have, want)
 	c.have = ruleSetOf(have.Rules)
 	c.successors = indexOf(want.Rules, (*Rule).successorKey)
 	pinned, kept := map[fwmark.Mark]bool{}, map[fwmark.Mark]bool{}
@@ -55,7 +57,7 @@ func Close(have, want State, held []fwmark.Mark) []Step {
 	} {
 		old = c.remove(old, of)
 	}
-	return append(c.steps, routes...)
+	return append(c.steps, last...)
 }
 
 func other(r *Rule) bool { return !r.isLookup() && !r.isUnreachable() }
@@ -63,6 +65,7 @@ func other(r *Rule) bool { return !r.isLookup() && !r.isUnreachable() }
 type closer struct {
 	want, have ruleSet
 	successors index[ruleKey] // of the wanted rules, by withoutPlace
+	grouped    bool           // the links that rules are to pass over are in their group
 	steps      []Step
 }
 
@@ -81,7 +84,7 @@ func (c *closer) remove(old []*Rule, of func(*Rule) bool) (left []*Rule) {
 
 func (c *closer) mayGo(old *Rule) bool {
 	if successor := c.successor(old); successor != nil {
-		return c.have.has(successor)
+		return c.have.has(successor) && (c.grouped || !old.isSuppress())
 	}
 	// The script's pair goes only when ours stands in its place.
 	return old.Ours() || old.marked()
@@ -121,12 +124,13 @@ func (c *closer) unneeded(old []*Rule) func(*Rule) bool {
 }
 
 // withoutPlace returns what a rule has in common with the one that replaces it:
-// all but its priority, its protocol and the length that it suppresses.
+// all but its priority, its protocol and what it suppresses. Suppress rules of
+// earlier versions had no group, and length 1 where main had two /1 routes.
 func (r *Rule) withoutPlace() Rule {
 	w := *r
 	w.Priority, w.Protocol = 0, 0
 	if w.isSuppress() {
-		w.Suppress = 0
+		w.Suppress, w.SuppressesGroup, w.SuppressGroup = 0, false, 0
 	}
 	return w
 }
@@ -149,7 +153,7 @@ func obsoleteRoutes(have, want State) []Step {
 	var steps []Step
 	for _, r := range old {
 		coming := false // what a wanted route will replace stays until that one stands
-		for w := range wanted.of(r.tableKey()) {
+		for w := range wanted.of(r.slotKey()) {
 			coming = coming || r.replacedBy(*w) && !stands.have(w)
 		}
 		if !coming {

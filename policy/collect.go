@@ -17,6 +17,7 @@ type Feed struct {
 	dst       ranges   // destinations of its unicast routes
 	connected ranges   // of those without a gateway
 	coverage  coverage // whether they lead everywhere
+	near      bool     // there are some without a gateway, or to private destinations, among them
 }
 
 func (f *Feed) tableKey() tableKey { return tableKey{f.Family, f.Table} }
@@ -31,7 +32,8 @@ const ManyRanges = 4096
 //
 //   - ours;
 //   - those of shortBits and shorter, which may be a part of a default;
-//   - of the others in a table through a device the first keptRoutes.
+//   - of the others in a table through a device the first keptRoutes of those that
+//     are private or have no gateway, and the first keptRoutes of the rest.
 //
 // Of what comes then it keeps unicast routes' destinations, as a Feed.
 type RouteCollector struct {
@@ -55,7 +57,7 @@ type feedKey struct {
 // crowd is the routes of a table through a device.
 type crowd struct {
 	feedKey
-	kept int // of those that are not kept in any case
+	kept [2]int // of those that are not kept in any case: the rest, and those that are near
 	feed *Feed
 }
 
@@ -78,14 +80,23 @@ func (c *RouteCollector) Add(r *Route) {
 		return
 	}
 	crowd := c.crowd(r)
+	near := 0
+	if r.near() {
+		near = 1
+	}
 	switch {
-	case crowd.kept < keptRoutes:
-		crowd.kept++
+	case crowd.kept[near] < keptRoutes:
+		crowd.kept[near]++
 		c.keep(r)
 	case r.Type == Unicast:
 		crowd.add(r)
+		crowd.feed.near = crowd.feed.near || near == 1
 	}
 }
+
+// near reports whether a route is one of those that a table of ours may have as a
+// copy although there are many others.
+func (r *Route) near() bool { return r.connected() || IsPrivate(r.Dst) }
 
 func (c *RouteCollector) keep(r *Route) { c.facts.Routes = append(c.facts.Routes, *r) }
 

@@ -18,10 +18,11 @@ import (
 //     address of each network, which the kernel takes for one in any case
 //     (fib_add_ifaddr).
 //
-// Of a device that has a feed they are merged: of at most ManyRanges ranges all,
-// of more the first ones and one more than that.
-func DestinationsByDevice(f Facts) map[string][]netip.Prefix {
-	d := destinations{tables: map[tableKey]bool{}, devices: map[tableEntry][]string{}, byDevice: map[string][]netip.Prefix{}}
+// Of devices that lead away (see Away) only private destinations are. Of a device
+// that has a feed they are merged: of at most ManyRanges ranges all, of more the
+// first ones and one more than that.
+func DestinationsByDevice(f Facts, away map[string]bool) map[string][]netip.Prefix {
+	d := destinations{away: away, tables: map[tableKey]bool{}, devices: map[tableEntry][]string{}, byDevice: map[string][]netip.Prefix{}}
 	for _, family := range fwmark.Families {
 		d.tables[tableKey{family, TableMain}] = true
 	}
@@ -46,12 +47,17 @@ func DestinationsByDevice(f Facts) map[string][]netip.Prefix {
 		d.addBroadcast(a)
 	}
 	for device, of := range feeds {
-		d.byDevice[device] = merged(d.byDevice[device], of)
+		list := merged(d.byDevice[device], of)
+		if away[device] {
+			list = filter(list, func(p *netip.Prefix) bool { return IsPrivate(*p) || p.IsSingleIP() })
+		}
+		d.byDevice[device] = list
 	}
 	return d.byDevice
 }
 
 type destinations struct {
+	away     map[string]bool
 	tables   map[tableKey]bool       // main, and those that foreign rules look up
 	devices  map[tableEntry][]string // of their routes
 	byDevice map[string][]netip.Prefix
@@ -74,7 +80,7 @@ func (d *destinations) addRoute(r Route) {
 	}
 	entry := tableEntry{k, r.Dst}
 	d.devices[entry] = append(d.devices[entry], r.Device)
-	if r.Dst.Bits() >= 2 {
+	if r.Dst.Bits() >= 2 && (!d.away[r.Device] || IsPrivate(r.Dst)) {
 		d.add(r.Device, r.Dst)
 	}
 }
@@ -109,19 +115,20 @@ func (d *destinations) addBroadcast(a Address) {
 }
 
 // Reach returns, by family, the destinations of main's routes of /2 and
-// longer: what is reached without a default. Where there is a feed they are
-// merged, as those of a device are (see DestinationsByDevice).
-func Reach(f Facts) [2][]netip.Prefix {
+// longer, but for those through devices that lead away: what all that is pinned
+// reaches without an uplink's table. Where there is a feed they are merged, as
+// those of a device are (see DestinationsByDevice).
+func Reach(f Facts, away map[string]bool) [2][]netip.Prefix {
 	var reach [2][]netip.Prefix
 	for _, r := range f.Routes {
-		if r.Table == TableMain && r.Type == Unicast && r.Dst.Bits() >= 2 {
+		if r.Table == TableMain && r.Type == Unicast && r.Dst.Bits() >= 2 && !away[r.Device] {
 			reach[r.Family] = append(reach[r.Family], r.Dst)
 		}
 	}
 	for _, family := range fwmark.Families {
 		var feeds []*Feed
 		for _, feed := range f.Feeds {
-			if feed.Table == TableMain && feed.Family == family {
+			if feed.Table == TableMain && feed.Family == family && !away[feed.Device] {
 				feeds = append(feeds, feed)
 			}
 		}

@@ -62,7 +62,7 @@ rule 4 106 to 192.168.7.0/24 unreachable
 		{Device: "up1", Prefix: netip.MustParsePrefix("192.0.2.11/31")}, {Device: "up1", Prefix: netip.MustParsePrefix("2001:db8:1::1/64")},
 	}
 	got := map[string]string{}
-	for device, list := range policy.DestinationsByDevice(f) {
+	for device, list := range policy.DestinationsByDevice(f, nil) {
 		got[device] = texts(list)
 	}
 	want := map[string]string{
@@ -75,7 +75,7 @@ rule 4 106 to 192.168.7.0/24 unreachable
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("wanted (-), got (+):\n%s", diff)
 	}
-	reach := policy.Reach(f)
+	reach := policy.Reach(f, nil)
 	if got := texts(reach[0]) + " and " + texts(reach[1]); got != "192.0.2.0/24 64.0.0.0/2 and 2001:db8:1::/64" {
 		t.Errorf("reach %s", got)
 	}

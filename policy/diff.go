@@ -14,5 +14,8 @@ func (p Plan) Empty() bool { return len(p.Open)+len(p.Close) == 0 }
 // Open is done. The caller plans Close anew, from what then really stands.
 func Diff(have, want State) Plan {
 	open := Open(have, want)
-	return Plan{Open: open, Close: Close(StateAfter(have, open), want, nil)}
+	have = StateAfter(have, open)
+	steps := Close(have, want, nil)
+	have = StateAfter(have, steps)
+	return Plan{Open: open, Close: append(steps, resetGroups(have, want)...)}
 }

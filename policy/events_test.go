@@ -21,6 +21,9 @@ var events = map[string]func(*world, *rapid.T){
 	"mark":               (*world).changeMark,
 	"priority":           (*world).changePriority,
 	"link":               (*world).toggleLink,
+	"link group":         (*world).changeGroup,
+	"our group":          (*world).changeOurGroup,
+	"path MTU":           (*world).learnMTU,
 	"configuration":      (*world).breakConfiguration,
 	"foreign rule comes": (*world).addForeign,
 	"foreign rule goes":  (*world).dropForeign,
@@ -145,6 +148,22 @@ func (w *world) toggleLink(t *rapid.T) {
 		return
 	}
 	w.kernel.LinkDown(link)
+}
+
+// changeGroup is what an administrator may do with a link, or a device that is
+// made anew.
+func (w *world) changeGroup(t *rapid.T) {
+	device := rapid.SampledFrom(append(slices.Clone(tunnels), uplinks...)).Draw(t, "device")
+	w.kernel.SetGroup(policy.LinkGroup{Device: device, Group: rapid.SampledFrom([]uint32{0, 0, 0, 5, 77}).Draw(t, "group")})
+}
+
+func (w *world) changeOurGroup(t *rapid.T) {
+	w.group = rapid.SampledFrom([]uint32{0, 77, 78}).Draw(t, "configured group")
+}
+
+func (w *world) learnMTU(t *rapid.T) {
+	f := anyFamily(t)
+	w.kernel.LearnMTU(netip.Addr{}, rapid.SampledFrom(destinations[f][:]).Draw(t, "destination"))
 }
 
 func (w *world) breakConfiguration(t *rapid.T) { w.broken = rapid.Bool().Draw(t, "broken") }

@@ -51,7 +51,7 @@ func devicesEverywhere(f Facts, of func(tableKey) bool) map[feedKey]bool {
 type tablesEverywhere struct {
 	facts   Facts
 	wanted  map[tableKey]bool // tables that are to have a default of ours
-	routes  routeTables
+	byTable index[tableKey]   // of the facts' routes
 	feeds   map[tableKey][]*Feed
 	answers map[tableQuestion]bool
 }
@@ -83,7 +83,7 @@ type tableQuestion struct {
 
 func (t *tablesEverywhere) covered(r *Rule, byOthers bool) bool {
 	if t.answers == nil {
-		t.routes, t.feeds, t.answers = routeTablesOf(t.facts.Routes), map[tableKey][]*Feed{}, map[tableQuestion]bool{}
+		t.byTable, t.feeds, t.answers = indexOf(t.facts.Routes, (*Route).tableKey), map[tableKey][]*Feed{}, map[tableQuestion]bool{}
 		for _, feed := range t.facts.Feeds {
 			t.feeds[feed.tableKey()] = append(t.feeds[feed.tableKey()], feed)
 		}
@@ -99,7 +99,8 @@ func (t *tablesEverywhere) covered(r *Rule, byOthers bool) bool {
 
 func (t *tablesEverywhere) ask(q tableQuestion) bool {
 	var c coverage
-	for r := range t.routes.of(q.tableKey) {
+	for i := range t.byTable.places(q.tableKey) {
+		r := &t.facts.Routes[i]
 		if r.Type == Unicast && !(q.suppresses && r.Dst.Bits() <= int(q.suppress)) && !(q.byOthers && r.Ours()) {
 			c.add(r.Dst)
 		}

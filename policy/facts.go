@@ -16,6 +16,10 @@ type Facts struct {
 
 	Leases []Lease
 
+	// Group is the configured link group of uplinks; 0: the configuration could
+	// not be read.
+	Group uint32
+
 	// Families tells for which families the kernel has policy rules.
 	Families [2]bool
 
@@ -33,6 +37,7 @@ type Link struct {
 	Loopback     bool
 	WireGuard    bool
 	Kind         string // as in `ip link add type KIND`, "tun" for tap too; "": none
+	Group        uint32 // 0 where nobody has set one
 	VRF          string // the VRF that it is in; "": none
 }
 

@@ -114,18 +114,15 @@ func (u *found) byAddress(f fwmark.Family) [][]*Address {
 	return list
 }
 
-// gatewayOf returns the gateway of an address: its own one, else the first that
-// is on-link in a prefix of it, else the first.
-func gatewayOf(address []*Address, known []gateway) netip.Addr {
-	for _, gw := range known {
-		if gw.only == address[0].Prefix.Addr() {
-			return gw.addr
-		}
-	}
-	var first netip.Addr
+// gatewayOf returns the gateway of an address: the first that is its own, or is
+// on-link in a prefix of it; else the first of all addresses'.
+func gatewayOf(address []*Address, known []gateway) (first netip.Addr) {
 	for _, gw := range known {
 		switch {
 		case gw.only.IsValid():
+			if gw.only == address[0].Prefix.Addr() {
+				return gw.addr
+			}
 		case gw.firm, covers(address, gw.addr):
 			return gw.addr
 		case !first.IsValid():
@@ -151,6 +148,8 @@ func (u *found) addressFor(f fwmark.Family, addrs [][]*Address, known []gateway)
 			return a
 		case a[0].Deprecated || a[0].Temporary || len(known) > 0 && !gatewayOf(a, known).IsValid():
 		case best == nil || len(known) > 0 && covers(a, known[0].addr) && !covers(best, known[0].addr):
+			best = a
+		case u.lent[best[0].Prefix.Addr()] && !u.lent[a[0].Prefix.Addr()]: // one of its own before others
 			best = a
 		}
 	}

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"encoding/binary"
 	"iter"
+	"net/netip"
 
 	"wg-multihome/fwmark"
 )
@@ -76,18 +78,31 @@ type tableKey struct {
 
 func (r *Route) tableKey() tableKey { return tableKey{r.Family, r.Table} }
 
-// routeTables answers which routes a table has.
+// slotKey is the same for routes to one destination in a table, and mostly another
+// for others.
+type slotKey struct{ table, dst uint64 }
+
+func (r *Route) slotKey() slotKey { return slotOf(r.tableKey(), r.Dst) }
+
+func slotOf(k tableKey, dst netip.Prefix) slotKey {
+	b := dst.Addr().As16()
+	first, last := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+	return slotKey{uint64(k.family)<<40 | uint64(k.table)<<8 | uint64(dst.Bits()), first ^ last}
+}
+
+// routeTables answers which routes a table has to a destination.
 type routeTables struct {
 	routes []Route
-	index  index[tableKey]
+	index  index[slotKey]
 }
 
 func routeTablesOf(routes []Route) routeTables {
-	return routeTables{routes, indexOf(routes, (*Route).tableKey)}
+	return routeTables{routes, indexOf(routes, (*Route).slotKey)}
 }
 
-// of yields the routes of a table.
-func (t routeTables) of(k tableKey) iter.Seq[*Route] {
+// of yields the routes with a key: those to a destination in a table, and rarely
+// others.
+func (t routeTables) of(k slotKey) iter.Seq[*Route] {
 	return func(yield func(*Route) bool) {
 		for i := range t.index.places(k) {
 			if !yield(&t.routes[i]) {
@@ -97,10 +112,10 @@ func (t routeTables) of(k tableKey) iter.Seq[*Route] {
 	}
 }
 
-// leadThrough reports whether a table has a route through a device.
+// leadThrough reports whether a table has a default through a device.
 func (t routeTables) leadThrough(k tableKey, device string) bool {
-	for r := range t.of(k) {
-		if r.Device == device {
+	for r := range t.of(slotOf(k, netip.PrefixFrom(k.family.Unspecified(), 0))) {
+		if r.isDefault() && r.tableKey() == k && r.Device == device {
 			return true
 		}
 	}
@@ -109,7 +124,7 @@ func (t routeTables) leadThrough(k tableKey, device string) bool {
 
 // have reports whether there is a route that is the same to us.
 func (t routeTables) have(r *Route) bool {
-	for o := range t.of(r.tableKey()) {
+	for o := range t.of(r.slotKey()) {
 		if o.same(*r) {
 			return true
 		}

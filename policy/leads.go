@@ -24,3 +24,22 @@ func Leads(f Facts) map[fwmark.Mark][]string {
 	}
 	return leads
 }
+
+// LedTo returns the devices that the look-ups of a mark, and of what it has in
+// common with others, lead to, whoever made the rules and the routes.
+func LedTo(f Facts, m fwmark.Mark) []string {
+	tables := map[tableKey]bool{}
+	for i := range f.Rules {
+		if r := &f.Rules[i]; r.marked() && r.isLookup() && r.Mark.Overlaps(m) {
+			tables[tableKey{r.Family, r.Table}] = true
+		}
+	}
+	var devices []string
+	for i := range f.Routes {
+		r := &f.Routes[i]
+		if r.isDefault() && r.Type == Unicast && r.Device != "" && tables[r.tableKey()] && !slices.Contains(devices, r.Device) {
+			devices = append(devices, r.Device)
+		}
+	}
+	return devices
+}

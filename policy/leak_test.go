@@ -62,37 +62,51 @@ func (r *run) sources(f fwmark.Family) []netip.Addr {
 
 // addLeaks adds the packets that follow a default which is not their uplink's.
 func (r *run) addLeaks(f fwmark.Family, leaks map[policy.Packet]string) {
-	whole := r.wholeTables(f)
+	away := r.away()
 	for _, mark := range r.marked(f) {
 		uplinks, _ := r.allowed(f, mark)
 		for _, src := range r.sources(f) {
 			for _, dst := range destinations[f] {
 				p := policy.Packet{Mark: mark, Src: src, Dst: dst}
-				if route, errno := r.world.kernel.Walk(p); errno == sim.Done && everywhere(route, whole) && !slices.Contains(uplinks, route.Device) {
-					leaks[p] = route.Device
+				if v := r.world.kernel.Verdict(p); v.Errno == sim.Done && away[v.Route.Device] && !slices.Contains(uplinks, v.Route.Device) && !r.deliberate(v.Rule) {
+					leaks[p] = v.Route.Device
 				}
 			}
 		}
 	}
 }
 
-// everywhere reports whether a route is a default, or one of two /1 routes that
-// together are. One /1 route alone is a longer route, and holds for all.
-func everywhere(r policy.Route, whole map[uint32]int) bool {
-	return r.Dst.Bits() == 0 || r.Dst.Bits() == 1 && whole[r.Table] == 3
-}
-
-// wholeTables returns by table which /1 routes it has: 3 for both.
-func (r *run) wholeTables(f fwmark.Family) map[uint32]int {
-	whole := map[uint32]int{}
+// deliberate reports whether a rule is an administrator's word about a part of the
+// Internet, or the original shell script's, which is as short as it was until it is
+// taken over.
+func (r *run) deliberate(rule policy.Rule) bool {
+	if rule.Ours() {
+		return false
+	}
+	if slices.Contains(r.scriptRules, rule) {
+		return rule.Suppresses
+	}
+	if rule.To.IsValid() && rule.To.Bits() > 1 {
+		return true
+	}
+	var in []netip.Prefix
 	for _, route := range r.world.kernel.Routes() {
-		for i, half := range splitDefaults[f] {
-			if route.Dst == half && route.Type == policy.Unicast {
-				whole[route.Table] |= 1 << i
-			}
+		if route.Family == rule.Family && route.Table == rule.Table && route.Type == policy.Unicast && !(rule.Suppresses && route.Dst.Bits() <= int(rule.Suppress)) {
+			in = append(in, route.Dst)
 		}
 	}
-	return whole
+	return !policy.LeadsEverywhere(in)
+}
+
+// away returns the devices that lead away from LANs: through any other one a
+// packet may leave. Those that others have put into a group are left to the second
+// lock.
+func (r *run) away() map[string]bool {
+	away := policy.Away(r.view.facts, r.view.uplinks)
+	for _, l := range r.view.OtherGroups {
+		delete(away, l.Device)
+	}
+	return away
 }
 
 // checkStep checks that a step opened no leak.
@@ -100,14 +114,22 @@ func (r *run) checkStep(s policy.Step) {
 	if r.quiet {
 		return
 	}
+	if s.Op == policy.Set { // of both families
+		s.Rule.Family = fwmark.IPv6
+		r.checkFamily(s, fwmark.IPv4)
+	}
 	f := s.Rule.Family
 	if s.IsRoute {
 		f = s.Route.Family
 	}
+	r.checkFamily(s, f)
+}
+
+func (r *run) checkFamily(s policy.Step, f fwmark.Family) {
 	now := map[policy.Packet]string{}
 	r.addLeaks(f, now)
 	for p, device := range now {
-		if _, before := r.leaks[p]; !before && !r.noRoom(f) && !r.foreignTable(s, p) {
+		if _, before := r.leaks[p]; !before && !r.noRoom(f) && !r.foreignTable(s, p) && !r.unguarded(s, p) {
 			r.fatalf("%s: a leak opens: mark %#x from %v to %v leaves by %s", s, p.Mark, p.Src, p.Dst, device)
 		}
 	}
@@ -128,6 +150,16 @@ func (r *run) checkPinned(when string) {
 			r.fatalf("%s: mark %#x from %v to %v leaves by %s", when, p.Mark, p.Src, p.Dst, device)
 		}
 	}
+}
+
+// unguarded reports whether a step is before a mark's guards: only by chance did
+// its packets leave as they are to.
+func (r *run) unguarded(s policy.Step, p policy.Packet) bool {
+	f := fwmark.FamilyOf(p.Dst)
+	before := s.Op == policy.Set || s.Op == policy.Delete && s.Rule.SuppressesGroup // of another group than the wanted one
+	return before && !slices.ContainsFunc(r.world.kernel.Rules(f), func(rule policy.Rule) bool {
+		return rule.Action == policy.Unreachable && rule.Mark.Selects(p.Mark) && rule.Ours()
+	})
 }
 
 // foreignTable reports whether a step fills a table that a foreign rule looks

@@ -8,12 +8,17 @@ import (
 
 // Open returns the steps that add rules and routes, in this order:
 //
+//  0. link groups, and before them deletions of rules that pass over another group
+//     than the wanted one: they would let through what leaves their group;
 //  1. every missing unreachable, and those that guard marks while rules move
 //     (see interimGuards);
 //  2. deletions of rules that lead packets by a wrong uplink (see
-//     deleteMisleading). Adding the right ones first would leak until these go;
+//     deleteMisleading), and of routes that do (see deleteMisplaced). Adding the
+//     right ones first would leak until these go;
 //  3. routes;
-//  4. suppress rules and look-ups of marks, then pairs.
+//  4. look-ups of the local table, suppress rules and look-ups of marks, then pairs;
+//  5. deletions of suppress rules of earlier versions, which pass over no group:
+//     those that replace them stand by then.
 func Open(have, want State) []Step {
 	rules := missingOf(want.Rules, ruleSetOf(have.Rules).has)
 	stands := routeTablesOf(have.Routes)
@@ -26,17 +31,21 @@ func Open(have, want State) []Step {
 			}
 		}
 	}
+	steps = append(steps, deleteOtherGroups(have, want)...)
+	steps = append(steps, setGroups(have, want)...)
 	add((*Rule).isUnreachable)
 	steps = append(steps, interimGuards(have, want)...)
 	steps = append(steps, deleteMisleading(have, want, stands)...)
+	steps = append(steps, deleteMisplaced(have, want)...)
 	for _, r := range routes {
 		steps = append(steps, Step{Op: Add, IsRoute: true, Route: *r})
 	}
+	add((*Rule).isLocal)
 	add(func(r *Rule) bool { return r.marked() && r.isSuppress() })
 	add(func(r *Rule) bool { return r.marked() && r.isLookup() })
 	add(func(r *Rule) bool { return r.sourced() && r.isSuppress() })
 	add(func(r *Rule) bool { return r.sourced() && r.isLookup() })
-	return steps
+	return append(steps, deleteUngrouped(have, want)...)
 }
 
 // missingOf returns those that are wanted and do not stand.
@@ -50,19 +59,81 @@ func missingOf[T any](want []T, stands func(*T) bool) []*T {
 	return missing
 }
 
+// deleteOtherGroups returns the deletions of rules that pass over another link
+// group than the wanted one. Links cannot be in both, and until the new rules
+// stand what those led goes by the look-ups behind them.
+func deleteOtherGroups(have, want State) []Step {
+	var steps []Step
+	if len(want.Rules) == 0 {
+		return nil
+	}
+	wanted := map[uint32]bool{}
+	for i := range want.Rules {
+		if r := &want.Rules[i]; r.SuppressesGroup {
+			wanted[r.SuppressGroup] = true
+		}
+	}
+	for i := range have.Rules {
+		if r := &have.Rules[i]; r.SuppressesGroup && !wanted[r.SuppressGroup] {
+			steps = append(steps, Step{Op: Delete, Rule: *r})
+		}
+	}
+	return steps
+}
+
+// deleteUngrouped returns the deletions of suppress rules of ours without a group,
+// those of marks that go as well: what they let through is no longer wanted, and
+// nothing may get a mark before. Where such a rule stands behind the one that
+// replaces it, at the same priority, the kernel deletes that one (see Rule), and
+// another round mends it: what is left leads as much as both did.
+func deleteUngrouped(have, want State) []Step {
+	if !slices.ContainsFunc(want.Rules, func(r Rule) bool { return r.SuppressesGroup }) {
+		return nil
+	}
+	var steps []Step
+	for i := range have.Rules {
+		if r := &have.Rules[i]; r.Ours() && r.isSuppress() && !r.SuppressesGroup {
+			steps = append(steps, Step{Op: Delete, Rule: *r})
+		}
+	}
+	return steps
+}
+
+// deleteMisplaced returns the deletions of longer routes, of tables that are
+// wanted, through another device than the table's: of an uplink that it was of
+// before.
+func deleteMisplaced(have, want State) []Step {
+	longer := func(r Route) bool { return !r.isDefault() }
+	if !slices.ContainsFunc(have.Routes, longer) {
+		return nil
+	}
+	device := map[tableKey]string{}
+	for i := range want.Routes {
+		if r := &want.Routes[i]; r.isDefault() {
+			device[r.tableKey()] = r.Device
+		}
+	}
+	wanted := routeTablesOf(want.Routes)
+	var steps []Step
+	for i := range have.Routes {
+		r := &have.Routes[i]
+		if d, is := device[r.tableKey()]; is && d != r.Device && !r.isDefault() && !wanted.have(r) {
+			steps = append(steps, Step{Op: Delete, IsRoute: true, Route: *r})
+		}
+	}
+	return steps
+}
+
 // deleteMisleading returns the deletions of rules that lead, or are about to
-// lead, packets by another uplink than their mark's: look-ups of a wrong table,
-// and suppress rules whose prefix length is too short now.
+// lead, packets by another uplink than their mark's: look-ups of a wrong table.
 //
-// The look-ups go first: a suppress rule, even one that is too short, may lead a
-// packet before a wrong look-up gets it. They go from the last one on, as the
-// first one may do the same to those behind it.
+// They go from the last one on: the first one may lead a packet before one behind
+// it gets it.
 func deleteMisleading(have, want State, stands routeTables) []Step {
 	t := markTables{
 		wanted: map[markKey]uint32{}, marks: map[fwmark.Family][]fwmark.Mark{},
 		have: stands, want: want.Routes,
 	}
-	length := map[fwmark.Family]uint32{}
 	for _, r := range want.Rules {
 		switch {
 		case r.marked() && r.isLookup():
@@ -70,21 +141,15 @@ func deleteMisleading(have, want State, stands routeTables) []Step {
 		case r.marked() && r.isUnreachable():
 			t.marks[r.Family] = append(t.marks[r.Family], r.Mark)
 		}
-		if r.isSuppress() {
-			length[r.Family] = max(length[r.Family], r.Suppress)
-		}
 	}
-	var lookups, suppress []Step
+	var lookups []Step
 	for _, r := range have.Rules {
-		switch {
-		case r.marked() && r.isLookup() && t.misleads(r):
+		if r.marked() && r.isLookup() && t.misleads(r) {
 			lookups = append(lookups, Step{Op: Delete, Rule: r})
-		case r.isSuppress() && r.Suppress < length[r.Family]:
-			suppress = append(suppress, Step{Op: Delete, Rule: r})
 		}
 	}
 	slices.Reverse(lookups)
-	return append(lookups, suppress...)
+	return lookups
 }
 
 // markKey is a mark in a family.
@@ -117,7 +182,7 @@ func (t markTables) misleads(r Rule) bool {
 	}
 	k := tableKey{r.Family, r.Table}
 	for i := range t.want {
-		if next := &t.want[i]; next.tableKey() == k {
+		if next := &t.want[i]; next.isDefault() && next.tableKey() == k {
 			return !t.have.leadThrough(k, next.Device)
 		}
 	}

@@ -114,21 +114,19 @@ func TestOrder(t *testing.T) {
 				+ rule 4 304 from 1.2.3.4 lookup 16909060`,
 			close: ``,
 		},
-		"wrong look-ups go from the last one on, before short suppress rules": {
+		"wrong look-ups go from the last one on": {
 			have: `
 				rule 4 8 fwmark 0x2005 lookup 16909061
 				rule 4 100 fwmark 0x2005 lookup main suppress_prefixlength 0
 				rule 4 101 fwmark 0x2005 lookup 16909062
 				rule 4 102 fwmark 0x2005 unreachable`,
 			want: `
-				rule 4 100 fwmark 0x2005 lookup main suppress_prefixlength 1
+				rule 4 100 fwmark 0x2005 lookup main suppress_prefixlength 0
 				rule 4 101 fwmark 0x2005 lookup 16909060
 				rule 4 102 fwmark 0x2005 unreachable`,
 			open: `
 				- rule 4 101 fwmark 0x2005 lookup 16909062
 				- rule 4 8 fwmark 0x2005 lookup 16909061
-				- rule 4 100 fwmark 0x2005 lookup main suppress_prefixlength 0
-				+ rule 4 100 fwmark 0x2005 lookup main suppress_prefixlength 1
 				+ rule 4 101 fwmark 0x2005 lookup 16909060`,
 			close: `
 				- rule 4 8 fwmark 0x2005 lookup 16909061

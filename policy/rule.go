@@ -33,7 +33,10 @@ const (
 )
 
 // Rule is a policy routing rule, ip-rule(8). Two rules are one to the kernel
-// when all fields are equal, protocol included.
+// when all fields are equal, protocol included. To delete one of two that differ
+// in what they suppress alone, the one that suppresses less, is to delete the first
+// of them: that nothing is suppressed cannot be said (rule_find of
+// net/core/fib_rules.c).
 type Rule struct {
 	Family   fwmark.Family
 	Priority uint32
@@ -45,8 +48,11 @@ type Rule struct {
 	Action   Action
 	Table    uint32 // of Lookup; the target's priority for Goto
 
-	Suppresses bool // a result from a route of SuppressLength or shorter is ignored
+	Suppresses bool // a result from a route of length Suppress or shorter is ignored
 	Suppress   uint32
+
+	SuppressesGroup bool // a result from a route through a device of link group SuppressGroup is ignored, too
+	SuppressGroup   uint32
 
 	Protocol uint8
 
@@ -59,10 +65,13 @@ type Rule struct {
 // we could not have written.
 func (r Rule) Ours() bool { return r.Protocol == Protocol && !r.Opaque }
 
-// guard rules and look-ups of marks, pairs of addresses: the five roles.
+// guard rules and look-ups of marks, pairs of addresses: the five roles; and
+// look-ups of the table of this host's own addresses, where there is none in
+// front of ours.
 
-func suppressRule(f fwmark.Family, prio uint32, m fwmark.Mark, length uint32) Rule {
-	return Rule{Family: f, Priority: prio, Mark: m, Action: Lookup, Table: TableMain, Suppresses: true, Suppress: length, Protocol: Protocol}
+func suppressRule(f fwmark.Family, prio uint32, m fwmark.Mark, group uint32) Rule {
+	return Rule{Family: f, Priority: prio, Mark: m, Action: Lookup, Table: TableMain,
+		Suppresses: true, SuppressesGroup: true, SuppressGroup: group, Protocol: Protocol}
 }
 
 func lookupRule(f fwmark.Family, prio uint32, m fwmark.Mark, table uint32) Rule {
@@ -73,12 +82,12 @@ func unreachableRule(f fwmark.Family, prio uint32, m fwmark.Mark) Rule {
 	return Rule{Family: f, Priority: prio, Mark: m, Action: Unreachable, Protocol: Protocol}
 }
 
-func pairRules(prio uint32, addr netip.Addr, length uint32) [2]Rule {
-	from := netip.PrefixFrom(addr, addr.BitLen())
-	f := fwmark.FamilyOf(addr)
+func pairRules(prio uint32, addr netip.Addr, group uint32) [2]Rule {
+	suppress := suppressRule(fwmark.FamilyOf(addr), prio, fwmark.Mark{}, group)
+	suppress.From = netip.PrefixFrom(addr, addr.BitLen())
 	return [2]Rule{
-		{Family: f, Priority: prio, From: from, Action: Lookup, Table: TableMain, Suppresses: true, Suppress: length, Protocol: Protocol},
-		{Family: f, Priority: prio + 1, From: from, Action: Lookup, Table: TableOf(addr), Protocol: Protocol},
+		suppress,
+		{Family: suppress.Family, Priority: prio + 1, From: suppress.From, Action: Lookup, Table: TableOf(addr), Protocol: Protocol},
 	}
 }
 
@@ -104,6 +113,13 @@ func (r *Rule) selectsAll() bool {
 	return !r.From.IsValid() && !r.To.IsValid() && r.Iif == "" && r.Oif == "" && !r.Opaque && (r.Mark.Mask == 0 || r.Invert)
 }
 
-func (r *Rule) isSuppress() bool    { return r.Action == Lookup && r.Table == TableMain && r.Suppresses }
-func (r *Rule) isLookup() bool      { return r.Action == Lookup && !r.Suppresses }
-func (r *Rule) isUnreachable() bool { return r.Action == Unreachable && !r.Suppresses }
+func (r *Rule) isSuppress() bool { return r.Action == Lookup && r.Table == TableMain && r.Suppresses }
+func (r *Rule) isLookup() bool {
+	return r.Action == Lookup && !r.suppressesAny() && r.Table != TableLocal
+}
+func (r *Rule) isLocal() bool {
+	return r.Action == Lookup && !r.suppressesAny() && r.Table == TableLocal
+}
+func (r *Rule) isUnreachable() bool { return r.Action == Unreachable && !r.suppressesAny() }
+
+func (r *Rule) suppressesAny() bool { return r.Suppresses || r.SuppressesGroup }

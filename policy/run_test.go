@@ -169,7 +169,7 @@ func (r *run) apply(steps []policy.Step) bool {
 // do makes a step. The kernel must take it, and what it deletes must be what
 // was meant, or its twin of another protocol.
 func (r *run) do(s policy.Step) {
-	if s.IsRoute || s.Op == policy.Add {
+	if s.IsRoute || s.Op != policy.Delete {
 		switch errno := r.world.kernel.Do(s); errno {
 		case sim.Done, syscall.EEXIST, syscall.ESRCH:
 		default:
@@ -186,6 +186,9 @@ func (r *run) do(s policy.Step) {
 	}
 	twin := gone
 	twin.Protocol = s.Rule.Protocol
+	if !s.Rule.SuppressesGroup { // a wildcard
+		twin.SuppressesGroup, twin.SuppressGroup = false, 0
+	}
 	if twin != s.Rule || !gone.Ours() && !slices.Contains(r.scriptRules, gone) {
 		r.fatalf("%s: deletes %s proto %d", s, gone, gone.Protocol)
 	}

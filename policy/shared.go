@@ -39,13 +39,43 @@ func (s *survey) settleShared() []error {
 			continue
 		}
 		for _, a := range addrs[1:] {
-			u := s.uplinks[a.Device]
-			if u.taken == nil {
-				u.taken = map[netip.Addr]bool{}
-			}
-			u.taken[a.Prefix.Addr()] = true
+			s.take(a)
 		}
 		errs = append(errs, sharedError(table, addrs))
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errs
+}
+
+// take has an address be without its table: its uplink's mark has one by the
+// uplink's name.
+func (s *survey) take(a *Address) {
+	u := s.uplinks[a.Device]
+	if u.taken == nil {
+		u.taken = map[netip.Addr]bool{}
+	}
+	u.taken[a.Prefix.Addr()] = true
+}
+
+// settleForeign takes addresses whose table's number others use for routes by
+// another device from their uplinks. A DHCP server can choose such an address: our
+// route would replace a VPN's default, or pinned packets follow it.
+func (s *survey) settleForeign() []error {
+	byTable := map[tableKey]*Address{}
+	for _, u := range s.uplinks {
+		for _, a := range u.addrs {
+			byTable[tableKey{fwmark.FamilyOf(a.Prefix.Addr()), TableOf(a.Prefix.Addr())}] = a
+		}
+	}
+	var errs []error
+	for i := range s.facts.Routes {
+		r := &s.facts.Routes[i]
+		a := byTable[r.tableKey()]
+		if a == nil || r.Ours() || r.Device == "" || r.Device == a.Device || s.uplinks[a.Device].taken[a.Prefix.Addr()] {
+			continue
+		}
+		s.take(a)
+		errs = append(errs, fmt.Errorf("address %s of uplink %q has no source rule: its table %d is another program's (`%s`)", a.Prefix.Addr(), a.Device, r.Table, r))
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errs

@@ -5,10 +5,12 @@ import (
 	"slices"
 )
 
-// State is a set of rules and routes: what we want, or what stands of it.
+// State is a set of rules and routes, and of links in a group: what we want, or
+// what stands of it.
 type State struct {
 	Rules  []Rule
 	Routes []Route
+	Groups []LinkGroup
 }
 
 // StateAfter returns what have becomes when steps are done, one after the
@@ -18,7 +20,7 @@ func StateAfter(have State, steps []Step) State {
 	if len(steps) == 0 {
 		return have
 	}
-	return State{Rules: rulesAfter(have.Rules, steps), Routes: routesAfter(have.Routes, steps)}
+	return State{Rules: rulesAfter(have.Rules, steps), Routes: routesAfter(have.Routes, steps), Groups: groupsAfter(have.Groups, steps)}
 }
 
 func rulesAfter(have []Rule, steps []Step) []Rule {
@@ -47,7 +49,7 @@ func rulesAfter(have []Rule, steps []Step) []Rule {
 	for i := range steps {
 		s := &steps[i]
 		switch {
-		case s.IsRoute:
+		case s.IsRoute || s.Op == Set:
 		case s.Op == Add:
 			add(&s.Rule)
 		default:

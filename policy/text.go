@@ -47,6 +47,9 @@ func (r *Rule) appendText(b []byte) []byte {
 	if r.Suppresses {
 		b = appendNumber(appendWord(b, "suppress_prefixlength"), r.Suppress)
 	}
+	if r.SuppressesGroup {
+		b = appendNumber(appendWord(b, "suppress_ifgroup"), r.SuppressGroup)
+	}
 	return b
 }
 

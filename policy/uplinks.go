@@ -54,7 +54,7 @@ func Uplinks(f Facts, intents []fwmark.Intent, broken bool) ([]fwmark.Uplink, []
 	}
 	s.fromTables()
 	s.addAddresses()
-	errs := append(s.settleVRFs(), s.settleShared()...)
+	errs := slices.Concat(s.settleVRFs(), s.settleForeign(), s.settleShared())
 	list := make([]fwmark.Uplink, 0, len(s.uplinks))
 	for _, u := range s.uplinks {
 		list = append(list, s.finish(u, broken))
@@ -74,12 +74,14 @@ type found struct {
 	main       [2][]*Route // those of main's that it leads everywhere by
 	tables     [2][]*Route // those of other tables
 	addrs      []*Address
+	lent       map[netip.Addr]bool // those of them that another interface has
 	vrf        bool                // it is in one, so that nothing can be led there
-	taken      map[netip.Addr]bool // those of addrs that another uplink keeps
+	taken      map[netip.Addr]bool // those of addrs whose table another uplink has, or others
 }
 
 type survey struct {
 	facts   Facts
+	sources []source
 	uplinks map[string]*found
 	links   map[string]Link
 	own     ownDefaults
@@ -110,6 +112,7 @@ func (s *survey) fromIntents(intents []fwmark.Intent) {
 		}
 		u := s.uplink(in.Uplink)
 		u.marked = u.marked || !in.Mark.IsZero()
+		u.Through = append(u.Through, in.Through...)
 		for _, fam := range fwmark.Families {
 			if gw := in.StanzaGateways[fam]; gw.IsValid() {
 				u.stanzas[fam] = append(u.stanzas[fam], gateway{addr: gw})
@@ -121,6 +124,9 @@ func (s *survey) fromIntents(intents []fwmark.Intent) {
 		for _, addr := range slices.SortedFunc(maps.Keys(in.AddressGateways), netip.Addr.Compare) {
 			fam := fwmark.FamilyOf(addr)
 			u.stanzas[fam] = append(u.stanzas[fam], gateway{addr: in.AddressGateways[addr], only: addr})
+		}
+		for _, p := range in.Sources {
+			s.sources = append(s.sources, source{p, in.Uplink})
 		}
 		// Options in two places: neither is the one that was meant.
 		if in.Options() {
@@ -191,10 +197,25 @@ func (s *survey) fromStanding() {
 			delete(paired, addr)
 		}
 	}
+	had := map[netip.Addr]bool{} // by uplinks
 	for _, a := range s.facts.Addrs {
-		if paired[a.Prefix.Addr()] {
-			s.uplink(a.Device)
+		if s.uplinks[a.Device] != nil {
+			had[a.Prefix.Addr()] = true
 		}
+	}
+	for _, a := range s.facts.Addrs {
+		addr := a.Prefix.Addr()
+		if !paired[addr] {
+			continue
+		}
+		leads := s.own.of(fwmark.FamilyOf(addr), TableOf(addr)).Device
+		if !had[addr] && s.uplinks[leads] != nil {
+			// It was given to that uplink by its prefix: nothing else makes an
+			// uplink of an interface that has it.
+			s.sources = append(s.sources, source{netip.PrefixFrom(addr, addr.BitLen()), leads})
+			continue
+		}
+		s.uplink(a.Device)
 	}
 	for _, c := range Standing(s.facts) {
 		if c.Uplink != "" {
@@ -207,11 +228,13 @@ func (s *survey) addAddresses() {
 	for i := range s.facts.Addrs {
 		a := &s.facts.Addrs[i]
 		u, addr := s.uplinks[a.Device], a.Prefix.Addr()
-		if u == nil {
-			continue
+		if u != nil {
+			u.leased = u.leased || addr == u.lease.Address
 		}
-		u.leased = u.leased || addr == u.lease.Address
-		if a.Global && !a.Unready && Usable(addr) {
+		if owner := s.ownerOf(addr); owner != nil && owner != u && s.links[a.Device].VRF == "" {
+			u, a = owner, owner.lend(a)
+		}
+		if u != nil && a.Global && !a.Unready && Usable(addr) {
 			u.addrs = append(u.addrs, a)
 		}
 	}

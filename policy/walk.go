@@ -21,34 +21,50 @@ type Verdict struct {
 	Errno syscall.Errno // what the sender gets in place of a route
 }
 
+// Routing is what decides where packets go.
+type Routing struct {
+	Rules  []Rule  // those of Facts: of one family in the order in which the kernel asks them
+	Routes []Route // of every table that they look up; of one that is not there, the kernel finds no route either
+	Links  []Link  // their groups count
+
+	// Exceptions are what IPv6 has learned of paths. The kernel keeps one at the
+	// route that it came by, and finds it where it finds that route.
+	Exceptions []Exception
+}
+
+// Exception is what the kernel keeps of one destination of a route: in IPv6 a
+// copy of the route with the full length (rt6_find_cached_rt).
+type Exception struct {
+	Route Route
+	Dst   netip.Addr
+}
+
 // Walk asks the rules one by one, as the kernel does for a packet
-// (fib_rules_lookup). rules are those of Facts: of one family in the order in
-// which the kernel asks them. routes are those of every table that they look
-// up; of a table that is not there, the kernel finds no route either.
+// (fib_rules_lookup).
 //
 // The packet is bound to no device. What a rule selects by beside the fields of
 // Rule (see Opaque) counts as matching.
-func Walk(rules []Rule, routes []Route, p Packet) Verdict {
+func (w Routing) Walk(p Packet) Verdict {
 	family := fwmark.FamilyOf(p.Dst)
-	for i := 0; i < len(rules); i++ {
-		r := rules[i]
+	for i := 0; i < len(w.Rules); i++ {
+		r := w.Rules[i]
 		if r.Family != family || !r.selects(p) {
 			continue
 		}
 		switch r.Action {
 		case Lookup:
-			route, found := findRoute(routes, r.Table, p.Dst)
+			route, found := w.find(r.Table, p.Dst)
 			errno := routeErrno[route.Type]
 			switch {
 			case !found, route.Type == ThrowRoute:
 			case errno != 0: // only routes that lead somewhere are suppressed
 				return Verdict{Rule: r, Errno: errno}
-			case r.Suppresses && route.Dst.Bits() <= int(r.Suppress):
+			case r.Suppresses && route.Dst.Bits() <= int(r.Suppress), r.SuppressesGroup && w.group(route.Device) == r.SuppressGroup:
 			default:
 				return Verdict{Rule: r, Route: route}
 			}
 		case Goto:
-			i = gotoTarget(rules, i)
+			i = gotoTarget(w.Rules, i)
 		case Blackhole:
 			return Verdict{Rule: r, Errno: syscall.EINVAL}
 		case Prohibit:
@@ -90,18 +106,34 @@ func (r Rule) selects(p Packet) bool {
 	return match != r.Invert || r.Opaque && r.Invert
 }
 
-// findRoute returns the route of a table with the longest prefix, and of those
-// the first one with the lowest metric.
-func findRoute(routes []Route, table uint32, dst netip.Addr) (Route, bool) {
+// group returns the group of a device. Of a multipath route it is that of the
+// first nexthop (fib4_rule_suppress), or of the chosen one (fib6_rule_suppress).
+func (w Routing) group(device string) uint32 {
+	for i := range w.Links {
+		if w.Links[i].Name == device {
+			return w.Links[i].Group
+		}
+	}
+	return 0
+}
+
+// find returns the route of a table with the longest prefix, and of those the
+// first one with the lowest metric.
+func (w Routing) find(table uint32, dst netip.Addr) (Route, bool) {
 	var best Route
 	found := false
-	for _, r := range routes {
+	for _, r := range w.Routes {
 		if r.Table != table || r.Family != fwmark.FamilyOf(dst) || !r.Dst.Contains(dst) {
 			continue
 		}
 		longer := !found || r.Dst.Bits() > best.Dst.Bits()
 		if longer || r.Dst == best.Dst && r.Metric < best.Metric {
 			best, found = r, true
+		}
+	}
+	for _, e := range w.Exceptions {
+		if found && e.Dst == dst && e.Route == best {
+			best.Dst = netip.PrefixFrom(dst, dst.BitLen())
 		}
 	}
 	return best, found

@@ -39,7 +39,7 @@ func TestWalkNamesTheRule(t *testing.T) {
 		"192.0.2.2":    {rule: "rule 4 200 lookup main", device: "lan0"},
 		"9.9.9.8":      {errno: syscall.ENETUNREACH}, // no rule decides
 	} {
-		v := policy.Walk(s.Rules, s.Routes, policy.Packet{Mark: c.mark, Dst: netip.MustParseAddr(dst)})
+		v := policy.Routing{Rules: s.Rules, Routes: s.Routes}.Walk(policy.Packet{Mark: c.mark, Dst: netip.MustParseAddr(dst)})
 		rule := ""
 		if v.Rule != (policy.Rule{}) {
 			rule = v.Rule.String()

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -15,6 +16,15 @@ type Wanted struct {
 	Served []Served // addresses that are left to rules of others
 	Errs   []error
 
+	// Destinations says whose destinations are, as rules and routes have it.
+	Destinations *Destinations
+
+	// Away are the devices that lead away.
+	Away map[string]bool
+
+	// OtherGroups are the links that lead away and to which others have given a
+	// group: the second lock alone holds what main has through them.
+	OtherGroups []LinkGroup
 	// Unasked are foreign rules that stand behind pairs of ours, so that they are
 	// never asked for packets of an uplink's address.
 	Unasked []Rule
@@ -27,21 +37,28 @@ type Wanted struct {
 // B is the family's first priority (see places), and all rules of one role have
 // the same priority:
 //
-//	B+0  from all fwmark M lookup main suppress_prefixlength 0
+//	B+0  from all fwmark M lookup main suppress_prefixlength 0 suppress_ifgroup G
 //	B+1  from all fwmark M lookup TABLE
 //	B+2  from all fwmark M unreachable
-//	P+0  from ADDR lookup main suppress_prefixlength 0
+//	P+0  from ADDR lookup main suppress_prefixlength 0 suppress_ifgroup G
 //	P+1  from ADDR lookup TABLE
 //
 // P is B+3 where nothing moves them.
-// The guards, B+0 and B+2, stand in both families as long as the pin is there.
+// The guards, B+0 and B+2, stand in both families as long as the pin is there. In
+// front of B and of the pairs there is a look-up of the local table for each mark
+// and address where others have none in front of ours.
+//
+// G is the group of the links that lead away from LANs (see Away). What main has
+// through them TABLE has as copies, as far as it is the uplink's own or everybody's
+// (see Destinations).
 // A priority of 0 means that the configured one could not be read: the rules
 // stay where they start now.
 func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) Wanted {
 	w := wanter{
-		facts: f, uplinks: uplinks, pins: pins, tables: tablesEverywhere{facts: f, wanted: map[tableKey]bool{}},
+		facts: f, uplinks: uplinks, pins: pins, away: Away(f, uplinks), tables: tablesEverywhere{facts: f, wanted: map[tableKey]bool{}},
 		connected: connectedRoutes(f), scriptRules: map[Rule]bool{}, served: map[netip.Addr]bool{},
 	}
+	w.out.Away = w.away
 	w.findServed()
 	w.findScriptRules()
 	addrs := 0
@@ -55,7 +72,9 @@ func Want(f Facts, uplinks []fwmark.Uplink, pins []fwmark.Pin, priority uint32) 
 			w.family(family, priority)
 		}
 	}
+	w.copies()
 	w.have()
+	w.linkGroups()
 	return w.out
 }
 
@@ -63,6 +82,8 @@ type wanter struct {
 	facts       Facts
 	uplinks     []fwmark.Uplink
 	pins        []fwmark.Pin
+	away        map[string]bool // see Away
+	passed      []Rule          // foreign rules that ours stand in front of, and would not by the configured priority
 	tables      tablesEverywhere
 	connected   []*Route
 	scriptRules map[Rule]bool
@@ -95,28 +116,34 @@ func (w *wanter) family(family fwmark.Family, priority uint32) {
 	}
 	w.out.Errs = append(w.out.Errs, errs...)
 	w.out.Unasked = append(w.out.Unasked, c.unasked(w.facts.Rules, family, at.pairs)...)
-	var length uint32
-	if splitMain(w.facts, family) {
-		length = 1
-	}
-	w.blocks(family, at.blocks, length)
-	w.pairs(at.pairs, length, addrs)
+	w.passed = append(w.passed, c.passed(w.facts.Rules, family, at.blocks, configured.blocks)...)
+	w.blocks(family, at.blocks)
+	w.pairs(family, at.pairs, addrs)
 }
 
-// splitMain reports whether main has both /1 routes, which are not suppressed by
-// suppress_prefixlength 0.
-func splitMain(f Facts, family fwmark.Family) bool {
-	var low, high bool
-	for i := range f.Routes {
-		if r := &f.Routes[i]; r.Family == family && r.Table == TableMain && r.Type == Unicast && r.Dst.Bits() == 1 {
-			low = low || r.Dst.Addr().IsUnspecified()
-			high = high || !r.Dst.Addr().IsUnspecified()
+// localRule returns the look-up of the local table that has to stand right in
+// front of rules from a priority on; none where a foreign one does, as is normal.
+// A VRF moves that behind ours (l3mdev, 32765).
+func (w *wanter) localRule(family fwmark.Family, first uint32) (r Rule, needed bool) {
+	for i := range w.facts.Rules {
+		r := &w.facts.Rules[i]
+		if r.Family == family && !r.Ours() && r.isLocal() && r.plain() && r.Mark.Mask == 0 && !r.From.IsValid() && r.Priority < first {
+			return Rule{}, false
 		}
 	}
-	return low && high
+	if first <= 1 {
+		w.out.Errs = append(w.out.Errs, fmt.Errorf("no room for the look-up of the IPv%s local table in front of priority %d", family, first))
+		return Rule{}, false
+	}
+	return Rule{Family: family, Priority: first - 1, Action: Lookup, Table: TableLocal, Protocol: Protocol}, true
 }
 
-func (w *wanter) blocks(family fwmark.Family, first, length uint32) {
+func (w *wanter) blocks(family fwmark.Family, first uint32) {
+	if len(w.pins) == 0 {
+		return
+	}
+	local, needed := w.localRule(family, first)
+	group := groupOf(w.facts)
 	tables := map[string]uint32{} // of uplinks
 	for _, u := range w.uplinks {
 		if u.Routed(family) {
@@ -124,7 +151,11 @@ func (w *wanter) blocks(family fwmark.Family, first, length uint32) {
 		}
 	}
 	for _, p := range w.pins {
-		w.out.Rules = append(w.out.Rules, suppressRule(family, first, p.Mark, length), unreachableRule(family, first+2, p.Mark))
+		w.out.Rules = append(w.out.Rules, suppressRule(family, first, p.Mark, group), unreachableRule(family, first+2, p.Mark))
+		if needed {
+			local.Mark = p.Mark
+			w.out.Rules = append(w.out.Rules, local)
+		}
 		if table, routed := tables[p.Uplink]; routed {
 			r := lookupRule(family, first+1, p.Mark, table)
 			w.out.Rules, w.out.lookups = append(w.out.Rules, r), append(w.out.lookups, r)
@@ -132,11 +163,20 @@ func (w *wanter) blocks(family fwmark.Family, first, length uint32) {
 	}
 }
 
-func (w *wanter) pairs(first, length uint32, addrs []netip.Addr) {
+func (w *wanter) pairs(family fwmark.Family, first uint32, addrs []netip.Addr) {
+	if len(addrs) == 0 {
+		return
+	}
+	local, needed := w.localRule(family, first)
+	group := groupOf(w.facts)
 	w.out.Rules = slices.Grow(w.out.Rules, 2*len(addrs))
 	for _, a := range addrs {
-		pair := pairRules(first, a, length)
+		pair := pairRules(first, a, group)
 		w.out.Rules = append(w.out.Rules, pair[:]...)
+		if needed {
+			local.From = pair[0].From
+			w.out.Rules = append(w.out.Rules, local)
+		}
 	}
 }
 
@@ -185,6 +225,45 @@ func (w *wanter) route(u fwmark.Uplink, addr netip.Addr, table uint32) Route {
 		r.Gateway, r.OnLink = gw, w.needsOnLink(u.Name, gw)
 	}
 	return r
+}
+
+// copies gives the tables of uplinks what main and foreign tables have of theirs.
+func (w *wanter) copies() {
+	d := destinationsOf(w.facts, w.uplinks, w.away, w.passed)
+	w.out.Destinations = d
+	defaults := len(w.out.Routes)
+	copied := map[hop][]Route{}
+	for i := range defaults {
+		r := w.out.Routes[i]
+		if k := (uplinkKey{r.Family, r.Device}); !d.rest[k].Dst.IsValid() {
+			d.rest[k] = r
+		}
+		k := hop{r.Family, r.Device, r.Gateway}
+		if _, seen := copied[k]; !seen {
+			copied[k] = w.copiesBeside(&r)
+		}
+		for _, c := range copied[k] {
+			c.Table = r.Table
+			w.out.Routes = append(w.out.Routes, c)
+		}
+	}
+}
+
+// hop is where a route leads.
+type hop struct {
+	family  fwmark.Family
+	device  string
+	gateway netip.Addr
+}
+
+// copiesBeside returns what a table holds beside its default.
+func (w *wanter) copiesBeside(fallback *Route) []Route {
+	list := needed(w.out.Destinations.Copies(fallback.Device, fallback.Family), fallback)
+	for i := range list {
+		c := &list[i]
+		c.OnLink = c.Gateway.IsValid() && w.needsOnLink(c.Device, c.Gateway)
+	}
+	return list
 }
 
 // metric returns the metric of our routes. IPv6 has no 0, it is read as
@@ -246,9 +325,12 @@ func filter[T any](list []T, is func(*T) bool) []T {
 }
 
 // Reroutes returns the wanted marks whose packets a step gives another way: it
-// adds their look-up, or the route that their look-up leads to.
+// adds their look-up, or the default that their look-up leads to.
 func (w Wanted) Reroutes(s Step) []fwmark.Mark {
 	if s.Op != Add {
+		return nil
+	}
+	if s.IsRoute && !s.Route.isDefault() {
 		return nil
 	}
 	if !s.IsRoute {

@@ -19,13 +19,16 @@ import (
 
 // scene is a host in words, one fact to a line:
 //
-//	link up1 [down] [p2p] [wireguard] [loopback] [vrf red]
+//	link up1 [down] [p2p] [wireguard] [loopback] [vrf red] [group 77]
 //	addr up1 192.0.2.10/24 [deprecated] [temporary] [unready] [link]
 //	lease up2 198.51.100.10 [198.51.100.1]
 //	route 4 main default via 192.0.2.1 dev up1 [proto 77] [hop 1]
 //	rule 4 100 not fwmark 0xca6c lookup 51820 [proto 77] [opaque]
 //	stanza up1 192.0.2.1 [for 192.0.2.10]
-//	pin 0x2005 up2 [gateway 198.51.100.1] [device wg0]
+//	pin 0x2005 up2 [gateway 198.51.100.1] [device wg0] [source 2001:db8:5::/56]
+//	through up2 198.51.100.0/24
+//	vrf: no look-up of the local table in front
+//	group 5
 //	device wg0 0xca6c
 //	broken
 //	priority 20000
@@ -40,6 +43,9 @@ type scene struct {
 func readScene(t *testing.T, text string) scene {
 	t.Helper()
 	s := scene{priority: policy.DefaultPriority, devices: map[string]uint32{}, facts: policy.Facts{Families: [2]bool{true, true}}}
+	if !strings.Contains(text+"\n", "vrf\n") {
+		s.facts.Rules = localRules()
+	}
 	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
 		if line = strings.TrimSpace(line); line != "" {
 			s.read(t, line)
@@ -61,8 +67,18 @@ func (s *scene) read(t *testing.T, line string) {
 	f := &s.facts
 	switch words[0] {
 	case "link":
-		_, vrf, _ := cut(line, "vrf")
-		f.Links = append(f.Links, policy.Link{Name: words[1], Up: !has("down"), PointToPoint: has("p2p"), WireGuard: has("wireguard"), Loopback: has("loopback"), VRF: vrf})
+		l := policy.Link{Name: words[1], Up: !has("down"), PointToPoint: has("p2p"), WireGuard: has("wireguard"), Loopback: has("loopback")}
+		line, group, ok := cut(line, "group")
+		if ok {
+			l.Group = number(t, group)
+		}
+		_, l.VRF, _ = cut(line, "vrf")
+		f.Links = append(f.Links, l)
+	case "group":
+		f.Group = number(t, words[1])
+	case "through":
+		s.intents = append(s.intents, fwmark.Intent{Uplink: words[1], Origin: "scene", Through: []netip.Prefix{netip.MustParsePrefix(words[2])}})
+	case "vrf":
 	case "addr":
 		f.Addrs = append(f.Addrs, policy.Address{
 			Device: words[1], Prefix: netip.MustParsePrefix(words[2]), Global: !has("link"),
@@ -91,6 +107,10 @@ func (s *scene) read(t *testing.T, line string) {
 		if in.Mark, err = fwmark.Parse(words[1]); err != nil {
 			t.Fatal(err)
 		}
+		line, prefix, ok := cut(line, "source")
+		if ok {
+			in.Sources = []netip.Prefix{netip.MustParsePrefix(prefix)}
+		}
 		line, device, ok := cut(line, "device")
 		if ok {
 			in.Devices = []string{device}
@@ -101,24 +121,25 @@ func (s *scene) read(t *testing.T, line string) {
 		}
 		s.intents = append(s.intents, in)
 	case "device":
-		n, err := strconv.ParseUint(words[2], 0, 32)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.devices[words[1]] = uint32(n)
+		s.devices[words[1]] = number(t, words[2])
 	case "without":
 		f.Families[map[string]fwmark.Family{"4": fwmark.IPv4, "6": fwmark.IPv6}[words[1]]] = false
 	case "broken":
 		s.problems = append(s.problems, fwmark.Problem{Text: "broken"})
 	case "priority":
-		n, err := strconv.ParseUint(words[1], 10, 32)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.priority = uint32(n)
+		s.priority = number(t, words[1])
 	default:
 		t.Fatalf("scene: %q", line)
 	}
+}
+
+func number(t *testing.T, text string) uint32 {
+	t.Helper()
+	n, err := strconv.ParseUint(text, 0, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint32(n)
 }
 
 func (s *scene) readObject(t *testing.T, line string) {
@@ -154,6 +175,12 @@ func (s *scene) plan() string {
 	}
 	for _, f := range w.Fronts {
 		fmt.Fprintln(&b, "front:", f)
+	}
+	for _, l := range w.OtherGroups {
+		fmt.Fprintln(&b, "others' group:", l)
+	}
+	for _, l := range w.Destinations.Left {
+		fmt.Fprintln(&b, "left:", l)
 	}
 	for _, served := range w.Served {
 		fmt.Fprintln(&b, "served:", served)

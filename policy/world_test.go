@@ -21,6 +21,7 @@ type world struct {
 	broken   bool
 	leases   map[string]policy.Lease
 	priority uint32
+	group    uint32
 
 	tunnelMark uint32 // that of wg0
 
@@ -36,10 +37,16 @@ var (
 		{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("1.2.3.0/24")},
 		{netip.MustParsePrefix("2001:db8:1::/64"), netip.MustParsePrefix("2001:db8:2::/64"), netip.MustParsePrefix("2001:db8:3::/64")},
 	}
-	// One in each half of the address space, and in no other prefix here.
-	destinations = [...][2]netip.Addr{
-		{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("203.0.113.9")},
-		{netip.MustParseAddr("2a00::9"), netip.MustParseAddr("9000::9")},
+	// Public ones: one in each half of the address space, and in no other prefix
+	// here but short ones; one on-link at uplinks.
+	destinations = [...][3]netip.Addr{
+		{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("192.0.2.77")},
+		{netip.MustParseAddr("2a00::9"), netip.MustParseAddr("9000::9"), netip.MustParseAddr("2001:db8:1::77")},
+	}
+	// What leads everywhere, but for a default.
+	shortRoutes = [...][]netip.Prefix{
+		prefixes("0.0.0.0/1", "128.0.0.0/1", "0.0.0.0/2", "128.0.0.0/2", "9.0.0.0/8", "203.0.113.9/32", "192.0.2.64/26"),
+		prefixes("::/1", "8000::/1", "2000::/3", "2a00::/12", "2a00::/32", "2001:db8:1::77/128"),
 	}
 	splitDefaults = [...][2]netip.Prefix{
 		{netip.MustParsePrefix("0.0.0.0/1"), netip.MustParsePrefix("128.0.0.0/1")},
@@ -52,6 +59,13 @@ var (
 	// Tables of others.
 	foreignTables = []uint32{51820, 700, 701}
 )
+
+func prefixes(texts ...string) (list []netip.Prefix) {
+	for _, text := range texts {
+		list = append(list, netip.MustParsePrefix(text))
+	}
+	return list
+}
 
 func defaultOf(f fwmark.Family) netip.Prefix { return netip.PrefixFrom(f.Unspecified(), 0) }
 
@@ -85,7 +99,7 @@ type view struct {
 
 func (w *world) observe(scriptRules []policy.Rule) view {
 	v := view{facts: w.kernel.Facts()}
-	v.facts.ScriptRules = scriptRules
+	v.facts.ScriptRules, v.facts.Group = scriptRules, w.group
 	for _, name := range slices.Sorted(maps.Keys(w.leases)) {
 		v.facts.Leases = append(v.facts.Leases, w.leases[name])
 	}
@@ -146,7 +160,7 @@ func foreignRoute(t *rapid.T, f fwmark.Family, table uint32, device string) poli
 	if f == fwmark.IPv6 {
 		r.Metric, lan = 1024, netip.MustParsePrefix("2001:db8:9::/48")
 	}
-	r.Dst = rapid.SampledFrom([]netip.Prefix{defaultOf(f), defaultOf(f), splitDefaults[f][0], splitDefaults[f][1], lan}).Draw(t, "destination")
+	r.Dst = rapid.SampledFrom(append([]netip.Prefix{defaultOf(f), defaultOf(f), lan}, shortRoutes[f]...)).Draw(t, "destination")
 	if r.Dst.Bits() == 0 && rapid.IntRange(0, 9).Draw(t, "refusing") == 0 {
 		return policy.Route{Family: f, Table: table, Dst: r.Dst, Type: policy.UnreachableRoute, Protocol: 3, Metric: 4000}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"wg-multihome/cmd/internal/converge"
@@ -46,8 +47,30 @@ func (s *session) Sync(ctx context.Context, wait time.Duration) report.Report {
 	for _, say := range append(last.KeptForRuns(), last.Contradictions(s.host.ReadFiles(last.Observation, last.Present(last.PinnedDevices())))...) {
 		s.host.Log.Infof("%s", say)
 	}
+	if s.Person && rep.Status() == report.Done {
+		rep.Errs = append(rep.Errs, s.astray(last)...)
+	}
 	rep.Errs = append(rep.Errs, s.teller.Tell(ctx, last, s.Waited())...)
 	return rep
+}
+
+// astray asks the kernel whether all goes as is wanted, once nothing is left to
+// do. What is wrong then cannot be mended here.
+func (s *session) astray(d decide.Decision) []error {
+	answers, err := s.host.Ask(d.Questions())
+	if err != nil {
+		return []error{err}
+	}
+	const most = 10
+	var errs []error
+	astray := d.Astray(answers)
+	for _, text := range astray[:min(len(astray), most)] {
+		errs = append(errs, fmt.Errorf("cannot be mended: %s", text))
+	}
+	if more := len(astray) - most; more > 0 {
+		errs = append(errs, fmt.Errorf("cannot be mended: %d more, see `wg-multihome status`", more))
+	}
+	return errs
 }
 
 // call does the original shell script's part of that: devices and the nftables

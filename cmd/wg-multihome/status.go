@@ -18,7 +18,8 @@ func (p *program) status() *cobra.Command {
 		Short: "Show uplinks, marks, tunnels, services and drift",
 		Long: `Shows uplinks, marks, tunnels and services, what the second lock has dropped and
 does not know, main's longer routes through other uplinks, what our rules stand
-in front of, what the kernel lacks, and drift: the steps that sync would take.
+in front of, what the kernel lacks, and drift: the steps that sync would take, and what the
+kernel's own look-up sends elsewhere than it belongs.
 
 Of a tunnel: its mark, its peers' endpoints, ages of their last handshakes and
 bytes, and what is amiss with it. A peer is shown by the first characters of its
@@ -51,7 +52,7 @@ configuration; with --exit-code 3 where there is drift.`,
 		if status := st.Report().Status(); status != report.Done {
 			return exit(status)
 		}
-		if exitCode && len(st.Drift) > 0 {
+		if exitCode && len(st.Drift)+len(st.Astray) > 0 {
 			return exitError{report.Drift}
 		}
 		return nil

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -35,7 +36,7 @@ func ask(t *testing.T, interfaces, ifstate string) Config {
 	c := Config{}
 	path := filepath.Join(dir, "interfaces")
 	c.readInterfaces(context.Background(), readStanzas(path), ifupdownFiles{
-		file: path, query: ifquery{paths: ifqueryPaths, state: filepath.Join(dir, "state")}, peers: filepath.Join(dir, "peers"),
+		file: path, query: ifquery{paths: ifqueryPaths, state: filepath.Join(dir, "state"), within: time.Minute}, peers: filepath.Join(dir, "peers"),
 	})
 	for i := range c.Intents {
 		c.Intents[i].Origin = strings.ReplaceAll(c.Intents[i].Origin, dir, "DIR")
@@ -270,6 +271,15 @@ func TestIfqueryIsAskedOnlyWhereItMatters(t *testing.T) {
 	}
 	if p := read("auto eth0\niface eth0 inet dhcp\n metric 5\n"); len(p) != 0 {
 		t.Errorf("problems: %v", p)
+	}
+	// ifupdown2 is slow: for gateways alone it is not asked.
+	write(t, filepath.Join(dir, "ifupdown2"), "#!/bin/sh\nexit 9\n", 0o755)
+	const gateways = "iface eth0 inet static\n address 192.0.2.2/24\n gateway 192.0.2.1\niface swp[1-4]\n gateway 192.0.2.9\n"
+	write(t, path, gateways, 0o644)
+	c := Config{}
+	c.readInterfaces(context.Background(), readStanzas(path), ifupdownFiles{file: path, query: ifquery{paths: []string{filepath.Join(dir, "ifupdown2")}}})
+	if len(c.Problems) != 0 || len(c.Intents) != 1 || c.Intents[0].StanzaGateways[fwmark.IPv4] != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("ifupdown2: %+v", c)
 	}
 	p := read("iface eth0 inet dhcp\n multihomed-fwmark 5\n")
 	if len(p) != 1 || !strings.Contains(p[0].Text, "iface eth0: ifquery is not installed") {

@@ -27,8 +27,15 @@ const (
 
 // ifquery asks the program of that name.
 type ifquery struct {
-	paths []string
-	state string // where its state is; "": its own place
+	paths  []string
+	state  string        // where its state is; "": its own place
+	within time.Duration // how long it may take; 0: ifqueryTime
+}
+
+// bounded bounds in time what is asked by the context.
+func (q ifquery) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	within := cmp.Or(q.within, ifqueryTime)
+	return context.WithTimeoutCause(ctx, within, fmt.Errorf("ifquery gave no answer within %s", within))
 }
 
 // answer is what ifquery says of a stanza.
@@ -44,6 +51,14 @@ func (q ifquery) askAll(ctx context.Context, path string, f *found, file string,
 	if missing != nil {
 		for _, name := range names {
 			answers = append(answers, answer{name: name, err: missing})
+		}
+		return answers, nil
+	}
+	if f.kind == ifupdown2 && !f.hasOption() {
+		// Gateways alone are not worth the time that it takes. It knows no
+		// templates, so the text says the same.
+		for _, name := range names {
+			answers = append(answers, answer{name: name, options: f.options(name)})
 		}
 		return answers, nil
 	}
@@ -161,7 +176,7 @@ func run(ctx context.Context, path string, args ...string) (string, error) {
 	err := cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return "", fmt.Errorf("ifquery gave no answer within %s", ifqueryTime)
+		return "", context.Cause(ctx)
 	case out.over:
 		return "", fmt.Errorf("ifquery said more than %d bytes", ifqueryOutput)
 	case err != nil:

@@ -35,7 +35,7 @@ func (c *Config) readInterfaces(ctx context.Context, text *stanzaFile, i ifupdow
 	if !slices.ContainsFunc(text.stanzas, stanza.speaks) {
 		return // so no process is started
 	}
-	ctx, cancel := context.WithTimeout(ctx, ifqueryTime)
+	ctx, cancel := i.query.bounded(ctx)
 	defer cancel()
 	path, kind, missing := i.query.find(ctx)
 	f := newFound(text, kind)
@@ -80,6 +80,9 @@ func (c *Config) take(i ifupdownFiles, f *found, a answer) {
 		if f.says(a.name, stanza.hasOption) {
 			f.unread[a.err.Error()] = append(f.unread[a.err.Error()], a.name)
 		}
+	}
+	if f.kind == ifupdown2 && strings.ContainsAny(a.name, "[$") {
+		return // a range of names, or a template's: by the text alone nobody knows which
 	}
 	in := c.stanza(a.name, f.origin(i.file, a.name), a.options)
 	settleGateways(&in)

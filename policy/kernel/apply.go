@@ -18,7 +18,7 @@ func (c *Client) Apply(steps []policy.Step) []error {
 	for i, err := range errs {
 		s := &steps[i]
 		switch {
-		case err == nil, s.Op == policy.Add && errors.Is(err, unix.EEXIST), s.Op == policy.Delete && gone(err):
+		case err == nil, s.Op == policy.Add && errors.Is(err, unix.EEXIST), s.Op != policy.Add && gone(err):
 			errs[i] = nil
 		default:
 			errs[i] = fmt.Errorf("%s: %w", s, err)
@@ -107,6 +107,12 @@ func answers(b []byte, first uint32, errs []error) (last bool, err error) {
 func (c *Client) appendStep(b []byte, sequence uint32, s *policy.Step) ([]byte, error) {
 	begin := len(b)
 	switch {
+	case s.Op == policy.Set:
+		index, known := c.links[s.Link.Device]
+		if !known {
+			return b, fmt.Errorf("interface %q: %w", s.Link.Device, unix.ENODEV)
+		}
+		b = appendLinkGroup(beginMessage(b, unix.RTM_SETLINK, 0, sequence), index, s.Link.Group)
 	case s.IsRoute:
 		index, known := c.links[s.Route.Device]
 		if !known && s.Route.Device != "" {

@@ -164,7 +164,7 @@ func TestFullFeed(t *testing.T) {
 	if len(f.Feeds) != 2 || len(f.Routes) >= 2*many {
 		t.Errorf("%d feeds, %d routes", len(f.Feeds), len(f.Routes))
 	}
-	reach := policy.Reach(f)
+	reach := policy.Reach(f, nil)
 	last := steps[2*many-2].Route.Dst.Addr()
 	if four := reach[fwmark.IPv4]; len(four) > 20 || !slices.ContainsFunc(four, func(p netip.Prefix) bool { return p.Contains(last) }) {
 		t.Errorf("IPv4: %v, want %s in a few prefixes", four, last)

@@ -48,6 +48,9 @@ func TestRulesComeBack(t *testing.T) {
 		if rapid.Bool().Draw(t, "suppresses") {
 			r.Suppresses, r.Suppress = true, rapid.Uint32Max(128).Draw(t, "length")
 		}
+		if rapid.Bool().Draw(t, "suppresses a group") {
+			r.SuppressesGroup, r.SuppressGroup = true, rapid.Uint32Max(0x7fffffff).Draw(t, "group")
+		}
 		for _, p := range []*netip.Prefix{&r.From, &r.To} {
 			if rapid.Bool().Draw(t, "has prefix") {
 				*p = drawPrefix(t, f, "prefix")
@@ -131,6 +134,7 @@ func TestMarkWithoutMaskHasTheFullOne(t *testing.T) {
 
 func FuzzRule(f *testing.F) {
 	f.Add(appendRule(nil, &policy.Rule{Priority: 5, Action: policy.Lookup, Table: 1 << 31, Mark: fwmark.Mark{Value: 1, Mask: 3}, Iif: "lo"}))
+	f.Add(appendRule(nil, &policy.Rule{Priority: 5, Action: policy.Lookup, Table: policy.TableMain, Suppresses: true, SuppressesGroup: true, SuppressGroup: 77, Mark: fwmark.Mark{Value: 1, Mask: 3}}))
 	f.Fuzz(func(t *testing.T, m []byte) {
 		r, err := decodeRule(m)
 		if err != nil {
@@ -192,6 +196,7 @@ func FuzzAnswers(f *testing.F) {
 
 func FuzzLink(f *testing.F) {
 	m := appendName(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_IFNAME, "wg0")
+	f.Add(appendNumber(m, unix.IFLA_GROUP, 77))
 	f.Add(appendAttribute(m, unix.IFLA_LINKINFO, appendName(nil, unix.IFLA_INFO_KIND, "wireguard")...))
 	f.Fuzz(func(t *testing.T, m []byte) {
 		l, _, _, err := decodeLink(m)

@@ -89,6 +89,8 @@ func decodeLink(m []byte) (l policy.Link, index, master uint32, err error) {
 				return true
 			})
 			return err == nil
+		case unix.IFLA_GROUP:
+			l.Group, _ = a.number()
 		}
 		return true
 	})
@@ -145,4 +147,12 @@ func decodeAddress(m []byte, device func(uint32) string) (a policy.Address, ok b
 	a.Deprecated = flags&unix.IFA_F_DEPRECATED != 0
 	a.Temporary = family == fwmark.IPv6 && flags&unix.IFA_F_TEMPORARY != 0
 	return a, true, nil
+}
+
+// appendLinkGroup appends struct ifinfomsg and a link's group. The link goes by
+// its index alone: with a name the kernel would rename it.
+func appendLinkGroup(b []byte, index, group uint32) []byte {
+	info := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(info[4:], index)
+	return appendNumber(append(b, info...), unix.IFLA_GROUP, group)
 }

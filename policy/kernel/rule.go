@@ -43,7 +43,9 @@ func familyOfNumber(n uint8) (fwmark.Family, error) {
 }
 
 // appendRule appends the header and attributes of a rule, each field given: in
-// RTM_DELRULE the kernel takes what is missing for a wildcard.
+// RTM_DELRULE the kernel takes what is missing for a wildcard. That a rule
+// suppresses nothing cannot be given: of two that differ in that alone the first
+// one goes (rule_find of net/core/fib_rules.c; -1 is no suppression there).
 func appendRule(b []byte, r *policy.Rule) []byte {
 	var from, to, flags byte
 	if r.From.IsValid() {
@@ -82,6 +84,9 @@ func appendRule(b []byte, r *policy.Rule) []byte {
 	}
 	if r.Suppresses {
 		b = appendNumber(b, unix.FRA_SUPPRESS_PREFIXLEN, r.Suppress)
+	}
+	if r.SuppressesGroup {
+		b = appendNumber(b, unix.FRA_SUPPRESS_IFGROUP, r.SuppressGroup)
 	}
 	return appendAttribute(b, unix.FRA_PROTOCOL, r.Protocol)
 }
@@ -147,6 +152,11 @@ func (d *ruleDecoder) read(a attribute) bool {
 	case unix.FRA_SUPPRESS_PREFIXLEN:
 		if number != noSuppress {
 			d.rule.Suppresses, d.rule.Suppress = true, number
+		}
+		return isNumber
+	case unix.FRA_SUPPRESS_IFGROUP:
+		if number != noSuppress {
+			d.rule.SuppressesGroup, d.rule.SuppressGroup = true, number
 		}
 		return isNumber
 	case unix.FRA_PROTOCOL:

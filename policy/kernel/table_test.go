@@ -70,9 +70,11 @@ func build(t testing.TB, c *Client) {
 }
 
 // run makes an operation, and returns the kernel's own answer.
-func run(c *Client, o sim.Op) syscall.Errno {
+func run(t *testing.T, c *Client, o sim.Op) syscall.Errno {
 	var err error
-	if o.Append {
+	if o.TooBig.Dst.IsValid() {
+		tooBig(t, o.TooBig)
+	} else if o.Append {
 		body := appendRoute(nil, &o.Route, c.links[o.Route.Device])
 		_, err = c.socket.ask(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_APPEND|unix.NLM_F_ACK, body, 0, nil)
 	} else {
@@ -98,7 +100,7 @@ func TestScenarios(t *testing.T) {
 			c := namespace(t)
 			build(t, c)
 			for _, o := range tc.Ops {
-				if errno := run(c, o); errno != o.Errno {
+				if errno := run(t, c, o); errno != o.Errno {
 					t.Errorf("%s: %v, want %v", o.Step, errno, o.Errno)
 				}
 			}
@@ -141,13 +143,9 @@ func standing(t *testing.T, c *Client) []policy.Route {
 // ask looks a packet's route up, and returns the device that it leaves by.
 func ask(t *testing.T, c *Client, p policy.Packet) (string, syscall.Errno) {
 	t.Helper()
-	device, err := c.leaves(p.Dst, p.Src, p.Mark)
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return "", errno
-	}
+	answers, err := c.Ask([]policy.Packet{p})
 	must(t, err)
-	return device, 0
+	return answers[0].Device, answers[0].Errno
 }
 
 // byTable orders routes but for those of one destination in one table, whose

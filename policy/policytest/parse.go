@@ -71,8 +71,10 @@ func (p *parser) step(takenOver bool) policy.Step {
 	switch op := p.next(); op {
 	case "+", "-":
 		s.Op = policy.Op(op[0])
+	case "=":
+		return p.link(takenOver)
 	default:
-		p.fail("%q is neither + nor -", op)
+		p.fail("%q is none of + - =", op)
 	}
 	kind := p.next()
 	switch f := p.next(); f {
@@ -97,6 +99,20 @@ func (p *parser) step(takenOver bool) policy.Step {
 	default:
 		p.fail("%q is neither a rule nor a route of ours", kind)
 	}
+	return s
+}
+
+// link reads what follows the sign of a link's step.
+func (p *parser) link(takenOver bool) policy.Step {
+	s := policy.Step{Op: policy.Set}
+	if takenOver || !p.has("link") {
+		p.fail("what is set is a link's group")
+	}
+	s.Link.Device = p.name()
+	if !p.has("group") {
+		p.fail("a link's group is missing")
+	}
+	s.Link.Group = p.number(p.next())
 	return s
 }
 
@@ -127,6 +143,9 @@ func (p *parser) rule() policy.Rule {
 	}
 	if p.has("suppress_prefixlength") {
 		r.Suppresses, r.Suppress = true, p.number(p.next())
+	}
+	if p.has("suppress_ifgroup") {
+		r.SuppressesGroup, r.SuppressGroup = true, p.number(p.next())
 	}
 	return r
 }

@@ -1,7 +1,7 @@
 // Package sim is a kernel for tests, and no part of the program: rules and
 // routes, and how they change, as measured on Linux 6.18 and read in
 // net/core/fib_rules.c, net/ipv4/fib_trie.c and net/ipv6/route.c. A packet's
-// way through them is policy.Walk.
+// way through them is policy.Routing.Walk.
 //
 // Scenarios are operations with what the kernel answers to each. They are run
 // against this package and against a network namespace, so that neither can
@@ -28,6 +28,8 @@ const Done = syscall.Errno(0)
 type Kernel struct {
 	Links []policy.Link
 	Addrs []policy.Address
+
+	Exceptions []policy.Exception // of path MTUs; those of routes that are gone find nothing
 
 	rules  [2][]policy.Rule // by family, in the order in which they are asked
 	routes []policy.Route   // of equal table, destination and metric the first one counts
@@ -59,7 +61,8 @@ func boot(f fwmark.Family) []policy.Rule {
 func (k *Kernel) Clone() *Kernel {
 	return &Kernel{
 		Links: slices.Clone(k.Links), Addrs: slices.Clone(k.Addrs), routes: slices.Clone(k.routes),
-		rules: [2][]policy.Rule{slices.Clone(k.rules[0]), slices.Clone(k.rules[1])},
+		rules:      [2][]policy.Rule{slices.Clone(k.rules[0]), slices.Clone(k.rules[1])},
+		Exceptions: slices.Clone(k.Exceptions),
 	}
 }
 
@@ -84,6 +87,8 @@ func (k *Kernel) Routes() []policy.Route { return slices.Clone(k.routes) }
 // failure there: it returns the kernel's own answer.
 func (k *Kernel) Do(s policy.Step) syscall.Errno {
 	switch {
+	case s.Op == policy.Set:
+		return k.SetGroup(s.Link)
 	case s.IsRoute && s.Op == policy.Add:
 		return k.ReplaceRoute(s.Route)
 	case s.IsRoute:
@@ -93,6 +98,30 @@ func (k *Kernel) Do(s policy.Step) syscall.Errno {
 	}
 	_, errno := k.DeleteRule(s.Rule)
 	return errno
+}
+
+// SetGroup is RTM_SETLINK with IFLA_GROUP.
+func (k *Kernel) SetGroup(l policy.LinkGroup) syscall.Errno {
+	for i := range k.Links {
+		if k.Links[i].Name == l.Device {
+			k.Links[i].Group = l.Group
+			return Done
+		}
+	}
+	return syscall.ENODEV
+}
+
+// LearnMTU is a "packet too big" that comes in by a device about a packet from src
+// to dst (ip6_update_pmtu): the route that an unmarked packet takes by that device
+// gets an exception. (Here: the one that it takes by any device.) IPv4 keeps them at the next hop, where they suppress nothing.
+func (k *Kernel) LearnMTU(src, dst netip.Addr) {
+	if r, errno := k.Walk(policy.Packet{Src: src, Dst: dst}); errno == Done && fwmark.FamilyOf(dst) == fwmark.IPv6 {
+		for _, o := range k.routes { // the whole one, where this is an exception already
+			if o.Table == r.Table && o.Dst.Contains(dst) && o.Device == r.Device && o.Gateway == r.Gateway && o.Metric == r.Metric {
+				k.Exceptions = append(k.Exceptions, policy.Exception{Route: o, Dst: dst})
+			}
+		}
+	}
 }
 
 // LinkDown sets an interface down: its routes go, of all tables and of both

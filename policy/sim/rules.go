@@ -33,7 +33,8 @@ func (k *Kernel) AddRule(r policy.Rule) syscall.Errno {
 // will do.
 func exists(o, r policy.Rule) bool {
 	return o.Action == r.Action && o.Table == r.Table && o.Priority == r.Priority && o.Iif == r.Iif && o.Oif == r.Oif &&
-		o.Mark == r.Mark && o.Suppresses == r.Suppresses && o.Suppress == r.Suppress && o.Protocol == r.Protocol &&
+		o.Mark == r.Mark && o.Suppresses == r.Suppresses && o.Suppress == r.Suppress &&
+		o.SuppressesGroup == r.SuppressesGroup && o.SuppressGroup == r.SuppressGroup && o.Protocol == r.Protocol &&
 		o.Opaque == r.Opaque && sameEnds(o, r)
 }
 
@@ -63,6 +64,7 @@ func describes(r, o policy.Rule) bool {
 		r.Mark.Value != 0 && o.Mark.Value != r.Mark.Value,
 		r.Mark.Mask != 0 && o.Mark.Mask != r.Mark.Mask,
 		r.Suppresses && (!o.Suppresses || o.Suppress != r.Suppress),
+		r.SuppressesGroup && (!o.SuppressesGroup || o.SuppressGroup != r.SuppressGroup),
 		r.Protocol != 0 && o.Protocol != r.Protocol:
 		return false
 	}

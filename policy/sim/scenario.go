@@ -27,7 +27,8 @@ type Scenario struct {
 // is: what is zero is not sent.
 type Op struct {
 	policy.Step
-	Append bool // of a route: NLM_F_APPEND in place of NLM_F_REPLACE, as others add routes
+	Append bool          // of a route: NLM_F_APPEND in place of NLM_F_REPLACE, as others add routes
+	TooBig policy.Packet // in place of a step, where Dst is valid: "packet too big" comes in by dm0 about that packet
 	Errno  syscall.Errno
 }
 
@@ -60,7 +61,11 @@ func NewForScenario() *Kernel {
 
 // Run makes an operation.
 func (k *Kernel) Run(o Op) syscall.Errno {
-	if o.Append {
+	switch {
+	case o.TooBig.Dst.IsValid():
+		k.LearnMTU(o.TooBig.Src, o.TooBig.Dst)
+		return Done
+	case o.Append:
 		return k.AppendRoute(o.Route)
 	}
 	return k.Do(o.Step)
@@ -92,6 +97,10 @@ func addRule(r policy.Rule, errno syscall.Errno) Op {
 
 func deleteRule(r policy.Rule, errno syscall.Errno) Op {
 	return Op{Step: policy.Step{Op: policy.Delete, Rule: r}, Errno: errno}
+}
+
+func setGroup(device string, group uint32, errno syscall.Errno) Op {
+	return Op{Step: policy.Step{Op: policy.Set, Link: policy.LinkGroup{Device: device, Group: group}}, Errno: errno}
 }
 
 func addRoute(r policy.Route, errno syscall.Errno) Op {

@@ -12,7 +12,7 @@ import (
 // Scenarios are sequences of operations on rules and routes, with what the kernel
 // answers.
 func Scenarios() []Scenario {
-	return slices.Concat(ruleAddScenarios(), ruleDeleteScenarios(), routeScenarios(), walkScenarios(), routeTypeScenarios())
+	return slices.Concat(ruleAddScenarios(), ruleDeleteScenarios(), routeScenarios(), walkScenarios(), routeTypeScenarios(), groupScenarios())
 }
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }

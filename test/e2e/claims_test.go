@@ -64,7 +64,7 @@ func (c claim) wantError(r lab.Result) {
 func (c claim) wantKept() {
 	c.t.Helper()
 	rules := c.Rules("-4")
-	wantPart(c.t, "rules", rules, fmt.Sprintf("from %s lookup main suppress_prefixlength 0 proto 77\n", c.address))
+	wantPart(c.t, "rules", rules, fmt.Sprintf("from %s lookup main suppress_prefixlength 0 suppress_ifgroup 77 proto 77\n", c.address))
 	wantPart(c.t, "rules", rules, fmt.Sprintf("from %s lookup %s proto 77\n", c.address, c.table))
 	wantPart(c.t, "rules", rules, fmt.Sprintf("from all fwmark 0x2005 lookup %s proto 77\n", c.table))
 	wantPart(c.t, "table", c.Table(c.table), fmt.Sprintf("default via %s dev %s proto 77 src %s", c.gateway, c.uplink, c.address))
@@ -76,9 +76,23 @@ func (c claim) wantKept() {
 	wantEqual(c.t, "a second run's steps", r.Stdout, "")
 }
 
-// TestAddressOfAMarkedUplink has an ISP lease the address of another ISP. It
-// stays with the uplink that has a mark, whichever had it first, and no packet
-// of the mark leaves by the other one.
+// wantMarkRouted wants the mark to leave by its uplink, with the address: by a
+// table of its own, as the other uplink had the address first and keeps the
+// address's.
+func (c claim) wantMarkRouted() {
+	c.t.Helper()
+	wantPart(c.t, "table", c.Table(c.table), "default via "+c.otherGateway+" dev "+c.other)
+	wantPart(c.t, "rules", c.Rules("-4"), fmt.Sprintf("from %s lookup %s proto 77\n", c.address, c.table))
+	c.WantSeen(lab.Far4, "", mark, c.address)
+	c.WantSeen(lab.Far4, c.ownOther, 0, c.ownOther)
+	r := c.MH("plan")
+	wantCode(c.t, r, 1)
+	wantEqual(c.t, "a second run's steps", r.Stdout, "")
+}
+
+// TestAddressOfAMarkedUplink has an ISP lease the address of another ISP. It stays
+// with the uplink that had it, and where neither had it, with the one that has a
+// mark. No packet of the mark leaves by the other one.
 func TestAddressOfAMarkedUplink(t *testing.T) {
 	for _, uplink := range []string{"up1", "up2"} {
 		t.Run(uplink+" has it", func(t *testing.T) {
@@ -97,7 +111,7 @@ func TestAddressOfAMarkedUplink(t *testing.T) {
 			c := newClaim(t, uplink)
 			wantCode(t, c.stolen("BOUND"), 0)
 			wantPart(t, "table", c.Table(c.table), "dev "+c.other)
-			c.flooded(func() { c.both(c.own) })
+			c.flooded(func() { c.wantError(c.own()); c.wantMarkRouted() })
 		})
 		t.Run(uplink+" on a fresh start", func(t *testing.T) {
 			c := newClaim(t, uplink)

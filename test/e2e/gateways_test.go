@@ -52,13 +52,13 @@ func TestSizesOfPackets(t *testing.T) {
 	l.Interfaces(pinned)
 	l.MustMH("sync")
 	noDrift(t, l)
-	wantEqual(t, "table", l.Table("3325256714"), "default via 198.51.100.1 dev up2 proto 77 src 198.51.100.10 mtu 1400 advmss 1300")
+	wantEqual(t, "table", l.Default("3325256714"), "default via 198.51.100.1 dev up2 proto 77 src 198.51.100.10 mtu 1400 advmss 1300")
 	wantPart(t, "a marked packet's route", l.Run("ip", "-6", "route", "get", lab.Far6, "mark", "0x2005"), "mtu 1380")
 	l.WantSeen(lab.Far4, "", mark, two4)
 	l.WantSeen(lab.Far6, "", mark, two6)
 	l.Script("ip -4 route change default via 198.51.100.1 dev up2 metric 2")
 	l.MustMH("sync")
-	wantEqual(t, "table", l.Table("3325256714"), "default via 198.51.100.1 dev up2 proto 77 src 198.51.100.10")
+	wantEqual(t, "table", l.Default("3325256714"), "default via 198.51.100.1 dev up2 proto 77 src 198.51.100.10")
 	noDrift(t, l)
 }
 

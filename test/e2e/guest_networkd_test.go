@@ -17,10 +17,16 @@ import (
 // and would wait for udev, which sees no other network, unless /sys is read-only.
 func networkdOnHost(t *testing.T, l *lab.Lab) {
 	t.Helper()
+	networkdSettings(t)
+	startNetworkd(t, l)
+}
+
+// startNetworkd does so with whatever settings there are.
+func startNetworkd(t *testing.T, l *lab.Lab) {
+	t.Helper()
 	const service, socket = "systemd-networkd.service", "systemd-networkd.socket"
 	link := "/run/systemd/system/" + socket
 	fatal(t, os.Symlink("/dev/null", link))
-	networkdSettings(t)
 	unitOnHost(t, l, service, "ReadOnlyPaths=/sys\n")
 	systemctl(t, "daemon-reload")
 	t.Cleanup(func() {
@@ -85,5 +91,46 @@ func TestSystemdNetworkd(t *testing.T) {
 	machineMH(t, l, "status", "--exit-code") // no drift
 	if n := wrong(); n != 0 {
 		t.Errorf("%d packets of the tunnel left by the other uplink", n)
+	}
+}
+
+// TestSystemdNetworkdAtBoot has networkd start with its defaults before any uplink
+// is known to us: it deletes all rules, and then has main lead by up1. Marked
+// datagrams are on their way all the time, and the second lock alone holds them.
+// The same without it shows that the test sees what leaves.
+func TestSystemdNetworkdAtBoot(t *testing.T) {
+	for _, locked := range []bool{true, false} {
+		t.Run(fmt.Sprintf("locked %t", locked), func(t *testing.T) {
+			l := bareMachine(t)
+			machineFile(t, "/etc/network/interfaces", pinned, 0o644)
+			machineMH(t, l, "sync")
+			before := l.Rules("-4")
+			wantPart(t, "rules", before, "fwmark 0x2005 unreachable")
+			if !locked {
+				l.Script(lockGone)
+			}
+			for i, net := range []string{"192.0.2", "198.51.100"} {
+				machineFile(t, fmt.Sprintf("/run/systemd/network/10-up%d.network", i+1), fmt.Sprintf(
+					"[Match]\nName=up%d\n[Network]\nAddress=%s.10/24\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n[Route]\nGateway=%s.1\nMetric=%d\n", i+1, net, net, i+1), 0o644)
+			}
+			l.Script("ip link set up1 up; ip link set up2 up")
+			sent(t, l.ISP1)
+			stop := l.Stream(lab.Sender{To: lab.Far4, Mark: mark})
+			startNetworkd(t, l)
+			lab.Until(t, "networkd brings the uplinks up", func() bool {
+				routes := l.Run("ip", "route", "show", "default")
+				return strings.Contains(routes, "dev up1") && strings.Contains(routes, "dev up2")
+			})
+			lab.Until(t, "networkd deletes our rules", func() bool { return !strings.Contains(l.Rules("-4"), "fwmark") })
+			l.Send(lab.Sender{To: lab.Far4, Mark: mark}, 300)
+			stop()
+			n := sent(t, l.ISP1)
+			t.Logf("%d marked packets left by the other uplink", n)
+			if (n > 0) == locked {
+				t.Errorf("%d marked packets left by the other uplink", n)
+			}
+			machineMH(t, l, "sync")
+			l.WantSeen(lab.Far4, "", mark, two4)
+		})
 	}
 }

@@ -19,13 +19,20 @@ import (
 // other test runs beside it, as others read some of these files, too.
 func machine(t *testing.T) *lab.Lab {
 	t.Helper()
+	l := bareMachine(t)
+	l.Static()
+	return l
+}
+
+// bareMachine is a machine without addresses.
+func bareMachine(t *testing.T) *lab.Lab {
+	t.Helper()
 	for _, path := range []string{"/run/systemd/system", "/run/vm-output"} {
 		if _, err := os.Lstat(path); err != nil {
 			t.Fatalf("this is not the machine of test/vm/run --systemd, and its files are not the test's: %v", err)
 		}
 	}
 	l := lab.New(t, binary)
-	l.Static()
 	fatal(t, os.MkdirAll(filepath.Dir(installed), 0o755))
 	_ = os.Remove(installed) // one of the host's: what the machine writes stays in its memory
 	fatal(t, os.Symlink(l.Binary, installed))

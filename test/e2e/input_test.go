@@ -97,7 +97,7 @@ func TestBadRoutersAreLeftOut(t *testing.T) {
 			if left := strings.Contains(r.Stderr, "left out"); left == (routers == "169.254.1.1") {
 				t.Errorf("it said:\n%s", r.Stderr)
 			}
-			wantEqual(t, "table", l.Table("3325256714"), table)
+			wantEqual(t, "table", l.Default("3325256714"), table)
 			l.WantSeen(lab.Far4, "", mark, two4)
 			l.WantSeen(lab.Far4, two4, 0, two4)
 			noDrift(t, l)

@@ -49,10 +49,10 @@ ip -6 route add default dev tun9 table 78; ip -6 rule add pref 5301 to 2001:db8:
 // behind are destinations that a longer route or the link itself leads to, and
 // the device that they leave by. Where bound is set the socket is bound to it.
 var behind = []struct{ name, to, device, bound string }{
-	{"the other uplink's gateway", "192.0.2.1", "up1", ""},
-	{"the other uplink's LAN", "192.0.2.77", "up1", ""},
-	{"the other uplink's LAN, IPv6", "2001:db8:1::77", "up1", ""},
-	{"the other uplink's LAN, bound", "192.0.2.77", "up1", "up1"},
+	{"the other uplink's modem", "192.168.100.1", "up1", ""},
+	{"the other uplink's LAN", "192.168.100.77", "up1", ""},
+	{"the other uplink's LAN, IPv6", "fd00:100::77", "up1", ""},
+	{"the other uplink's LAN, bound", "192.168.100.77", "up1", "up1"},
 	{"a link-local address", "fe80::1", "up1", "up1"},
 	{"option 121", "10.121.0.9", "up1", ""},
 	{"docker", "172.17.0.2", "docker0", ""},
@@ -91,6 +91,7 @@ func TestLockLetsThroughWhatLiesBehind(t *testing.T) {
 	l.Link("veth1", l.Far, "c1")
 	l.Far.Script("ip link set c0 up; ip link set c1 up")
 	l.Script(neighbours)
+	l.Script("ip addr add 192.168.100.10/24 dev up1; ip addr add fd00:100::10/64 dev up1 nodad")
 	l.Interfaces(pinned)
 	l.MustMH("sync")
 	noDrift(t, l)

@@ -119,11 +119,10 @@ ip route add ::/1 via 2001:db8:1::1; ip route add 8000::/1 via 2001:db8:1::1`)
 	l.MustMH("sync")
 	l.WantSeen(lab.Far4, "", mark, two4)
 	l.WantSeen(lab.Far6, two6, 0, two6)
-	wantPart(t, "rules", l.Rules("-4"), "suppress_prefixlength 1")
+	wantPart(t, "rules", l.Rules("-4"), "suppress_prefixlength 0 suppress_ifgroup 77")
 	l.Script("ip route del 0.0.0.0/1; ip route del 128.0.0.0/1")
 	l.MustMH("sync")
 	noDrift(t, l)
-	wantPart(t, "rules", l.Rules("-4"), "suppress_prefixlength 0")
 	l.WantSeen(lab.Far4, "", mark, two4)
 	noSpoof(t, l)
 }
@@ -172,18 +171,21 @@ iface up2 inet dhcp
 ip route add default via 192.168.42.1 dev up1 metric 1024; ip route add default via 1.2.3.1 dev up2 metric 2048`)
 	l.MustMH("sync")
 	wantEqual(t, "rules", l.Rules("-4"), `0: from all lookup local
-32752: from all fwmark 0x2005 lookup main suppress_prefixlength 0 proto 77
+32752: from all fwmark 0x2005 lookup main suppress_prefixlength 0 suppress_ifgroup 77 proto 77
 32753: from all fwmark 0x2005 lookup 16909060 proto 77
 32754: from all fwmark 0x2005 unreachable proto 77
-32755: from 192.168.42.222 lookup main suppress_prefixlength 0 proto 77
-32755: from 1.2.3.4 lookup main suppress_prefixlength 0 proto 77
+32755: from 192.168.42.222 lookup main suppress_prefixlength 0 suppress_ifgroup 77 proto 77
+32755: from 1.2.3.4 lookup main suppress_prefixlength 0 suppress_ifgroup 77 proto 77
 32756: from 192.168.42.222 lookup 3232246494 proto 77
 32756: from 1.2.3.4 lookup 16909060 proto 77
 32766: from all lookup main
 32767: from all lookup default
 `)
-	wantEqual(t, "table 16909060", l.Table("16909060"), "default via 1.2.3.1 dev up2 proto 77 src 1.2.3.4")
-	wantEqual(t, "table 3232246494", l.Table("3232246494"), "default via 192.168.42.1 dev up1 proto 77 src 192.168.42.222")
+	wantEqual(t, "table 16909060", l.Table("16909060"), `default via 1.2.3.1 dev up2 proto 77 src 1.2.3.4
+1.2.3.0/24 dev up2 proto 77 scope link src 1.2.3.4
+192.168.42.0/24 dev up1 proto 77 scope link src 192.168.42.222`)
+	wantEqual(t, "table 3232246494", l.Table("3232246494"), `default via 192.168.42.1 dev up1 proto 77 src 192.168.42.222
+192.168.42.0/24 dev up1 proto 77 scope link src 192.168.42.222`)
 }
 
 func TestStatusAndPlan(t *testing.T) {
@@ -191,7 +193,7 @@ func TestStatusAndPlan(t *testing.T) {
 	l.Static()
 	l.Interfaces(pinned)
 	plan := l.MustMH("plan").Stdout
-	if first, _, _ := strings.Cut(plan, "\n"); first != "+ rule 4 32754 fwmark 0x2005 unreachable" {
+	if first, _, _ := strings.Cut(plan, "\n"); first != "= link up1 group 77" {
 		t.Errorf("the first step is %q", first)
 	}
 	wantCode(t, l.MH("plan", "--exit-code"), 3)
@@ -221,7 +223,8 @@ func TestStatusAndPlan(t *testing.T) {
 	if m := status.Marks[0]; m.Mark != "0x2005" || m.Uplink != "up2" || !m.Guarded || !m.Routed4 || !m.Routed6 {
 		t.Errorf("mark: %+v", m)
 	}
-	wantPart(t, "status", l.MustMH("status").Stdout, "route 4 main 192.0.2.0/24 dev up1")
+	l.Script("ip route add 10.5.0.0/16 via 192.0.2.1 dev up1")
+	wantPart(t, "status", l.MustMH("status").Stdout, "route 4 main 10.5.0.0/16 via 192.0.2.1 dev up1")
 }
 
 func TestMultipathDefault(t *testing.T) {

@@ -30,19 +30,22 @@ func TestSourceOfService(t *testing.T) {
 	noSpoof(t, l)
 }
 
-// TestLANsAreReachedAsBefore: destinations that main has a longer route to.
+// TestLANsAreReachedAsBefore: destinations that main has a longer route to; of what
+// is behind another uplink those that are private.
 func TestLANsAreReachedAsBefore(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	service := pinnedService(t, l)
 	lan := l.Behind()
+	l.Script("ip addr add 192.168.100.10/24 dev up1; ip addr add fd00:100::10/64 dev up1 nodad")
+	l.ISP1.Script("ip addr add 192.168.100.1/24 dev home; ip addr add fd00:100::1/64 dev home nodad")
 	l.MustMH("sync")
 	for _, c := range []struct {
 		where      *lab.Namespace
 		addr, seen string
 	}{
 		{lan, "10.9.0.2", "10.9.0.1"}, {lan, "fd00:9::2", "fd00:9::1"},
-		{l.ISP1, "192.0.2.1", one4}, {l.ISP1, "2001:db8:1::1", one6}, {l.ISP2, "198.51.100.1", two4}, {l.ISP2, "2001:db8:2::1", two6},
+		{l.ISP1, "192.168.100.1", "192.168.100.10"}, {l.ISP1, "fd00:100::1", "fd00:100::10"}, {l.ISP2, "198.51.100.1", two4}, {l.ISP2, "2001:db8:2::1", two6},
 	} {
 		l.Echo(c.where, "", c.addr)
 		wantService(t, l, service, c.addr, c.seen)

@@ -96,7 +96,7 @@ func TestAddressOnTwoUplinks(t *testing.T) {
 		wantPart(t, "the message", r.Stderr, part)
 	}
 	wantPart(t, "rules", l.Rules("-4"), "from "+shared+" lookup "+table+" proto 77\n")
-	wantEqual(t, "table", l.Table(table), "default via 198.51.100.1 dev up2 proto 77 src "+shared)
+	wantEqual(t, "table", l.Default(table), "default via 198.51.100.1 dev up2 proto 77 src "+shared)
 	l.WantSeen(lab.Far4, shared, 0, shared)
 	l.WantSeen(lab.Far4, "", mark, two4)
 	l.WantSeen(lab.Far4, one4, 0, one4)
@@ -198,7 +198,7 @@ func TestPointToPoint(t *testing.T) {
 	l.Interfaces(pinned)
 	l.MustMH("sync")
 	noDrift(t, l)
-	wantEqual(t, "table", l.Table("3325256714"), "default dev up2 proto 77 scope link src 198.51.100.10")
+	wantEqual(t, "table", l.Default("3325256714"), "default dev up2 proto 77 scope link src 198.51.100.10")
 	l.WantSeen(lab.Far4, "", mark, two4)
 	l.WantSeen(lab.Far4, two4, 0, two4)
 	noSpoof(t, l)

@@ -224,9 +224,15 @@ func (l *Lab) Rules(family string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
+// Default returns the default route of one of the host's IPv4 tables.
+func (l *Lab) Default(number string) string {
+	l.t.Helper()
+	return strings.TrimSpace(l.Try(nil, "ip", "route", "show", "table", number, "exact", "default").Stdout)
+}
+
 // Table returns the routes of one table of the host.
 func (l *Lab) Table(number string) string {
 	l.t.Helper()
 	r := l.Try(nil, "ip", "route", "show", "table", number)
-	return strings.TrimSpace(r.Stdout)
+	return strings.ReplaceAll(strings.TrimSpace(r.Stdout), " \n", "\n")
 }

@@ -15,13 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sender is what sends on the host: datagrams to port 9, from a socket
-// that is bound to no address.
+// Sender is what sends on the host: datagrams to port 9.
 type Sender struct {
 	To     string // any address, multicast and broadcast too
+	Source string // "": the socket is bound to no address
 	Mark   uint32
 	Device string // "": the kernel chooses. Else the socket is bound to it (SO_BINDTODEVICE)
 	Hint   bool   // or each datagram is (IP_PKTINFO)
+	Size   int    // of each datagram; 0: one byte
 }
 
 // Send sends so many datagrams, and returns how many left the socket.
@@ -44,7 +45,7 @@ func (l *Lab) Stream(b Sender) (stop func() int) {
 
 func (b Sender) args(l *Lab) []string {
 	l.t.Helper()
-	return []string{self(l.t), b.To, fmt.Sprint(b.Mark), b.Device, fmt.Sprint(b.Hint)}
+	return []string{self(l.t), b.To, b.Source, fmt.Sprint(b.Mark), b.Device, fmt.Sprint(b.Hint), fmt.Sprint(max(b.Size, 1))}
 }
 
 // counting is for a role that says a number in the end.
@@ -82,26 +83,33 @@ func (l *Lab) endless(from *Namespace, role string, args ...string) (stop func()
 	}
 }
 
-// send is a sender: DESTINATION MARK DEVICE HINT COUNT. A count of 0 is until
-// standard input ends.
+// send is a sender: DESTINATION SOURCE MARK DEVICE HINT SIZE COUNT. A count of 0 is
+// until standard input ends.
 func send(args []string) error {
-	if len(args) != 5 {
-		return errors.New("usage: DESTINATION MARK DEVICE HINT COUNT")
+	if len(args) != 7 {
+		return errors.New("usage: DESTINATION SOURCE MARK DEVICE HINT SIZE COUNT")
 	}
 	to, err := netip.ParseAddr(args[0])
 	if err != nil {
 		return err
 	}
-	mark, err := strconv.ParseUint(args[1], 0, 32)
+	mark, err := strconv.ParseUint(args[2], 0, 32)
 	if err != nil {
 		return err
 	}
-	count, err := strconv.Atoi(args[4])
+	size, err := strconv.Atoi(args[5])
 	if err != nil {
 		return err
 	}
-	s, err := newSender(to, int(mark), args[2], args[3] == "true")
+	count, err := strconv.Atoi(args[6])
 	if err != nil {
+		return err
+	}
+	s, err := newSender(to, int(mark), args[3], args[4] == "true")
+	if err != nil {
+		return err
+	}
+	if err := s.bind(args[1]); err != nil {
 		return err
 	}
 	ended := make(chan struct{})
@@ -121,7 +129,7 @@ func send(args []string) error {
 		default:
 		}
 		// The lock's drop is EPERM here: it is no failure of the test.
-		if unix.Sendmsg(s.fd, []byte("x"), s.control, s.to, 0) == nil {
+		if unix.Sendmsg(s.fd, make([]byte, size), s.control, s.to, 0) == nil {
 			sent++
 		}
 	}
@@ -133,6 +141,21 @@ type sender struct {
 	fd      int
 	to      unix.Sockaddr
 	control []byte
+}
+
+// bind binds the socket to a source, where there is one.
+func (s sender) bind(source string) error {
+	if source == "" {
+		return nil
+	}
+	a, err := netip.ParseAddr(source)
+	if err != nil {
+		return err
+	}
+	if a.Is4() {
+		return unix.Bind(s.fd, &unix.SockaddrInet4{Addr: a.As4()})
+	}
+	return unix.Bind(s.fd, &unix.SockaddrInet6{Addr: a.As16()})
 }
 
 func newSender(to netip.Addr, mark int, device string, hint bool) (sender, error) {

@@ -236,7 +236,8 @@ var changes = [...]change{
 
 // TestKilledBetweenSteps ends a run after each of its steps in turn: what is
 // marked does not leave by another uplink, and the next run goes on from there.
-// The first step ever is the mark's unreachable; before it nothing holds.
+// The first steps ever put links into their group, and the next one is the mark's
+// unreachable; before it nothing holds.
 func TestKilledBetweenSteps(t *testing.T) {
 	for after := 1; ; after++ {
 		b := newTestbed(t)
@@ -245,8 +246,11 @@ func TestKilledBetweenSteps(t *testing.T) {
 			c.do(b)
 			if after < len(b.planned(c.priority)) {
 				killed++
+				guarded := c.name != "from nothing" || !strings.HasPrefix(b.planned(c.priority)[after-1], "= link ")
 				b.runWith(c.priority, &fault{killed: true, after: after})
-				b.check(fmt.Sprintf("%s, killed after %d steps", c.name, after), c.keeps)
+				if guarded {
+					b.check(fmt.Sprintf("%s, killed after %d steps", c.name, after), c.keeps)
+				}
 			}
 			if rep, _ := b.run(c.priority, ""); rep.Status() != report.Done {
 				t.Errorf("%s, after %d: %v", c.name, after, rep.Errs)

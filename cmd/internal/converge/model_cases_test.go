@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/nft"
 )
 
 // stage is a configuration, and the run that finds it.
@@ -12,7 +13,8 @@ type stage struct {
 	event   func(*history) // what others do before the run
 	faults  faults
 	hook    bool
-	noTable bool // no nf_tables in this kernel
+	call    string // the uplink that the original script's hook calls for
+	noTable bool   // no nf_tables in this kernel
 }
 
 // given makes a configuration of what each of the uplinks has.
@@ -40,6 +42,11 @@ func has(mark string, pinned ...string) (o options) {
 		}
 	}
 	return o
+}
+
+// unreadable are faults: a device, a cgroup or the table cannot be read.
+func unreadable(name string) faults {
+	return faults{kill: never, refuse: never, unread: map[string]bool{name: true}}
 }
 
 func broken(c configuration) configuration {
@@ -120,6 +127,39 @@ var leaked = map[string][]stage{
 		{config: given(has("0x100", "wg0"), has(""), has("0x200")), faults: faults{kill: 1, refuse: never}, event: func(h *history) { h.flushTable(nil) }},
 		{config: given(has(""), has(""), has("0x200", "a.service")), faults: noFaults},
 	},
+	"marks swapped, and a service's cgroup cannot be read": {
+		begun,
+		{config: swapped, faults: unreadable("a.service")},
+	},
+	"marks swapped, and the table cannot be read": {begun, {config: swapped, faults: unreadable(nft.Table)}},
+	"a mark goes, and the table cannot be read": {
+		begun,
+		{config: given(has("0x300", "wg0", "a.service"), has("0x200", "wg1", "b.service")), faults: unreadable(nft.Table)},
+	},
+	"a mark goes, and its service's cgroup cannot be read": {
+		begun,
+		{config: given(has("0x300", "wg0", "a.service"), has("0x200", "wg1", "b.service")), faults: unreadable("a.service")},
+	},
+	"a mark moves, and the guard of the one that a command of run is to get is refused": {
+		{config: given(has("0x100"), has("0x200", "wg1")), faults: noFaults},
+		{config: given(has("0x100"), has("0x200", "wg1")), faults: noFaults, event: func(h *history) { h.startRun("wan1") }},
+		{config: given(has("0x300"), has("0x100", "wg1")), faults: faults{kill: never, refuse: never, text: "+ rule 4 32754 fwmark 0x300 unreachable"}},
+	},
+	"a mark goes, and the guard of the one that a command of run is to get is refused": {
+		{config: given(has("0x100", "wg0"), has("0x200", "wg1")), faults: noFaults},
+		{config: given(has("0x100", "wg0"), has("0x200", "wg1")), faults: noFaults, event: func(h *history) { h.startRun("wan1") }},
+		{config: given(has("0x300", "wg0"), has("0x200", "wg1")), faults: faults{kill: never, refuse: never, text: "+ rule 4 32754 fwmark 0x300 unreachable"}},
+	},
+	"marks swapped, and a hook of the original script comes first": {
+		{config: given(has("0x100", "wg0"), has("0x200", "wg1")), faults: noFaults, noTable: true},
+		{config: given(has("0x200", "wg0"), has("0x100", "wg1")), faults: noFaults, call: "wan1"},
+	},
+	"marks swapped, with services, and a hook of the original script comes first": {begun, {config: swapped, faults: noFaults, call: "wan2"}},
+	"the last service is listed no more, and systemd has put a unit into a mark's set": {
+		begun,
+		{config: begun.config, faults: noFaults, event: func(h *history) { h.startUnit(0x200) }},
+		{config: given(has("0x100", "wg0"), has("0x200", "wg1")), faults: noFaults},
+	},
 	"a mark moves, and the table was flushed": {
 		begun,
 		{config: given(has(""), has("0x100", "wg1", "b.service"), has("0x200")), faults: noFaults, event: func(h *history) { h.flushTable(nil) }},
@@ -137,6 +177,10 @@ func TestWhatLeakedOnce(t *testing.T) {
 				h.host.config = s.config.clone()
 				if s.event != nil {
 					s.event(h)
+				}
+				if s.call != "" {
+					h.call(s.call, s.faults)
+					continue
 				}
 				h.run(!s.hook, s.faults)
 			}

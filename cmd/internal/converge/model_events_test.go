@@ -82,6 +82,9 @@ var hostEvents = map[string]func(*history, *rapid.T){
 	"device made anew":     (*history).remakeDevice,
 	"device set up anew":   (*history).setDevice,
 	"cgroup made anew":     (*history).remakeCgroup,
+	"run":                  (*history).toggleRun,
+	"unit with NFTSet":     (*history).toggleUnit,
+	"wg-quick":             (*history).toggleFull,
 	"connections end":      func(h *history, _ *rapid.T) { clear(h.host.flows) },
 }
 
@@ -178,8 +181,11 @@ func (h *history) flushTable(*rapid.T) {
 	}
 	h.placed.table = false
 	h.host.setTable(nft.Ruleset{})
-	for _, name := range services {
+	for name := range h.host.cgroups {
 		h.fresh[thing{kind: aService, name: name}] = true
+		if _, unit := valueOf(name); unit { // systemd alone can give it back
+			delete(h.host.cgroups, name)
+		}
 	}
 	for _, f := range slices.Collect(maps.Keys(h.host.flows)) {
 		delete(h.host.flows, f)
@@ -192,6 +198,7 @@ func (h *history) flushTable(*rapid.T) {
 func (h *history) remakeDevice(t *rapid.T) {
 	name := anyOf(t, wireguards)
 	if _, there := h.host.devices[name]; there {
+		h.quickDown(name)
 		delete(h.host.devices, name)
 		h.host.kernel.Links = slices.DeleteFunc(h.host.kernel.Links, func(l policy.Link) bool { return l.Name == name })
 		return

@@ -16,6 +16,7 @@ import (
 	"wg-multihome/nft"
 	nftkernel "wg-multihome/nft/kernel"
 	nftsim "wg-multihome/nft/sim"
+	"wg-multihome/policy"
 	"wg-multihome/policy/sim"
 	"wg-multihome/wg"
 )
@@ -30,6 +31,8 @@ type simulated struct {
 	devices map[string]uint32 // the WireGuard devices that are there, with their marks
 	cgroups map[string]uint64 // ids of the services' cgroups that are there, by path
 	lastID  uint64
+	runs    map[string]bool   // the uplinks that commands of `run` live on; their slices are among the cgroups
+	full    map[string]uint32 // the devices that wg-quick has made full tunnels, with their marks
 	leases  map[string]state.Record
 	flows   map[flow]bool // those that conntrack knows, and that a mark was given to
 
@@ -45,6 +48,8 @@ type simulated struct {
 	// says whether it may be.
 	refusesRule func() bool
 
+	lockRefused func() // called when the lock's part of the table is refused alone
+
 	after func(what string) // called after each step
 }
 
@@ -53,8 +58,8 @@ type faults struct {
 	kill   int             // the run ends before the step of this number; never: none
 	refuse int             // the step of this number is refused, however often it is tried
 	text   string          // so is the one that has this in its text, if any
-	part   bool            // where that one is about the table: its services alone are refused
-	unread map[string]bool // devices that do not answer
+	part   []nft.Part      // where that one is about the table: these parts alone are refused
+	unread map[string]bool // devices that do not answer, and cgroups, or the table, that cannot be read
 }
 
 const never = -1
@@ -69,7 +74,7 @@ var errSim = errors.New("refused by the model")
 func newSimulated() *simulated {
 	h := &simulated{
 		kernel: sim.New(), devices: map[string]uint32{}, cgroups: map[string]uint64{}, leases: map[string]state.Record{},
-		flows: map[flow]bool{}, config: configuration{uplinks: map[string]options{}, priority: 32752}, faults: noFaults,
+		runs: map[string]bool{}, full: map[string]uint32{}, flows: map[flow]bool{}, config: configuration{uplinks: map[string]options{}, priority: 32752}, faults: noFaults,
 	}
 	h.setTable(nft.Ruleset{})
 	for i := range wans {
@@ -87,7 +92,12 @@ func newSimulated() *simulated {
 // setTable has a ruleset stand in the table.
 func (h *simulated) setTable(r nft.Ruleset) {
 	h.have = nft.After(h.have, r)
-	h.table, h.rules = r, nftsim.RulesOf(r)
+	h.table = r
+	r.Sets = slices.Clone(r.Sets)
+	for i := range r.Sets {
+		r.Sets[i].Cgroups = h.have.Sets[r.Sets[i].Name].Cgroups // with those of others
+	}
+	h.rules = nftsim.RulesOf(r)
 }
 
 func (h *simulated) makeCgroup(path string) {
@@ -114,15 +124,24 @@ func (h *simulated) Observe(_ context.Context, o *decide.Observation, parts deci
 		o.Facts.Rules, o.Facts.Routes, o.Facts.Families = facts.Rules, facts.Routes, facts.Families
 	}
 	if parts.Has(decide.Nftables) {
-		o.Table = decide.Table{Have: h.have}
-		if h.lacks {
-			o.Table = decide.Table{Missing: nftkernel.ErrNone}
-		}
+		h.readTable(o)
 	}
 	if parts.Has(decide.Services) {
 		h.readCgroups(o)
 	}
 	return nil
+}
+
+func (h *simulated) readTable(o *decide.Observation) {
+	o.Table = decide.Table{Have: h.have}
+	o.Failed(decide.Nftables)
+	switch {
+	case h.lacks:
+		o.Table = decide.Table{Missing: nftkernel.ErrNone}
+	case h.faults.unread[nft.Table]:
+		o.Table = decide.Table{Missing: errSim, Unread: true}
+		o.Failed(decide.Nftables, errSim)
+	}
 }
 
 func (h *simulated) readDevices(o *decide.Observation) {
@@ -153,12 +172,20 @@ func (h *simulated) readCgroups(o *decide.Observation) {
 			marks++
 		}
 	}
-	if marks == 0 && !o.Table.Have.MarksConnections() {
+	o.Failed(decide.Services)
+	if marks == 0 && !o.Table.Have.MarksConnections() && len(policy.Standing(o.Facts)) == 0 {
 		o.Cgroups = c
 		return
 	}
 	for path, id := range h.cgroups {
+		uplink, run := strings.CutPrefix(path, runPrefix)
 		switch {
+		case h.faults.unread[path]:
+			c.Unread = true
+			o.Failed(decide.Services, fmt.Errorf("read %s: %w", path, errSim))
+		case run:
+			c.Runs = append(c.Runs, decide.RunSlice{Uplink: uplink, Cgroup: nft.Cgroup{ID: id, Level: 1}, Lives: true})
+			c.Names[id] = path
 		case slices.Contains(paths, path):
 			c.ByPath[path], c.Names[id] = nft.Cgroup{ID: id, Level: 1}, path
 		case slices.Contains(o.Table.Have.Paths(), id):
@@ -247,17 +274,12 @@ func (h *simulated) applyTable(s decide.TableStep, out *decide.Outcome) {
 	plan := s.Plan()
 	want := s.Want
 	if err := h.begin(strings.Join(plan.Steps, "; ")); err != nil {
-		if !h.faults.part || want.Empty() {
+		if len(h.faults.part) == 0 || want.Empty() {
 			out.Fail(plan.Steps, err)
 			return
 		}
-		want = nft.Ruleset{}
-		for _, only := range []nft.Ruleset{s.Want.Only(nft.LockPart), s.Want.Only(nft.RenewalsPart), h.table.Only(nft.ServicesPart)} {
-			want.Counters, want.Sets, want.Chains = append(want.Counters, only.Counters...), append(want.Sets, only.Sets...), append(want.Chains, only.Chains...)
-		}
-		refused := nft.ServicesPart.Diff(s.Have, s.Want, s.Names).Steps
-		out.Fail(refused, err)
-		plan.Steps = slices.DeleteFunc(slices.Clone(plan.Steps), func(line string) bool { return slices.Contains(refused, line) })
+		h.applyParts(s, err, out)
+		return
 	} else if plan.ConntrackFirst {
 		h.setTable(want.WithoutMarks())
 		h.after("= nft chain services: conntrack alone")
@@ -266,6 +288,35 @@ func (h *simulated) applyTable(s decide.TableStep, out *decide.Outcome) {
 	h.setTable(want)
 	h.after(strings.Join(plan.Steps, "; "))
 	out.Made = append(out.Made, plan.Steps...)
+}
+
+// applyParts changes the parts of the table one by one, those that are not
+// refused.
+func (h *simulated) applyParts(s decide.TableStep, err error, out *decide.Outcome) {
+	for _, part := range nft.Parts {
+		lines := part.Diff(h.have, s.Want, s.Names).Steps
+		switch {
+		case len(lines) == 0:
+			continue
+		case slices.Contains(h.faults.part, part):
+			if part == nft.LockPart {
+				h.lockRefused()
+			}
+			out.Fail(lines, err)
+			continue
+		}
+		var mixed nft.Ruleset
+		for _, p := range nft.Parts {
+			only := h.table.Only(p)
+			if p == part {
+				only = s.Want.Only(p)
+			}
+			mixed.Counters, mixed.Sets, mixed.Chains = append(mixed.Counters, only.Counters...), append(mixed.Sets, only.Sets...), append(mixed.Chains, only.Chains...)
+		}
+		h.setTable(mixed)
+		h.after(strings.Join(lines, "; "))
+		out.Made = append(out.Made, lines...)
+	}
 }
 
 // forget has conntrack forget connections that a mark selects.

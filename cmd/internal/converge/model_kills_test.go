@@ -18,6 +18,7 @@ func (h *simulated) clone() *simulated {
 	c := *h
 	c.kernel = h.kernel.Clone()
 	c.devices, c.cgroups, c.leases, c.flows = maps.Clone(h.devices), maps.Clone(h.cgroups), maps.Clone(h.leases), maps.Clone(h.flows)
+	c.runs, c.full = maps.Clone(h.runs), maps.Clone(h.full)
 	c.config = h.config.clone()
 	return &c
 }

@@ -165,6 +165,9 @@ func (h *simulated) route(p nftsim.Packet, mark uint32) string {
 // its source.
 func (h *simulated) passes(p nftsim.Packet, uplink string) bool {
 	p.Out, p.FromOut = uplink, true
+	if slices.Contains(wireguards, uplink) {
+		p.OutKind = "wireguard"
+	}
 	return !h.rules.Send("postrouting", p).Dropped
 }
 

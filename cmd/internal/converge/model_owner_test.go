@@ -3,6 +3,7 @@ package converge
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"wg-multihome/fwmark"
 )
@@ -29,11 +30,13 @@ type epoch struct {
 	pins   []fwmark.Pin
 	valid  bool
 	taking bool // what it does not have, it takes away
+	person bool
+	down   bool // nothing of ours is to stand
 }
 
 func newEpoch(c configuration, person bool) epoch {
 	pins, valid := c.pins()
-	return epoch{config: c.clone(), pins: pins, valid: valid, taking: valid && person}
+	return epoch{config: c.clone(), pins: pins, valid: valid, taking: valid && person, person: person}
 }
 
 // thing is what a packet is of.
@@ -60,6 +63,12 @@ func (t thing) String() string {
 
 // owner returns the uplink that a configuration gives a thing to, "" for none.
 func (e epoch) owner(t thing) string {
+	if uplink, run := strings.CutPrefix(t.name, runPrefix); run && !e.down {
+		return uplink // whose it is while it lives, whatever is configured
+	}
+	if value, unit := valueOf(t.name); unit {
+		t = thing{kind: aNumber, mark: value}
+	}
 	for _, p := range e.pins {
 		if t.kind == aDevice && slices.Contains(p.Devices, t.name) || t.kind == aService && slices.Contains(p.Cgroups, t.name) ||
 			t.kind == aNumber && p.Mark.Selects(t.mark) && p.Uplink != "" {
@@ -79,6 +88,9 @@ func (h *history) ownersOf(t thing) (o owners) {
 	o.nobodys = h.fresh[t]
 	for _, e := range h.epochs {
 		uplink := e.owner(t)
+		if _, unit := valueOf(t.name); unit && !slices.ContainsFunc(e.pins, e.hasNumber(t)) {
+			uplink = "" // of sets that are named by it, there is none
+		}
 		if uplink == "" && !e.taking {
 			uplink = e.owner(thing{kind: aNumber, mark: h.host.carried(t)})
 		}

@@ -13,6 +13,7 @@ import (
 	"wg-multihome/cmd/internal/logging"
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/fwmark"
+	"wg-multihome/nft"
 )
 
 // history is what happens to a host: changes of its configuration, runs that
@@ -58,10 +59,20 @@ func TestChangesOfConfiguration(t *testing.T) {
 		h.begin(t)
 		for range draw(t, 2, 8) {
 			h.meanwhile(t)
-			h.run(draw(t, 0, 3) != 0, h.anyFaults(t))
+			switch draw(t, 0, 15) {
+			case 0:
+				h.down(h.anyFaults(t))
+			case 1, 2, 3:
+				h.call(anyOf(t, wans), h.anyFaults(t))
+			default:
+				h.run(draw(t, 0, 3) != 0, h.anyFaults(t))
+			}
 		}
 		if _, valid := h.host.config.pins(); !valid {
 			h.host.config = configuration{priority: 32752}
+		}
+		for uplink := range h.host.runs {
+			h.endRun(uplink)
 		}
 		h.run(true, noFaults)
 	})
@@ -121,9 +132,20 @@ func (h *history) anyFaults(t *rapid.T) faults {
 		f.kill = draw(t, 0, 30)
 	case 4:
 		f.refuse = draw(t, 0, 30)
-		f.part = draw(t, 0, 1) == 1
+		if draw(t, 0, 1) == 1 {
+			f.part = []nft.Part{anyOf(t, nft.Parts[:])}
+		}
 	case 5:
 		f.unread[anyOf(t, wireguards)] = true
+	case 6:
+		// Where the rules are flushed, too, nothing tells which mark of a device the
+		// table holds: it gets the one that the rules hold from now on.
+		f.unread[nft.Table] = draw(t, 0, 3) == 0 && h.placed.rules
+		for name := range h.host.cgroups {
+			if draw(t, 0, 1) == 1 {
+				f.unread[name] = true
+			}
+		}
 	}
 	return f
 }
@@ -131,8 +153,25 @@ func (h *history) anyFaults(t *rapid.T) faults {
 // run is one run. Where nothing disturbs a person's run, it comes to its end.
 func (h *history) run(person bool, f faults) {
 	h.say("run: person %t, %+v", person, f)
+	d, rep, ended := h.through(newEpoch(h.host.config, person), f, decide.Decide)
+	if !ended {
+		return
+	}
+	_, valid := h.host.config.pins()
+	if undisturbed := person && valid && f.none() && h.runsConfigured(); undisturbed && rep.Status() != report.Done {
+		h.fatalf("an undisturbed run ends with %v", rep)
+	}
+	if rep.Status() != report.Done {
+		h.say("ended: %v", rep)
+		return
+	}
+	h.settle(d)
+}
+
+// through goes through the phases, with a configuration that counts from now on.
+func (h *history) through(e epoch, f faults, decideOn decider) (d decide.Decision, rep report.Report, ended bool) {
 	h.tally.runs++
-	h.epochs = append(h.epochs, newEpoch(h.host.config, person))
+	h.epochs = append(h.epochs, e)
 	h.host.faults, h.host.steps, h.host.refused, h.host.due = f, 0, "", map[string]bool{}
 	h.host.before = h.host.connect
 	h.host.refusesRule = func() bool {
@@ -144,22 +183,18 @@ func (h *history) run(person bool, f faults) {
 		h.say("  %s", what)
 		h.judge(what)
 	}
-	r := h.newRun(person)
-	d, rep, ended := loop(r)
-	if !ended {
+	h.host.lockRefused = func() {
+		h.placed.table = false
+	}
+	if d, rep, ended = loop(h.newRun(e.person), decideOn); !ended {
 		h.tally.kills++
 		h.say("killed")
-		return
 	}
-	_, valid := h.host.config.pins()
-	if undisturbed := person && valid && f.kill == never && f.refuse == never && f.text == "" && len(f.unread) == 0; undisturbed && rep.Status() != report.Done {
-		h.fatalf("an undisturbed run ends with %v", rep)
-	}
-	if rep.Status() != report.Done {
-		h.say("ended: %v", rep)
-		return
-	}
-	h.settle(d)
+	return d, rep, ended
+}
+
+func (f faults) none() bool {
+	return f.kill == never && f.refuse == never && f.text == "" && len(f.unread) == 0
 }
 
 func (h *history) newRun(person bool) *Run {
@@ -171,7 +206,7 @@ func (h *history) newRun(person bool) *Run {
 }
 
 // loop goes through the phases until nothing is left to do, or the run is killed.
-func loop(r *Run) (d decide.Decision, rep report.Report, ended bool) {
+func loop(r *Run, decideOn decider) (d decide.Decision, rep report.Report, ended bool) {
 	defer func() {
 		if err := recover(); err != nil {
 			if _, is := err.(killed); !is {
@@ -179,7 +214,7 @@ func loop(r *Run) (d decide.Decision, rep report.Report, ended bool) {
 			}
 		}
 	}()
-	d, rep = r.loop(context.Background(), decide.Decide)
+	d, rep = r.loop(context.Background(), decideOn)
 	return d, rep, true
 }
 
@@ -187,6 +222,7 @@ func loop(r *Run) (d decide.Decision, rep report.Report, ended bool) {
 // now on, and all is as that says.
 func (h *history) settle(d decide.Decision) {
 	h.say("done")
+	h.dropRuns()
 	last := newEpoch(h.host.config, true)
 	h.epochs, h.fresh = []epoch{last}, map[thing]bool{}
 	h.placed = placed{rules: true, table: !h.host.lacks}
@@ -205,7 +241,7 @@ func (h *history) settle(d decide.Decision) {
 // address and a gateway.
 func (h *history) checkLed(p fwmark.Pin, families [2]bool) {
 	for _, name := range p.Devices {
-		if mark, there := h.host.devices[name]; there && mark != p.Mark.Value {
+		if mark, there := h.host.devices[name]; there && mark != p.Mark.Value && h.host.full[name] == 0 {
 			h.fatalf("%s has mark %#x, and is pinned by %s", name, mark, p.Mark)
 		}
 	}

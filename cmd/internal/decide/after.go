@@ -36,6 +36,7 @@ func (o Observation) After(steps []Step) Observation {
 	if len(rules) > 0 {
 		after := policy.StateAfter(policy.State{Rules: o.Facts.Rules, Routes: o.Facts.Routes}, rules)
 		o.Facts.Rules, o.Facts.Routes = after.Rules, after.Routes
+		o.Facts.Links = policy.LinksAfter(o.Facts.Links, rules)
 	}
 	return o
 }

@@ -43,8 +43,9 @@ func ParseCall(lookup func(string) (string, bool)) (Call, error) {
 // and routes, and the devices of the called uplink and the nftables table are
 // ours. Guards count whoever made them; the script makes none for IPv6.
 func ForCall(o Observation, m Memory, c Call) Decision {
-	d := Decide(o, m)
+	d := observed(o, m)
 	d.scope, d.call = called, c
+	d = d.wanted()
 	d.Errs = slices.DeleteFunc(d.Errs, func(err error) bool { return slices.Contains(d.Rules.Errs, err) })
 	mark, _ := d.PinOf(c.Uplink)
 	if mark != c.Mark {
@@ -66,12 +67,31 @@ func textOf(m fwmark.Mark) string {
 // scriptGuards reports whether a mark has guards as the script makes them.
 func (d Decision) scriptGuards(m fwmark.Mark) bool { return policy.Guards(d.Facts, m)[fwmark.IPv4] }
 
+// ledAway returns an uplink that the rules lead a mark to, whoever made them, and
+// that is not its pin's; "" where there is none. The script may not have come to
+// that mark as yet, or not know of another number.
+func (d Decision) ledAway(m fwmark.Mark) string {
+	i := slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark == m })
+	if i < 0 {
+		return ""
+	}
+	for _, device := range policy.LedTo(d.Facts, m) {
+		if device != d.Pins[i].Uplink {
+			return device
+		}
+	}
+	return ""
+}
+
 // Called returns the devices of the called uplink that are to be refreshed:
-// those whose mark has guards. errs names marks without, and without says
-// which marks lack them for IPv6 alone.
+// those whose mark has guards, and leads to no other uplink. errs names the other
+// marks, and without says which marks lack them for IPv6 alone.
 func (d Decision) Called() (devices []string, errs []error, without []fwmark.Mark) {
 	for _, p := range d.calledPins() {
+		away := d.ledAway(p.Mark)
 		switch {
+		case away != "":
+			errs = append(errs, fmt.Errorf("rules lead mark %s of %s to %q, so no device gets it", p.Mark, p.Uplink, away))
 		case d.scriptGuards(p.Mark):
 			devices = append(devices, p.Devices...)
 			if d.Facts.Families[fwmark.IPv6] && !policy.Guards(d.Facts, p.Mark)[fwmark.IPv6] {

@@ -64,7 +64,11 @@ const (
 
 // Decide says what the host is to be like.
 func Decide(o Observation, m Memory) Decision {
-	d := observed(o, m)
+	return observed(o, m).wanted()
+}
+
+// wanted goes on with a decision.
+func (d Decision) wanted() Decision {
 	d.findPins()
 	d.findMoving()
 	d.Rules = policy.Want(d.Facts, d.Uplinks, d.placed(), d.Config.Priority)
@@ -79,6 +83,7 @@ func observed(o Observation, m Memory) Decision {
 	d := Decision{Observation: o, memory: m, Errs: o.Errors()}
 	d.Facts.Leases = o.leases()
 	d.Facts.ScriptRules = m.ScriptRules
+	d.Facts.Group = d.Config.Group
 	d.Tunnels = policy.Tunnels(d.Facts, o.deviceMarks())
 	d.stands = d.standing()
 	return d

@@ -35,7 +35,8 @@ func (d *Decision) findMoving() {
 			return c.Mark.Overlaps(p.Mark) && c.Uplink != p.Uplink
 		})
 		remembered := d.remembered(p.Mark)
-		d.moving[p.Mark] = d.carriedByOthers(p, wasOthers) || remembered
+		// What cannot be read of the table may give the mark to what is another's.
+		d.moving[p.Mark] = d.carriedByOthers(p, wasOthers) || remembered || wasOthers && d.Table.Unread
 		if m.fresh && remembered {
 			d.fresh = append(d.fresh, p.Mark)
 		}
@@ -83,10 +84,10 @@ func (d *Decision) othersStood(p fwmark.Pin, claims map[fwmark.Mark]string) bool
 	return false
 }
 
-// carriedByOthers reports whether a device or a service that the configuration
-// pins to another uplink carries this mark. Its own may be in doubt, or its
-// guards missing: then it has no other as yet. A device that could not be read
-// may carry it, if the mark was another uplink's.
+// carriedByOthers reports whether a device, a service or a command of `run` that
+// is pinned to another uplink carries this mark. Its own may be in doubt, or its
+// guards missing: then it has no other as yet. What could not be read may carry
+// it, if the mark was another uplink's.
 func (d *Decision) carriedByOthers(p fwmark.Pin, wasOthers bool) bool {
 	for _, in := range d.Config.Intents {
 		if in.Uplink == p.Uplink {
@@ -97,22 +98,40 @@ func (d *Decision) carriedByOthers(p fwmark.Pin, wasOthers bool) bool {
 				return true
 			}
 		}
+		if slices.ContainsFunc(in.Cgroups, func(path string) bool { return d.stays(p, path) }) {
+			return true
+		}
 		unread := func(name string) bool { return slices.Contains(d.Devices.Unread, name) }
-		if wasOthers && slices.ContainsFunc(in.Devices, unread) || slices.ContainsFunc(in.Cgroups, d.staysWith(p)) {
+		if wasOthers && slices.ContainsFunc(in.Devices, unread) {
 			return true
 		}
 	}
-	return false
+	return wasOthers && d.holdsUnread(p.Mark) || slices.ContainsFunc(d.Cgroups.Runs, func(run RunSlice) bool { return d.runStays(p, run) })
 }
 
-// staysWith returns what reports whether a service gets a pin's mark, and no
-// other one can take its place as yet.
-func (d *Decision) staysWith(p fwmark.Pin) func(path string) bool {
-	return func(path string) bool {
-		c, exists := d.Cgroups.ByPath[path]
-		return exists && slices.Contains(d.Table.Have.Sets[nft.PathsSet(p.Mark)].Cgroups, c.ID) &&
-			!slices.ContainsFunc(d.Pins, func(o fwmark.Pin) bool { return slices.Contains(o.Cgroups, path) && d.mayCarry(o.Mark) })
-	}
+// stays reports whether a service gets a pin's mark, and no other one can take
+// its place as yet.
+func (d *Decision) stays(p fwmark.Pin, path string) bool {
+	c, exists := d.Cgroups.ByPath[path]
+	return exists && d.getsMark(p.Mark, c.ID) &&
+		!slices.ContainsFunc(d.Pins, func(o fwmark.Pin) bool { return slices.Contains(o.Cgroups, path) && d.mayCarry(o.Mark) })
+}
+
+// runStays reports likewise of commands of `run` that are another pin's.
+func (d *Decision) runStays(p fwmark.Pin, run RunSlice) bool {
+	return run.Lives && !run.of(p) && d.getsMark(p.Mark, run.Cgroup.ID) &&
+		!slices.ContainsFunc(d.Pins, func(o fwmark.Pin) bool { return run.of(o) && d.mayCarry(o.Mark) })
+}
+
+// getsMark reports whether connections of a cgroup get a mark.
+func (d *Decision) getsMark(m fwmark.Mark, id uint64) bool {
+	return slices.Contains(d.Table.Have.Sets[nft.PathsSet(m)].Cgroups, id)
+}
+
+// holdsUnread reports whether a mark is given to a cgroup of which it is not known
+// whose it is, as some could not be read.
+func (d *Decision) holdsUnread(m fwmark.Mark) bool {
+	return d.Cgroups.Unread && slices.ContainsFunc(d.Table.Have.Sets[nft.PathsSet(m)].Cgroups, func(id uint64) bool { return d.Cgroups.Names[id] == "" })
 }
 
 // placed returns the pins with those that move as guards alone.

@@ -39,9 +39,11 @@ type Table struct {
 	Have nft.State
 
 	// Missing is why nothing is known of the table, and nothing can be done
-	// about it: no nf_tables in this kernel, or no leave to read. nil: it was
-	// read.
+	// about it: no nf_tables in this kernel, or no leave to read, or others have
+	// changed it each time. nil: it was read.
 	Missing error
+
+	Unread bool // Missing is set, and the table may stand
 }
 
 // Cgroups are the cgroups that services are pinned by.
@@ -64,11 +66,16 @@ type RunSlice struct {
 	Lives  bool // a process lives in it
 }
 
+// of reports whether the slice's processes are pinned by a pin.
+func (run RunSlice) of(p fwmark.Pin) bool {
+	return !p.Full && (run.Uplink != "" && run.Uplink == p.Uplink || run.Uplink == "" && run.Value == p.Mark.Value)
+}
+
 // runsOf returns the slices whose processes are pinned by a pin.
 func (c Cgroups) runsOf(p fwmark.Pin) []nft.Cgroup {
 	var list []nft.Cgroup
 	for _, run := range c.Runs {
-		if !p.Full && (run.Uplink != "" && run.Uplink == p.Uplink || run.Uplink == "" && run.Value == p.Mark.Value) {
+		if run.of(p) {
 			list = append(list, run.Cgroup)
 		}
 	}

@@ -109,8 +109,11 @@ func (d Decision) markable() []fwmark.Pin {
 
 // unlocks reports whether a device would exchange a mark that the second lock
 // holds, for the same uplink, for one that it does not know: the table could not
-// be changed.
+// be changed. Where it could not be read it may be so.
 func (d Decision) unlocks(c wg.Change) bool {
+	if d.Table.Unread {
+		return d.mayUnlock(c)
+	}
 	claims := d.Table.Have.Claims()
 	uplinkOf := func(mark uint32) string {
 		i := slices.IndexFunc(claims, func(l fwmark.Claim) bool { return l.Mark.Selects(mark) })
@@ -129,10 +132,28 @@ func (d Decision) unlocks(c wg.Change) bool {
 	return uplink != "" && uplink == d.Pins[pin].Uplink
 }
 
-// mayCarry reports whether anything may get a mark: its guards stand.
+// mayUnlock reports whether a device would get a mark that the second lock may
+// hold for another uplink, or exchange one that it may hold for its own.
+func (d Decision) mayUnlock(c wg.Change) bool {
+	pin := slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool { return slices.Contains(p.Devices, c.Device) })
+	device := slices.IndexFunc(d.Devices.Found, func(device wg.Device) bool { return device.Name == c.Device })
+	if pin < 0 || device < 0 {
+		return false
+	}
+	if d.moving[d.Pins[pin].Mark] {
+		return true
+	}
+	return slices.ContainsFunc(d.stands, func(s fwmark.Claim) bool {
+		elsewhere := slices.ContainsFunc(d.leads[s.Mark], func(uplink string) bool { return uplink != d.Pins[pin].Uplink })
+		return s.Mark.Selects(d.Devices.Found[device].Mark) && !elsewhere
+	})
+}
+
+// mayCarry reports whether anything may get a mark: its guards stand, and where
+// others keep rules and routes these do not lead it to another uplink.
 func (d Decision) mayCarry(m fwmark.Mark) bool {
 	if d.scope == called {
-		return d.scriptGuards(m)
+		return d.scriptGuards(m) && d.ledAway(m) == ""
 	}
 	return d.Guarded(m)
 }
@@ -156,7 +177,7 @@ func (d Decision) waits(device wg.Device) bool {
 // or a connection: their guards stay. Where a device keeps its number for a mark that
 // selects it, too, that one's guards must stand.
 func (d Decision) held() []fwmark.Mark {
-	if len(d.Devices.Unread) > 0 {
+	if len(d.Devices.Unread) > 0 || d.Table.Unread && d.scope != nothing {
 		return d.going()
 	}
 	var held []fwmark.Mark

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"wg-multihome/fwmark"
-	"wg-multihome/nft"
 )
 
 // byRun is what an uplink that processes of `run` live on says of its mark, in
@@ -50,8 +49,8 @@ func (d *Decision) intents() ([]fwmark.Intent, []fwmark.Problem) {
 // to its uplink.
 func (d *Decision) claimOf(run RunSlice) (fwmark.Claim, bool) {
 	for _, is := range []func(fwmark.Claim) bool{
-		func(c fwmark.Claim) bool { return d.gets(run, c.Mark) && c.Uplink == run.Uplink },
-		func(c fwmark.Claim) bool { return d.gets(run, c.Mark) },
+		func(c fwmark.Claim) bool { return d.getsMark(c.Mark, run.Cgroup.ID) && c.Uplink == run.Uplink },
+		func(c fwmark.Claim) bool { return d.getsMark(c.Mark, run.Cgroup.ID) },
 		func(c fwmark.Claim) bool { return run.Uplink != "" && c.Uplink == run.Uplink },
 		func(c fwmark.Claim) bool { return c.Mark.Value == run.Value },
 	} {
@@ -60,10 +59,6 @@ func (d *Decision) claimOf(run RunSlice) (fwmark.Claim, bool) {
 		}
 	}
 	return fwmark.Claim{}, false
-}
-
-func (d *Decision) gets(run RunSlice, m fwmark.Mark) bool {
-	return slices.Contains(d.Table.Have.Sets[nft.PathsSet(m)].Cgroups, run.Cgroup.ID)
 }
 
 // holdOutlived has the marks that processes of `run` outlive be held as they

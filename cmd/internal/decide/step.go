@@ -23,7 +23,7 @@ type Step interface {
 
 // The kinds of step.
 type (
-	// RuleStep changes a rule or a route.
+	// RuleStep changes a rule or a route, or sets a link's group.
 	RuleStep struct{ policy.Step }
 
 	// DeviceStep gives a WireGuard device a mark, or takes it off.
@@ -69,7 +69,12 @@ func (s ForgetStep) Lines() []string {
 }
 
 // Changes tells what is to be read again.
-func (s RuleStep) Changes() Parts   { return Routing }
+func (s RuleStep) Changes() Parts {
+	if s.Op == policy.Set {
+		return Interfaces
+	}
+	return Routing
+}
 func (s DeviceStep) Changes() Parts { return WireGuard }
 func (s SysctlStep) Changes() Parts { return Kernel }
 func (s SysctlGone) Changes() Parts { return Kernel }

@@ -11,7 +11,7 @@ import (
 // lockFacts gathers what the nftables table is made from.
 func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 	f := nft.Facts{
-		Uplinks: d.Uplinks, Pins: pins, Devices: d.lockDevices(), Leased: d.leased(), Reach: policy.Reach(d.Facts),
+		Uplinks: d.Uplinks, Pins: pins, Devices: d.lockDevices(), Leased: d.leased(), Reach: policy.Reach(d.Facts, d.Rules.Away),
 		Cgroups: d.Cgroups.ByPath, Runs: map[fwmark.Mark][]nft.Cgroup{}, Unseen: d.Cgroups.Unread,
 		Broken: len(d.Problems) > 0, Have: d.Table.Have,
 	}
@@ -25,7 +25,10 @@ func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 
 // lockDevices are the devices that something lies behind.
 func (d *Decision) lockDevices() []nft.Device {
-	behind := policy.DestinationsByDevice(d.Facts)
+	behind := policy.DestinationsByDevice(d.Facts, d.Rules.Away)
+	for _, u := range d.Uplinks { // what it has for all
+		behind[u.Name] = append(behind[u.Name], u.Through...)
+	}
 	var devices []nft.Device
 	for _, l := range d.Facts.Links {
 		if prefixes := behind[l.Name]; len(prefixes) > 0 {
@@ -115,14 +118,13 @@ func (d Decision) lockedFor(c fwmark.Claim) fwmark.Pin {
 	return p
 }
 
-// keepsServices reports whether a service gets a mark that goes, and is pinned by
-// one that nothing may get as yet.
+// keepsServices reports whether a service, or a command of `run`, gets a mark that
+// goes, and is pinned by one that nothing may get as yet. What could not be read
+// may be such a service.
 func (d Decision) keepsServices(m fwmark.Mark) bool {
-	cgroups := d.Table.Have.Sets[nft.PathsSet(m)].Cgroups
-	return slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool {
-		return !d.mayCarry(p.Mark) && slices.ContainsFunc(p.Cgroups, func(path string) bool {
-			return slices.Contains(cgroups, d.Cgroups.ByPath[path].ID)
-		})
+	return d.scope != nothing && d.holdsUnread(m) || slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool {
+		return !d.mayCarry(p.Mark) && (slices.ContainsFunc(p.Cgroups, func(path string) bool { return d.getsMark(m, d.Cgroups.ByPath[path].ID) }) ||
+			slices.ContainsFunc(d.Cgroups.Runs, func(run RunSlice) bool { return run.of(p) && d.getsMark(m, run.Cgroup.ID) }))
 	})
 }
 

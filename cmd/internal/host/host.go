@@ -40,6 +40,7 @@ type Rtnetlink interface {
 	Tables(tables []uint32) ([]policy.Route, error)
 	ReadDeviceRoutes(f *policy.Facts, devices []string) error
 	Leaves(dst netip.Addr, mark uint32) (device string, err error)
+	Ask([]policy.Packet) ([]policy.Answer, error)
 	Apply([]policy.Step) []error // one for each step
 	Close()
 }

@@ -168,7 +168,8 @@ func (h *Host) readTable(_ context.Context, o *decide.Observation) error {
 		o.Table.Have, err = client.Read()
 	}
 	o.Table.Missing = err
-	if err != nil && !errors.Is(err, nftkernel.ErrNone) && !errors.Is(err, fs.ErrPermission) {
+	o.Table.Unread = err != nil && !errors.Is(err, nftkernel.ErrNone) && !errors.Is(err, fs.ErrPermission)
+	if o.Table.Unread {
 		o.Failed(decide.Nftables, err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/fwmark"
+	"wg-multihome/policy"
 	"wg-multihome/wg"
 )
 
@@ -15,19 +16,28 @@ import (
 type Host interface {
 	Inspect(ctx context.Context, devices []string) ([]wg.Detail, []error)
 	ReadFile(o decide.Observation, device string) (wg.File, error)
+	Ask([]policy.Question) ([]policy.Answer, error)
 	IntoTunnels(o decide.Observation, addrs []netip.Addr, mark uint32) map[netip.Addr]string
 }
 
-// Inspection is what is shown of WireGuard devices beyond what a run needs.
+// Inspection is what is shown beyond what a run needs: of the way of packets, and
+// of WireGuard devices.
 type Inspection struct {
+	answers []policy.Answer // to the decision's questions
+
 	details []wg.Detail // of those that are there
 	notes   []string    // what is amiss, each naming its device
 	errs    []error
 }
 
-// Inspect reads the devices' peers and files, and where their packets go.
+// Inspect asks the kernel for the ways of packets, and reads the devices' peers and
+// files.
 func Inspect(ctx context.Context, h Host, d decide.Decision) Inspection {
 	in := Inspection{notes: absent(d)}
+	var err error
+	if in.answers, err = h.Ask(d.Questions()); err != nil {
+		in.errs = append(in.errs, err)
+	}
 	var names []string
 	for _, device := range d.Devices.Found {
 		names = append(names, device.Name)
@@ -35,16 +45,17 @@ func Inspect(ctx context.Context, h Host, d decide.Decision) Inspection {
 	if len(names) == 0 {
 		return in
 	}
-	in.details, in.errs = h.Inspect(ctx, names)
-	files, errs := map[string]wg.File{}, map[string]error{}
+	details, errs := h.Inspect(ctx, names)
+	in.details, in.errs = details, append(in.errs, errs...)
+	files, unread := map[string]wg.File{}, map[string]error{}
 	for _, name := range d.Present(d.PinnedDevices()) {
-		files[name], errs[name] = h.ReadFile(d.Observation, name)
+		files[name], unread[name] = h.ReadFile(d.Observation, name)
 	}
 	in.notes = append(in.notes, d.Contradictions(files)...)
 	for _, device := range in.details {
 		for _, p := range d.Pins {
 			if slices.Contains(p.Devices, device.Name) {
-				if err := errs[device.Name]; err != nil {
+				if err := unread[device.Name]; err != nil {
 					in.notes = append(in.notes, err.Error())
 				}
 				in.notes = append(in.notes, amiss(d, device, p, files[device.Name])...)
@@ -100,4 +111,16 @@ func nested(h Host, d decide.Decision, device wg.Detail) []string {
 		}
 	}
 	return notes
+}
+
+// routed reports, by family, whether the kernel sends packets to the world with a
+// pin's mark by its uplink.
+func (in Inspection) routed(d decide.Decision, p fwmark.Pin) (routed [2]bool) {
+	for i, q := range d.Questions() {
+		if i < len(in.answers) && q.World && q.Mark == p.Mark.Value {
+			a := in.answers[i]
+			routed[fwmark.FamilyOf(q.Dst)] = a.Errno == 0 && a.Device == p.Uplink
+		}
+	}
+	return routed
 }

@@ -3,6 +3,7 @@ package status
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -24,7 +25,8 @@ type Status struct {
 	Notes    []string  `json:"tunnel_notes"` // what is amiss with tunnels
 	Services []Service `json:"services"`
 	Locks    []Lock    `json:"locks"`
-	Detours  []string  `json:"detours"` // longer routes of main through another uplink than a mark's
+	Detours  []string  `json:"detours"`       // private destinations, and those given to an uplink, that a mark reaches through another uplink or tunnel
+	Routing  []string  `json:"routing_notes"` // what rules and routes cannot hold, or leave out
 
 	Held       []string `json:"held_routes"`  // routes where the second lock, as it stands, drops pinned packets
 	Outside    []string `json:"outside_lock"` // devices that it leaves out, with a full feed
@@ -38,7 +40,8 @@ type Status struct {
 	Config   []string `json:"configuration_notes"` // what was understood, where one may have meant something else
 	Problems []string `json:"problems"`
 	Errors   []string `json:"errors"`
-	Drift    []string `json:"drift"` // the steps that `sync` would take
+	Drift    []string `json:"drift"`  // the steps that `sync` would take
+	Astray   []string `json:"astray"` // what the kernel does not send where it belongs
 }
 
 // Uplink is an uplink in one family.
@@ -58,7 +61,7 @@ type Mark struct {
 	Mark    string `json:"mark"`
 	Uplink  string `json:"uplink,omitempty"` // empty: guards alone
 	Guarded bool   `json:"guarded"`          // its guards stand in both families
-	Routed4 bool   `json:"routed_4"`         // its look-up stands; else IPv4 is refused
+	Routed4 bool   `json:"routed_4"`         // the kernel sends it by its uplink; else IPv4 is refused, or goes astray
 	Routed6 bool   `json:"routed_6"`
 	Full    bool   `json:"full_tunnel,omitempty"` // not configured: the one that a pinned full tunnel keeps
 	Kept    bool   `json:"kept,omitempty"`        // as it stands, while the configuration has an error
@@ -80,8 +83,9 @@ func Of(v decide.Decision, in Inspection, now time.Time) Status {
 	held := held(v)
 	s := Status{
 		Locks: locks(v, held), Held: held, Outside: outside(v), EmptySets: emptySets(v), OtherMarks: v.Table.Have.Counters[nft.OtherMarks],
-		Uplinks: []Uplink{}, Marks: marks(v), Tunnels: tunnels(v), Services: services(v), Detours: detours(v),
-		Notes: []string{}, Fronts: []string{}, Served: []string{}, Unasked: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{}, Drift: v.Plan(),
+		Uplinks: []Uplink{}, Marks: marks(v, in), Tunnels: tunnels(v), Services: services(v), Detours: detours(v), Routing: routing(v),
+		Notes: []string{}, Fronts: []string{}, Served: []string{}, Unasked: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{},
+		Drift: v.Plan(), Astray: append([]string{}, v.Astray(in.answers)...),
 	}
 	for _, u := range v.Uplinks {
 		for _, f := range fwmark.Families {
@@ -172,10 +176,10 @@ func gateway(a netip.Addr) string {
 	return a.String()
 }
 
-func marks(v decide.Decision) []Mark {
+func marks(v decide.Decision, in Inspection) []Mark {
 	list := make([]Mark, 0, len(v.Pins))
 	for _, p := range v.Pins {
-		routed := policy.Routed(v.Facts, p.Mark)
+		routed := in.routed(v, p)
 		list = append(list, Mark{
 			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: policy.Guarded(v.Facts, p.Mark),
 			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept, ForRuns: v.Outlived(p.Mark),
@@ -204,23 +208,31 @@ func services(v decide.Decision) []Service {
 	return list
 }
 
-// detours are main's longer routes that lead through an uplink while a mark of
-// another one is pinned: they hold for pinned packets too. What stays on its
-// link in any case is left out.
+// detours are what a mark reaches through another uplink than its own, or through
+// what leads everywhere: destinations that all reach one way.
 func detours(v decide.Decision) []string {
-	uplinks := map[string]bool{}
-	for _, u := range v.Uplinks {
-		uplinks[u.Name] = true
-	}
 	list := []string{}
-	for _, r := range v.Facts.Routes {
-		if r.Table != policy.TableMain || r.Dst.Bits() == 0 || !uplinks[r.Device] || r.Type != policy.Unicast ||
-			r.Dst.Addr().IsLinkLocalUnicast() || r.Dst.Addr().IsMulticast() {
-			continue
-		}
+	for _, r := range v.Rules.Destinations.Shared() {
 		if slices.ContainsFunc(v.Pins, func(p fwmark.Pin) bool { return p.Uplink != "" && p.Uplink != r.Device }) {
 			list = append(list, r.String())
 		}
 	}
 	return list
+}
+
+// routing tells what rules and routes cannot hold, or leave out.
+func routing(v decide.Decision) []string {
+	list := slices.Clone(v.Rules.Destinations.Left)
+	others := map[uint32]int{}
+	for _, l := range v.Rules.OtherGroups {
+		others[l.Group]++
+	}
+	for _, l := range v.Rules.OtherGroups {
+		note := fmt.Sprintf("%s is in link group %d, which others have set: the second lock alone holds main's routes through it", l.Device, l.Group)
+		if others[l.Group] == len(v.Rules.OtherGroups) && len(v.Rules.Groups) == 0 {
+			note += fmt.Sprintf("; `group = %d` in the configuration has the rules hold them", l.Group)
+		}
+		list = append(list, note)
+	}
+	return append([]string{}, list...)
 }

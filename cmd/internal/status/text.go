@@ -45,7 +45,8 @@ func (s Status) Write(w io.Writer) error {
 		t.row(c.Cgroup, c.Uplink, c.Mark, state)
 	}
 	s.writeLock(t)
-	t.list("ROUTES OF MAIN THROUGH ANOTHER UPLINK, for pinned packets too", s.Detours)
+	t.list("DESTINATIONS THAT ALL REACH ONE WAY, through another uplink than a mark's", s.Detours)
+	t.list("ABOUT RULES AND ROUTES", s.Routing)
 	t.list("IN FRONT OF FOREIGN RULES", s.Fronts)
 	t.list("LEFT TO FOREIGN RULES", s.Served)
 	t.list("FOREIGN RULES THAT UPLINKS' ADDRESSES NEVER ASK, as ours for those stand in front", s.Unasked)
@@ -53,9 +54,10 @@ func (s Status) Write(w io.Writer) error {
 	t.list("ABOUT THE CONFIGURATION", s.Config)
 	t.list("ERRORS IN THE CONFIGURATION", s.Problems)
 	t.list("ERRORS", s.Errors)
+	t.list("NOT WHERE IT BELONGS, by the kernel's own look-up", s.Astray)
 	if len(s.Drift) > 0 {
 		t.list("DRIFT: `wg-multihome sync` would do", s.Drift)
-	} else {
+	} else if len(s.Astray) == 0 {
 		t.part()
 		fmt.Fprintln(t, "No drift.")
 	}
