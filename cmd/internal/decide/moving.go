@@ -36,7 +36,7 @@ func (d *Decision) findMoving() {
 		})
 		remembered := d.remembered(p.Mark)
 		// What cannot be read of the table may give the mark to what is another's.
-		d.moving[p.Mark] = d.carriedByOthers(p, wasOthers) || remembered || wasOthers && d.Table.Unread
+		d.moving[p.Mark] = d.carriedByOthers(p, wasOthers) || d.socketsOfOthers(p, wasOthers) || remembered || wasOthers && d.Table.Unread
 		if m.fresh && remembered {
 			d.fresh = append(d.fresh, p.Mark)
 		}
