@@ -11,6 +11,8 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/socket"
+	"wg-multihome/nft"
 	"wg-multihome/policy"
 )
 
@@ -235,5 +237,44 @@ func TestSocketsWait(t *testing.T) {
 		if c.without != "" && strings.Contains(text, c.without) || !strings.Contains(text, c.with) {
 			t.Errorf("%s: steps:\n%s", name, text)
 		}
+	}
+}
+
+// TestSocketsOfRuns: a slice of `run` is marked as its uplink's services are, and
+// nothing that is configured no longer when its commands have ended.
+func TestSocketsOfRuns(t *testing.T) {
+	const slice = runsSlice + "wgmultihome-0x100_wan1.slice"
+	p := newPlanned()
+	p.configure(t, "wan1 0x100\nwan2 0x200\nmarking socket\nhook")
+	p.o.Cgroups.Names[9] = slice
+	p.o.Cgroups.Runs = []RunSlice{{Uplink: "wan1", Value: 0x100, Cgroup: nft.Cgroup{ID: 9, Level: 2}, Lives: true}}
+	p.o.Sockets.Have.Cgroups[slice] = socket.Cgroup{}
+	d := wentThrough(Decide(p.o, p.m))
+	if s, pinned := d.Service(slice); !pinned || s.Packet != nil || !d.Sockets.Have.Cgroups[slice].Complete(s.Mark) {
+		t.Errorf("the slice is %v, %t, with %v", s, pinned, d.Sockets.Have.Cgroups[slice].Marks())
+	}
+	if d.Table.Have.MarksConnections() {
+		t.Error("there is a part of the table for services")
+	}
+	o := d.Observation
+	o.Cgroups.Runs = nil
+	d = Decide(o, p.m)
+	if plan := d.Plan(); !slices.Equal(plan, []string{"- socket-mark " + slice + " 0x100"}) || len(d.Problems) > 0 {
+		t.Errorf("after the command: %q, %v", plan, d.Problems)
+	}
+}
+
+// TestSocketsOfACall: on hosts that keep the original shell script its guards count.
+func TestSocketsOfACall(t *testing.T) {
+	p := newPlanned()
+	p.configure(t, "wan1 0x100 a.service\nmarking socket\nhook")
+	m := mustMark(t, "0x100")
+	call := Call{Uplink: "wan1", Mark: m, Table: 7}
+	if plan := ForCall(p.o, p.m, call).Plan(); slices.Contains(plan, "+ socket-mark a.service 0x100") {
+		t.Errorf("without guards: %q", plan)
+	}
+	p.o.Facts.Rules = append(p.o.Facts.Rules, policy.Rule{Priority: 100, Mark: m, Action: policy.Unreachable, Protocol: 3})
+	if plan := ForCall(p.o, p.m, call).Plan(); !slices.Contains(plan, "+ socket-mark a.service 0x100") {
+		t.Errorf("with the script's guards: %q", plan)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/socket"
 	socketkernel "wg-multihome/fwmark/socket/kernel"
 	"wg-multihome/nft"
 	"wg-multihome/nft/cgroup"
@@ -30,6 +31,9 @@ func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
 	}
 	if err == nil {
 		o.Sockets.Have, err = client.Read(socketCgroups(o), h.Whole)
+	}
+	if refused := o.Sockets.Have.Refused; refused != nil && refused.Reason == socket.Denied && Privileged() != nil {
+		err = refused // to us: what stands may be as it is to be
 	}
 	if err != nil {
 		o.Sockets.Unread = true

@@ -216,20 +216,20 @@ func services(v decide.Decision) []Service {
 }
 
 // addMarking tells how a service is marked.
-func (s *Service) addMarking(v decide.Decision) {
-	service, decided := v.Service(s.Cgroup)
+func (c *Service) addMarking(v decide.Decision) {
+	service, decided := v.Service(c.Cgroup)
 	switch why := service.Packet; {
 	case !decided || !v.Sockets.Asked:
 	case why == nil:
-		c, there := v.Sockets.Have.Cgroups[s.Cgroup]
-		s.Marking, s.Pinned = "socket", there && c.Complete(service.Mark)
-		for _, a := range c.First {
-			s.First = append(s.First, fmt.Sprintf("%s (id %d)", cmp.Or(a.Name, "without a name"), a.ID))
+		stands, there := v.Sockets.Have.Cgroups[c.Cgroup]
+		c.Marking, c.Pinned = "socket", there && stands.Complete(service.Mark)
+		for _, a := range stands.First {
+			c.First = append(c.First, fmt.Sprintf("%s (id %d)", cmp.Or(a.Name, "without a name"), a.ID))
 		}
 	default:
-		s.Marking = "packet"
+		c.Marking = "packet"
 		if !why.Configured {
-			s.Why = why.String()
+			c.Why = why.String()
 		}
 	}
 }
