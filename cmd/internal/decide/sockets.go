@@ -131,6 +131,20 @@ func (d Decision) marksPackets(p fwmark.Pin) bool {
 	return len(d.Sockets.Have.Carrying(p.Mark)) == 0
 }
 
+// socketMarks returns the marks that sockets of services have, or are to have.
+func (d Decision) socketMarks() map[fwmark.Mark]bool {
+	if !d.Sockets.Asked {
+		return nil
+	}
+	marks := map[fwmark.Mark]bool{}
+	for _, p := range d.Pins {
+		if !p.Full && (!d.marksPackets(p) || len(d.Sockets.Have.Carrying(p.Mark)) > 0) {
+			marks[p.Mark] = true
+		}
+	}
+	return marks
+}
+
 // Service returns how a cgroup is marked. ok is false where every service's packets
 // are, and of one that is not pinned.
 func (d Decision) Service(cgroup string) (s socket.Service, ok bool) {

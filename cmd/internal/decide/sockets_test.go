@@ -220,7 +220,7 @@ func TestSocketsWait(t *testing.T) {
 		"guards stay while there are programs": {"wan1 0x100 a.service\nwan2 0x200\nmarking socket", "wan2 0x200\nmarking socket", Close, "fwmark 0x100", ""},
 		"programs stay until packets get the mark": {"wan1 0x100 a.service\nmarking socket", "wan1 0x100 a.service", Release,
 			"socket-mark", ""},
-		"the table marks packets until there are programs": {"wan1 0x100 a.service", "wan1 0x100 a.service\nmarking socket", Lock, "nft", ""},
+		"the table marks packets until there are programs": {"wan1 0x100 a.service", "wan1 0x100 a.service\nmarking socket", Lock, "nft element", ""},
 		"no number that sockets of another uplink have": {"wan1 0x100 a.service\nwan2 0x200 b.service\nmarking socket",
 			"wan1 0x300 a.service\nwan2 0x100 b.service\nmarking socket", Attach, "b.service", ""},
 		"no other number before programs give it": {"wan1 0x100 a.service\nmarking socket", "wan1 0x300 a.service\nmarking socket", Remark, "sockets", ""},
