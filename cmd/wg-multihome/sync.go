@@ -16,7 +16,8 @@ records, the kernel's links, addresses, rules, routes, WireGuard devices and
 cgroups, the nftables table inet wg_multihome, /etc/wireguard/DEV.conf, DNS.
 Writes: rules and routes of protocol 77, the table inet wg_multihome, marks and
 endpoints of listed WireGuard devices, src_valid_mark of uplinks that services
-are pinned to, STATE-DIR. Each step is named on stderr.
+are pinned to, STATE-DIR; with marking = "socket" programs on listed cgroups and
+marks of their sockets. Each step is named on stderr.
 Exits with 0 done, 1 a step failed or another run took longer than 30 s, 2 an
 error in the configuration (its valid part is done, nothing that stands is
 taken away). With --hook always with 0.`,
