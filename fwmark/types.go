@@ -14,6 +14,7 @@ type Intent struct {
 	Devices    []string // WireGuard devices to pin
 	Cgroups    []string // cgroups to pin, as paths below the cgroup2 mount; an empty list counts, nil is none
 	RotatePort []string // those of Devices whose listen port is to change at a refresh
+	Marking    Marking  // of what Cgroups lists, and of `run`
 
 	Gateways       [2]netip.Addr // by Family: multihomed-gateway, or gateway in TOML; invalid: none
 	StanzaGateways [2]netip.Addr // by Family: the stanza's own gateway, of ifupdown; invalid: none
@@ -32,7 +33,7 @@ type Intent struct {
 // Options reports whether the intent holds an option of ours, and not merely a
 // stanza's own gateway.
 func (i Intent) Options() bool {
-	return !i.Mark.IsZero() || len(i.Devices) > 0 || i.Cgroups != nil || len(i.RotatePort) > 0 ||
+	return !i.Mark.IsZero() || len(i.Devices) > 0 || i.Cgroups != nil || len(i.RotatePort) > 0 || i.Marking != Unsaid ||
 		i.Gateways[IPv4].IsValid() || i.Gateways[IPv6].IsValid() || len(i.Through) > 0 || len(i.Sources) > 0
 }
 
@@ -43,7 +44,7 @@ func (i Intent) WithoutOptions() Intent {
 
 // SameOptions reports whether both have the same options of ours.
 func (i Intent) SameOptions(o Intent) bool {
-	return i.Mark == o.Mark && i.Gateways == o.Gateways && (i.Cgroups == nil) == (o.Cgroups == nil) &&
+	return i.Mark == o.Mark && i.Marking == o.Marking && i.Gateways == o.Gateways && (i.Cgroups == nil) == (o.Cgroups == nil) &&
 		slices.Equal(i.Devices, o.Devices) && slices.Equal(i.Cgroups, o.Cgroups) && slices.Equal(i.RotatePort, o.RotatePort) &&
 		slices.Equal(i.Through, o.Through) && slices.Equal(i.Sources, o.Sources)
 }

@@ -45,10 +45,15 @@ func (s State) MarksConnections() bool { return s.Chains[marking].Fingerprints !
 
 // Paths returns the ids of the cgroups that the sets of configured cgroups
 // hold, sorted, each once.
-func (s State) Paths() []uint64 {
+func (s State) Paths() []uint64 { return s.inSets(pathsPrefix) }
+
+// PublicElements returns the cgroups that others have put into marks' sets, sorted.
+func (s State) PublicElements() []uint64 { return s.inSets(publicPrefix) }
+
+func (s State) inSets(prefix string) []uint64 {
 	var ids []uint64
 	for name, set := range s.Sets {
-		if strings.HasPrefix(name, pathsPrefix) {
+		if strings.HasPrefix(name, prefix) {
 			ids = append(ids, set.Cgroups...)
 		}
 	}

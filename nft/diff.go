@@ -181,7 +181,9 @@ func (p *Plan) sets(have State, want Ruleset, names map[uint64]string) {
 func (p *Plan) refill(want Ruleset, set string) {
 	for _, c := range want.Chains {
 		uses := slices.ContainsFunc(c.Rules, func(r Rule) bool {
-			return slices.ContainsFunc(r, func(e Expr) bool { return (e.Kind == ToSet || e.Kind == InCgroup) && e.Name == set })
+			return slices.ContainsFunc(r, func(e Expr) bool {
+				return (e.Kind == ToSet || e.Kind == FromSet || e.Kind == InCgroup) && e.Name == set
+			})
 		})
 		filled := slices.ContainsFunc(p.Fill, func(f Chain) bool { return f.Name == c.Name })
 		if uses && !filled {

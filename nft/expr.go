@@ -27,6 +27,7 @@ const (
 	TCP                         // is TCP
 	To                          // Prefix: destination
 	ToSet                       // Family, Name of a set of prefixes, Not: destination
+	FromSet                     // Family, Name of a set of prefixes: source
 	ToOther                     // the destination is no address of this host
 	FromOther                   // the source is no address of the device that the packet leaves by
 	Renewal                     // UDP 68 to 67 with a BOOTP ciaddr (RFC 2131, 4.4.5)
@@ -72,6 +73,8 @@ func (e Expr) String() string {
 		return network(fwmark.FamilyOf(e.Prefix.Addr())) + " daddr " + prefixText(e.Prefix)
 	case ToSet:
 		return network(e.Family) + " daddr " + e.not() + "@" + e.Name
+	case FromSet:
+		return network(e.Family) + " saddr @" + e.Name
 	case InCgroup:
 		return fmt.Sprintf("socket cgroupv2 level %d @%s", e.Level, e.Name)
 	case Count:

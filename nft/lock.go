@@ -94,6 +94,52 @@ func (w *wanter) lockOf(p fwmark.Pin) {
 	w.chain(lockChain(p.Mark, p.Full), Base{}, rules...)
 }
 
+// foreignChain drops what would leave by an uplink with another uplink's address.
+const foreignChain = "foreign_sources"
+
+// foreignSources drops what sockets send by their mark's own uplink with a source
+// that is another uplink's: they are bound to it, and nothing translates them. Who
+// has an address is told by sets, so that what is on no uplink passes, and one that
+// comes. It stands behind NAT, which may give the right one.
+func (w *wanter) foreignSources() {
+	rules := []Rule{{{Kind: MetaMark, Mark: fwmark.Mark{Mask: fwmark.FullMask}}, {Kind: Accept}}}
+	made := map[string]bool{}
+	for _, p := range w.facts.Pins {
+		if !w.facts.Sockets[p.Mark] || p.Uplink == "" {
+			continue
+		}
+		for family, ranges := range merged(w.addressesOfOthers(p.Uplink)) {
+			if len(ranges) == 0 {
+				continue
+			}
+			f := fwmark.Family(family)
+			set := Set{Name: setName("others"+f.String()+"_", p.Uplink), Type: Prefixes, Family: f, Ranges: ranges}
+			if !made[set.Name] {
+				made[set.Name] = true
+				w.out.Sets = append(w.out.Sets, set)
+			}
+			rules = append(rules, Rule{{Kind: MetaMark, Mark: p.Mark}, {Kind: OutDevice, Name: p.Uplink},
+				{Kind: FromSet, Family: f, Name: set.Name}, {Kind: Count, Name: LockCounter(p.Mark)}, {Kind: Drop}})
+		}
+	}
+	if len(rules) > 1 {
+		w.chain(foreignChain, Base{"filter", "postrouting", prioritySNAT + 1}, rules...)
+	}
+}
+
+// addressesOfOthers returns the addresses of the other uplinks.
+func (w *wanter) addressesOfOthers(uplink string) (prefixes []netip.Prefix) {
+	own := w.uplinks[uplink]
+	for _, u := range w.facts.Uplinks {
+		for _, a := range u.Addrs {
+			if u.Name != uplink && a != own.Address[fwmark.FamilyOf(a)] {
+				prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
+			}
+		}
+	}
+	return prefixes
+}
+
 // held are the devices that the lock holds by name: the uplinks, and those of
 // marks. While the configuration has an error, so are those that the lock as it
 // stands holds: what cannot be read may make uplinks of them.

@@ -25,6 +25,10 @@ type Facts struct {
 	Runs    map[fwmark.Mark][]Cgroup // slices of `run` that hold a cgroup, by mark
 	Unseen  bool                     // some of that could not be read: no cgroup that stands goes
 
+	// Sockets are the marks that sockets of services have from the start: their
+	// packets have whatever source these are bound to.
+	Sockets map[fwmark.Mark]bool
+
 	// Unguarded are the marks whose unreachable rules do not stand: nothing
 	// gets such a mark that does not have it.
 	Unguarded map[fwmark.Mark]bool
@@ -72,6 +76,7 @@ func Want(f Facts) Ruleset {
 	}
 	if len(f.Pins)+len(f.Going) > 0 {
 		w.lock()
+		w.foreignSources()
 	}
 	w.renewals()
 	if pins := w.withSets(); len(pins)+len(f.Leaving) > 0 {

@@ -20,13 +20,14 @@ func (p *program) down() *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
 		Short: "Remove all that is ours, and nothing else",
-		Long: `Takes our marks off WireGuard devices, removes the table inet wg_multihome and
-rules and routes of protocol 77, and takes links out of our group. Lease records
-stay. Says which hooks and units will bring everything back.
+		Long: `Takes our marks off WireGuard devices and services' sockets, removes the table
+inet wg_multihome and rules and routes of protocol 77, and takes links out of our
+group. Lease records stay. Says which hooks and units will bring everything back.
 
 Reads: what sync reads.
 Writes: rules and routes of protocol 77, the link group of uplinks, the table
-inet wg_multihome, marks of WireGuard devices that carry one of ours,
+inet wg_multihome, marks of WireGuard devices and sockets that carry one of ours,
+programs on cgroups,
 src_valid_mark where sync has set it.
 Exits with 0 done, 1 a step failed or another run took longer than 30 s.`,
 		Args: cobra.NoArgs,

@@ -28,6 +28,7 @@ type session struct {
 // newSession puts the rooms together around a host. person says that guards of
 // marks that are configured no longer go.
 func newSession(h *host.Host, person bool) *session {
+	h.Whole = person
 	s := &session{host: h, due: &refresh.Due{State: h.State, Log: h.Log}}
 	s.Run = &converge.Run{Host: h, State: h.State, Log: h.Log, Person: person, MarkDue: s.due.Mark}
 	s.refresher = &refresh.Refresher{Host: h, State: h.State, Log: h.Log, Due: s.due, Look: s.Look}

@@ -34,9 +34,10 @@ type WireGuard struct {
 
 // Config is the configuration, as far as it is valid.
 type Config struct {
-	Priority    uint32        // where our rules start; 0: it cannot be told, because of an error
-	Group       uint32        // the link group of uplinks; 0: it cannot be told, because of an error
-	HookTimeout time.Duration // for all hooks of one run
+	Priority    uint32         // where our rules start; 0: it cannot be told, because of an error
+	Group       uint32         // the link group of uplinks; 0: it cannot be told, because of an error
+	HookTimeout time.Duration  // for all hooks of one run
+	Marking     fwmark.Marking // of uplinks that say nothing of it
 	Intents     []fwmark.Intent
 	WireGuard   map[string]WireGuard
 	Problems    []fwmark.Problem
@@ -84,11 +85,11 @@ func parse(ctx context.Context, f Files, source texts, i ifupdownFiles) Config {
 	c := Config{Priority: fwmark.DefaultPriority, Group: fwmark.DefaultGroup, HookTimeout: defaultHookTimeout, WireGuard: map[string]WireGuard{}, source: &source}
 	switch err := source.tomlErr; {
 	case errors.Is(err, fs.ErrNotExist) && f.TOMLNamed:
-		c.Priority, c.Group = 0, 0
+		c.undecided()
 		c.refuse("read configuration: %s", err)
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		c.Priority, c.Group = 0, 0
+		c.undecided()
 		c.Problems = append(c.Problems, fwmark.Problem{Text: err.Error()})
 	default:
 		c.readTOML(f.TOML, source.toml)
@@ -108,6 +109,19 @@ func parse(ctx context.Context, f Files, source texts, i ifupdownFiles) Config {
 	intents, problems := fwmark.AgreePrefixes(c.Intents)
 	c.Intents, c.Problems = intents, append(c.Problems, problems...)
 	return c
+}
+
+// undecided leaves open what the TOML file says for all uplinks.
+func (c *Config) undecided() { c.Priority, c.Group, c.Marking = 0, 0, fwmark.Undecided }
+
+// MarkingOf is how the services of an uplink are marked.
+func (c Config) MarkingOf(in fwmark.Intent) fwmark.Marking { return in.Marking.Or(c.Marking) }
+
+// MarksSockets reports whether some uplink's services are to be marked by socket.
+func (c Config) MarksSockets() bool {
+	return slices.ContainsFunc(c.Intents, func(in fwmark.Intent) bool {
+		return !in.Mark.IsZero() && c.MarkingOf(in) == fwmark.BySocket
+	})
 }
 
 func (c *Config) refuse(format string, args ...any) {

@@ -178,6 +178,21 @@ iface eth0 inet6 static
 				`DIR/interfaces: iface eth0: multihomed-source: prefix "2001:db8:5::1/56" has bits behind its length: is it 2001:db8:5::/56?`,
 			},
 		},
+		"services marked by socket": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-marking socket\niface eth0 inet6 auto\n multihomed-marking socket\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Marking: fwmark.BySocket}},
+		},
+		"two ways of marking": {
+			interfaces: "iface eth0 inet dhcp\n multihomed-marking socket\n multihomed-marking packet\niface eth1 inet dhcp\n multihomed-marking bpf\n",
+			want: []fwmark.Intent{
+				{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0", Marking: fwmark.Undecided},
+				{Uplink: "eth1", Origin: "DIR/interfaces: iface eth1", Marking: fwmark.Undecided},
+			},
+			problems: []string{
+				`DIR/interfaces: iface eth0: multihomed-marking is said twice: socket and packet`,
+				`DIR/interfaces: iface eth1: multihomed-marking: "bpf" is neither "socket" nor "packet"`,
+			},
+		},
 		"gateway none": {
 			interfaces: "iface eth0 inet static\n address 1.2.3.4/24\n gateway none\n",
 			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0"}},
@@ -309,11 +324,13 @@ func TestTOML(t *testing.T) {
 priority = 20000
 group = 2147483647
 hook-timeout = "5s"
+marking = "socket"
 [uplink."enp2s0.5"]
 fwmark = 0x2005
 gateway = ["1.2.3.1", "fe80::1"]
 wireguard = ["wg0"]
 cgroups = []
+marking = "packet"
 [uplink.up1]
 fwmark = "0x2000/0xff00"
 gateway = "1.2.3.9"
@@ -325,10 +342,10 @@ config = "/etc/wireguard/wg0.conf"
 rotate-port = true
 `))
 	want := Config{
-		Priority: 20000, Group: 2147483647, HookTimeout: 5e9,
+		Priority: 20000, Group: 2147483647, HookTimeout: 5e9, Marking: fwmark.BySocket,
 		Intents: []fwmark.Intent{
 			{
-				Uplink: "enp2s0.5", Origin: `f.toml: uplink "enp2s0.5"`, Mark: mark(0x2005), Devices: []string{"wg0"}, Cgroups: []string{},
+				Uplink: "enp2s0.5", Origin: `f.toml: uplink "enp2s0.5"`, Mark: mark(0x2005), Devices: []string{"wg0"}, Cgroups: []string{}, Marking: fwmark.ByPacket,
 				Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.1"), netip.MustParseAddr("fe80::1")},
 			},
 			{Uplink: "up1", Origin: `f.toml: uplink "up1"`, Mark: fwmark.Mark{Value: 0x2000, Mask: 0xff00}, Gateways: [2]netip.Addr{netip.MustParseAddr("1.2.3.9")}, Cgroups: []string{"x.slice/x-y.slice", "system.slice/a.service"},
@@ -353,6 +370,9 @@ func TestTOMLErrors(t *testing.T) {
 		`group = "uplinks"`:            `f.toml: group = "uplinks" is no number`,
 		`hook-timeout = "-1s"`:         `f.toml: hook-timeout = "-1s" is no time`,
 		"hook-timeout = 20":            "f.toml: hook-timeout = 20 is no time",
+		`marking = "bpf"`:              `f.toml: marking = "bpf" is neither "socket" nor "packet"`,
+		"marking = 1":                  `f.toml: marking = 1 is neither "socket" nor "packet"`,
+		"[uplink.a]\nmarking = ''":     `f.toml: uplink "a": marking = "" is neither "socket" nor "packet"`,
 		"uplink = 1":                   "f.toml: uplink = 1 is no table",
 		"[uplink]\nup1 = 1":            `f.toml: uplink "up1" = 1 is no table`,
 		"[uplink.\"a/b\"]":             `f.toml: uplink "a/b" is no interface name`,

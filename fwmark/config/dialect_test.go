@@ -132,6 +132,9 @@ func hostShown(c Config) string {
 		for _, addr := range slices.SortedFunc(maps.Keys(in.AddressGateways), netip.Addr.Compare) {
 			add("address", addr.String()+" by "+in.AddressGateways[addr].String())
 		}
+		if in.Marking != fwmark.Unsaid {
+			add("marking", fmt.Sprint(in.Marking))
+		}
 		for _, p := range in.Through {
 			add("through", p.String())
 		}

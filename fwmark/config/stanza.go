@@ -19,6 +19,7 @@ const (
 	optionRotatePort = "multihomed-rotate-port"
 	optionThrough    = "multihomed-through"
 	optionSource     = "multihomed-source"
+	optionMarking    = "multihomed-marking"
 )
 
 // isOption reports whether a key is meant for us. ifupdown keeps `_` and `-`
@@ -95,6 +96,8 @@ func (s *stanzaReader) read(o option) {
 		s.prefixes(o, &s.intent.Through, parseThrough)
 	case optionSource:
 		s.prefixes(o, &s.intent.Sources, parseSource)
+	case optionMarking:
+		s.marking(o.value)
 	case "address":
 		value, _, _ := strings.Cut(o.value, "/")
 		s.own(value, &s.addresses)
@@ -105,6 +108,19 @@ func (s *stanzaReader) read(o option) {
 			s.refuse(nil, "option %s is not known", quote(o.key))
 		}
 	}
+}
+
+// marking reads how services are marked, said once or several times alike.
+func (s *stanzaReader) marking(value string) {
+	m, err := fwmark.ParseMarking(value)
+	switch {
+	case err != nil:
+		s.refuse(nil, "%s: %s %s", optionMarking, quote(value), err)
+	case s.intent.Marking != fwmark.Unsaid && s.intent.Marking != m:
+		s.refuse(nil, "%s is said twice: socket and packet", optionMarking)
+		m = fwmark.Undecided
+	}
+	s.intent.Marking = m
 }
 
 func (s *stanzaReader) names(o option, to *[]string) {

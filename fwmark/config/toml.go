@@ -20,7 +20,7 @@ import (
 func (c *Config) readTOML(path string, text []byte) {
 	var top map[string]any
 	if err := toml.Unmarshal(text, &top); err != nil {
-		c.Priority, c.Group = 0, 0
+		c.undecided()
 		var syntax toml.ParseError
 		if errors.As(err, &syntax) {
 			c.refuse("%s: line %d: %s", path, syntax.Position.Line, quote(syntax.Message))
@@ -38,6 +38,8 @@ func (c *Config) readTOML(path string, text []byte) {
 			w.group(value)
 		case "hook-timeout":
 			w.hookTimeout(value)
+		case "marking":
+			c.Marking = w.marking(key, value)
 		case "uplink":
 			w.each("uplink", value, w.uplink)
 		case "wireguard":
@@ -147,6 +149,8 @@ func (w walker) uplink(name, where string, table map[string]any) {
 			in.Devices = w.names(at, value)
 		case "cgroups":
 			in.Cgroups = w.cgroups(at, value)
+		case "marking":
+			in.Marking = w.marking(at, value)
 		case "through":
 			in.Through = w.prefixes(at, value, parseThrough)
 		case "source":
@@ -194,6 +198,16 @@ func (w walker) mark(at string, value any) fwmark.Mark {
 	m, err := fwmark.Parse(text)
 	if err != nil {
 		w.refuse("%s: %s", at, clip(err.Error()))
+	}
+	return m
+}
+
+// marking reads how services are marked.
+func (w walker) marking(at string, value any) fwmark.Marking {
+	text, _ := value.(string)
+	m, err := fwmark.ParseMarking(text)
+	if err != nil {
+		w.refuse("%s = %s %s", at, show(value), err)
 	}
 	return m
 }

@@ -17,11 +17,17 @@ type Remark struct {
 	Moves []Move        // for all sockets
 }
 
-// Move is a mark whose number is another one now, for the same uplink.
+// Move is a mark whose number is another one now, for the same uplink. To is zero
+// where it has none any more, and the number is another uplink's.
 type Move struct{ From, To fwmark.Mark }
 
 // String is its text, as a step has it.
-func (m Move) String() string { return "= sockets " + m.From.String() + " " + m.To.String() }
+func (m Move) String() string {
+	if m.To.IsZero() {
+		return "- sockets " + m.From.String()
+	}
+	return "= sockets " + m.From.String() + " " + m.To.String()
+}
 
 // Remark has every socket of this host that there is go along.
 func (m Move) Remark() Remark { return Remark{Moves: []Move{m}} }

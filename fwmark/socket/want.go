@@ -153,14 +153,23 @@ func sameUplink(f Facts, m fwmark.Mark, s Service) bool {
 	return m == s.Mark || s.Uplink != "" && slices.ContainsFunc(f.Pins, func(p fwmark.Pin) bool { return p.Mark == m && p.Uplink == s.Uplink })
 }
 
-// moves finds the marks that lead to an uplink which has another one now.
+// moves finds the marks that lead to an uplink which has another one now, or that
+// has none any more while another uplink's selects its packets.
 func moves(f Facts) []Move {
 	var list []Move
 	for from, uplink := range f.Owners {
 		stays := func(p fwmark.Pin) bool { return p.Uplink == uplink && p.Mark == from }
 		has := func(p fwmark.Pin) bool { return p.Uplink == uplink && !p.Full && !p.Kept }
-		if i := slices.IndexFunc(f.Pins, has); i >= 0 && uplink != "" && !slices.ContainsFunc(f.Pins, stays) {
+		taken := func(p fwmark.Pin) bool {
+			return p.Uplink != "" && p.Uplink != uplink && !p.Kept && p.Mark.Overlaps(from)
+		}
+		if uplink == "" || slices.ContainsFunc(f.Pins, stays) {
+			continue
+		}
+		if i := slices.IndexFunc(f.Pins, has); i >= 0 {
 			list = append(list, Move{From: from, To: f.Pins[i].Mark})
+		} else if slices.ContainsFunc(f.Pins, taken) {
+			list = append(list, Move{From: from})
 		}
 	}
 	slices.SortFunc(list, func(a, b Move) int { return a.From.Compare(b.From) })

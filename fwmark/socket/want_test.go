@@ -134,7 +134,11 @@ func (r Remark) text() string {
 	}
 	marks("for", r.Was)
 	for _, m := range r.Moves {
-		words = append(words, "all", m.From.String(), "to", m.To.String())
+		to := "none"
+		if !m.To.IsZero() {
+			to = m.To.String()
+		}
+		words = append(words, "all", m.From.String(), "to", to)
 	}
 	if len(r.Except) > 0 {
 		words = append(append(words, "but for"), r.Except...)

@@ -97,6 +97,8 @@ func encodeAddress(e nft.Expr) ([]expr.Any, error) {
 		return append(list, equals(e.Prefix.Addr().AsSlice())), nil
 	case nft.ToSet:
 		return append(ofFamily(e.Family), address(destinationAt[e.Family], e.Family), &expr.Lookup{SourceRegister: register, SetName: e.Name, Invert: e.Not}), nil
+	case nft.FromSet:
+		return append(ofFamily(e.Family), address(sourceAt[e.Family], e.Family), &expr.Lookup{SourceRegister: register, SetName: e.Name}), nil
 	case nft.ToOther:
 		return []expr.Any{&expr.Fib{FlagDADDR: true, ResultADDRTYPE: true, Register: register}, differs(number(fibTypeLocal))}, nil
 	case nft.FromOther:

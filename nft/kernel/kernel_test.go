@@ -80,6 +80,7 @@ func everything() nft.Facts {
 			{Name: "enp2s0.5@x", Prefixes: prefixes("198.51.100.0/24", "255.255.255.255/32")},
 			{Name: "wg7"},
 		},
+		Sockets: map[fwmark.Mark]bool{{Value: 0x1001, Mask: fwmark.FullMask}: true, {Value: 0x2000, Mask: 0xff00}: true},
 		Leased:  true,
 		Reach:   [2][]netip.Prefix{prefixes("192.0.2.0/24", "128.0.0.0/2"), prefixes("2001:db8:1::/64", "c000::/2")},
 		Cgroups: map[string]nft.Cgroup{"system.slice/a.service": {ID: 1<<40 + 7, Level: 2}},

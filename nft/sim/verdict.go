@@ -151,6 +151,8 @@ func (s *Rules) matches(e nft.Expr, p Packet) bool {
 		return e.Prefix.Contains(p.Dst)
 	case nft.ToSet:
 		return fwmark.FamilyOf(p.Dst) == e.Family && holds(s.sets[e.Name], p.Dst) != e.Not
+	case nft.FromSet:
+		return fwmark.FamilyOf(p.Src) == e.Family && holds(s.sets[e.Name], p.Src)
 	case nft.ToOther:
 		return !p.ToHost
 	case nft.FromOther:

@@ -42,9 +42,6 @@ func startService(t *testing.T, l *lab.Lab, course string) *course {
 func startFlows(t *testing.T, l *lab.Lab, course, pinning string, pin func(*lab.Flow)) *course {
 	t.Helper()
 	l.Static()
-	for _, far := range []string{lab.Far4, lab.Far6} {
-		l.ChatServer(l.Far, "", far)
-	}
 	at := map[string]int{"all": 2}
 	for _, f := range serviceFlows {
 		at[f.name] = 2
@@ -53,16 +50,31 @@ func startFlows(t *testing.T, l *lab.Lab, course, pinning string, pin func(*lab.
 	for _, text := range serviceEdits[course] {
 		c.edits = append(c.edits, edit{strings.ReplaceAll(text, pinsService, pinning), at})
 	}
+	c.startAll(t, l, pin, nil)
+	return c
+}
+
+// startAll starts the flows, but for some.
+func (c *course) startAll(t *testing.T, l *lab.Lab, pin func(*lab.Flow), without map[string]bool) {
+	t.Helper()
+	for _, far := range []string{lab.Far4, lab.Far6} {
+		l.ChatServer(l.Far, "", far)
+	}
 	c.start(t, l, []*lab.Namespace{l.ISP1, l.ISP2}, func() (all []traffic) {
 		for _, f := range serviceFlows {
+			if without[f.name] {
+				continue
+			}
 			pin(&f.flow)
 			stop := l.Flow(f.flow)
 			t.Cleanup(func() { stop() })
 			all = append(all, traffic{f.name, f.match, f.match, f.flow.Network == "tcp"})
 		}
-		return append(all, traffic{"all", everything, everything, false})
+		if without == nil {
+			all = append(all, traffic{"all", everything, everything, false})
+		}
+		return all
 	})
-	return c
 }
 
 // pinsService stands for what the file says of the service.

@@ -39,6 +39,8 @@ func Main() bool {
 		err = send(os.Args[1:])
 	case "pulse":
 		err = pulse(os.Args[1:])
+	case "without-bpf":
+		err = withoutBPF(os.Args[1:])
 	case "burst":
 		err = burst(os.Args[1:])
 	case "chat":

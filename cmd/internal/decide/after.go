@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
@@ -26,6 +27,8 @@ func (o Observation) After(steps []Step) Observation {
 					d.Mark = s.Mark
 				}
 			}
+		case SocketStep, SocketMove, SocketGone:
+			o.Sockets = o.Sockets.after(s)
 		case SysctlStep:
 			o.Sysctls = o.Sysctls.after(s.Sysctl)
 		case SysctlGone:
@@ -39,6 +42,27 @@ func (o Observation) After(steps []Step) Observation {
 		o.Facts.Links = policy.LinksAfter(o.Facts.Links, rules)
 	}
 	return o
+}
+
+func (s Sockets) after(step Step) Sockets {
+	switch step := step.(type) {
+	case SocketStep:
+		s.Have = s.Have.After(step.Step)
+		s.Noted = step.Note(s.Noted)
+	case SocketMove:
+		s.Noted = s.Noted.DropMark(step.From)
+	case SocketGone:
+		s.Noted = s.Noted.Drop(step.Cgroups...)
+	}
+	return s
+}
+
+// Note is what is noted with a step.
+func (s SocketStep) Note(noted state.Sockets) state.Sockets {
+	if s.Mark.IsZero() {
+		return noted.Drop(s.Cgroup)
+	}
+	return noted.Add(s.Cgroup, s.Mark, s.Uplink)
 }
 
 func (s Sysctls) after(step nft.Sysctl) Sysctls {
@@ -62,15 +86,23 @@ func (s Sysctls) after(step nft.Sysctl) Sysctls {
 // After returns what a run remembers once steps were made.
 func (m Memory) After(steps []Step) Memory {
 	for _, s := range steps {
-		if s, is := s.(ForgetStep); is {
-			m.Forgotten = maps.Clone(m.Forgotten)
-			if m.Forgotten == nil {
-				m.Forgotten = map[fwmark.Mark]bool{}
-			}
-			m.Forgotten[s.Mark] = true
+		switch s := s.(type) {
+		case ForgetStep:
+			m.Forgotten = with(m.Forgotten, s.Mark)
+		case SocketMove:
+			m.Renumbered = with(m.Renumbered, s.From)
 		}
 	}
 	return m
+}
+
+func with(marks map[fwmark.Mark]bool, m fwmark.Mark) map[fwmark.Mark]bool {
+	marks = maps.Clone(marks)
+	if marks == nil {
+		marks = map[fwmark.Mark]bool{}
+	}
+	marks[m] = true
+	return marks
 }
 
 // Recognised adds the original shell script's rules that a decision has

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/socket"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
 )
@@ -23,6 +24,10 @@ type Memory struct {
 	// ScriptRules are the original shell script's rules that were recognised: once
 	// some of them are deleted, the rest would look like a stranger's.
 	ScriptRules []policy.Rule
+
+	// Renumbered are the marks that no socket has any more: each got another
+	// number.
+	Renumbered map[fwmark.Mark]bool
 
 	// Forgotten are the marks whose connections conntrack has forgotten.
 	Forgotten map[fwmark.Mark]bool
@@ -47,9 +52,11 @@ type Decision struct {
 	fresh  []fwmark.Mark            // marks that come, and whose number conntrack may remember
 	ended  []fwmark.Mark            // marks that are to be nobody's, whether guards stand or not
 
-	outlived []fwmark.Claim // marks that are configured no longer, and that processes of `run` have
-	scope    scope
-	call     Call // of scope called
+	outlived   []fwmark.Claim // marks that are configured no longer, and that processes of `run` have
+	marked     socket.Want    // which services are marked by socket
+	renumbered []renumbered   // marks that sockets are to lose
+	scope      scope
+	call       Call // of scope called
 }
 
 // scope is how much of the host a decision is about.
@@ -70,6 +77,7 @@ func Decide(o Observation, m Memory) Decision {
 // wanted goes on with a decision.
 func (d Decision) wanted() Decision {
 	d.findPins()
+	d.findSockets()
 	d.findMoving()
 	d.Rules = policy.Want(d.Facts, d.Uplinks, d.placed(), d.Config.Priority)
 	d.Locks = d.lockFacts(d.placed())
@@ -127,6 +135,9 @@ func (d *Decision) configuredNoLonger() []fwmark.Problem {
 	for _, id := range slices.Sorted(maps.Keys(d.Cgroups.Unlisted)) {
 		problems = append(problems, fwmark.Problem{Text: fmt.Sprintf("cgroup %q is pinned, but configured no longer, and %s", d.Cgroups.Unlisted[id], advice)})
 	}
+	for _, path := range d.markedNoLonger() {
+		problems = append(problems, fwmark.Problem{Text: fmt.Sprintf("cgroup %q is pinned, but configured no longer, and %s", path, advice)})
+	}
 	return problems
 }
 
@@ -178,7 +189,7 @@ func (d *Decision) pinned(m fwmark.Mark) bool {
 
 // missing says that services cannot be pinned for what the kernel lacks.
 func (d *Decision) missing() []error {
-	pinsServices := slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool { return len(p.Cgroups) > 0 })
+	pinsServices := slices.ContainsFunc(d.packetPins(d.Pins), func(p fwmark.Pin) bool { return len(p.Cgroups) > 0 })
 	if err := d.Table.Missing; err != nil && pinsServices && !errors.Is(err, fs.ErrPermission) {
 		return []error{fmt.Errorf("services cannot be pinned: %w", err)}
 	}

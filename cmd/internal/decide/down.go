@@ -13,6 +13,7 @@ func Nothing(o Observation, m Memory) Decision {
 			d.ended = append(d.ended, in.Mark)
 		}
 	}
+	d.findSockets()
 	d.Rules = policy.Want(d.Facts, nil, nil, policy.DefaultPriority)
 	d.Locks = d.lockFacts(nil)
 	return d

@@ -35,8 +35,8 @@ func (d *Decision) findMoving() {
 			return c.Mark.Overlaps(p.Mark) && c.Uplink != p.Uplink
 		})
 		remembered := d.remembered(p.Mark)
-		// A table that cannot be read may give the mark to services of another uplink.
-		d.moving[p.Mark] = d.carriedByOthers(p, wasOthers) || remembered || wasOthers && d.Table.Unread
+		// What cannot be read of the table may give the mark to what is another's.
+		d.moving[p.Mark] = d.carriedByOthers(p, wasOthers) || d.socketsOfOthers(p, wasOthers) || remembered || wasOthers && d.Table.Unread
 		if m.fresh && remembered {
 			d.fresh = append(d.fresh, p.Mark)
 		}

@@ -22,6 +22,7 @@ type Observation struct {
 	Devices Devices
 	Table   Table
 	Cgroups Cgroups
+	Sockets Sockets
 	Sysctls Sysctls
 
 	errs [parts][]error // what could not be read, by part
@@ -101,6 +102,7 @@ const (
 	Routing    // rules and routes
 	Nftables   // our table
 	Services   // cgroups
+	Programs   // on cgroups, that mark sockets
 	Settings   // sysctls
 
 	parts = iota
@@ -111,7 +113,7 @@ const (
 
 // partNames are the parts' names in messages, in their order.
 var partNames = [parts]string{
-	"configuration", "leases", "interfaces", "WireGuard devices", "rules and routes", "nftables", "cgroups", "sysctls",
+	"configuration", "leases", "interfaces", "WireGuard devices", "rules and routes", "nftables", "cgroups", "programs on cgroups", "sysctls",
 }
 
 // String names the parts.

@@ -26,8 +26,13 @@ const (
 	Lock
 	// Mark gives devices their marks, where the guards stand.
 	Mark
-	// Release takes marks that go off the devices that carry them.
+	// Attach has the sockets of services get their marks, likewise.
+	Attach
+	// Release takes marks that go off the devices that carry them, and off the
+	// sockets of services that are marked so no longer.
 	Release
+	// Remark gives sockets the number that their uplink has now.
+	Remark
 	// Forget has connections of marks that move, or that no service gets any more,
 	// forgotten.
 	Forget
@@ -42,7 +47,7 @@ const (
 
 // calledPhases are those without rules and routes, and without what depends on
 // ours alone.
-var calledPhases = [...]Phase{ForgetFresh, Lock, Mark, Forget, Unlock}
+var calledPhases = [...]Phase{ForgetFresh, Lock, Mark, Attach, Release, Remark, Forget, Unlock}
 
 // Observed reports whether a phase goes by what is observed anew where steps have
 // changed it. Close goes by what the steps of ClosePairs that did not fail must
@@ -50,7 +55,7 @@ var calledPhases = [...]Phase{ForgetFresh, Lock, Mark, Forget, Unlock}
 func (p Phase) Observed() bool { return p != Close }
 
 // Phases are all phases, in their order.
-var Phases = [...]Phase{ForgetFresh, Open, Lock, Mark, Release, Forget, Unlock, ClosePairs, Close}
+var Phases = [...]Phase{ForgetFresh, Open, Lock, Mark, Attach, Release, Remark, Forget, Unlock, ClosePairs, Close}
 
 // Steps returns the steps of a phase that may be made now.
 func (d Decision) Steps(p Phase) []Step {
@@ -66,8 +71,15 @@ func (d Decision) Steps(p Phase) []Step {
 		return d.table()
 	case Mark:
 		return deviceSteps(slices.DeleteFunc(wg.Want(d.Devices.Found, d.markable()), d.unlocks))
+	case Attach:
+		return d.attach()
 	case Release:
-		return deviceSteps(d.releases())
+		if d.scope == called { // devices are not those of one call alone
+			return d.detach()
+		}
+		return append(deviceSteps(d.releases()), d.detach()...)
+	case Remark:
+		return d.remark()
 	case Forget:
 		return d.forget()
 	case Unlock:
@@ -97,16 +109,19 @@ func (d Decision) closing(p Phase) []policy.Step {
 // markable returns the pins whose marks devices may get: their guards stand, and
 // the second lock does not let them leave by another uplink.
 func (d Decision) markable() []fwmark.Pin {
-	pins, claims := d.Pins, d.Table.Have.Claims()
+	pins := d.Pins
 	if d.scope == called {
 		pins = d.calledPins()
 	}
-	return slices.DeleteFunc(slices.Clone(pins), func(p fwmark.Pin) bool {
-		others := slices.ContainsFunc(claims, func(c fwmark.Claim) bool {
-			return c.Mark.Selects(p.Mark.Value) && c.Uplink != "" && c.Uplink != p.Uplink
-		})
-		return others || !d.mayCarry(p.Mark)
+	return slices.DeleteFunc(slices.Clone(pins), func(p fwmark.Pin) bool { return !d.carriable(p) })
+}
+
+// carriable reports whether anything may get a pin's mark.
+func (d Decision) carriable(p fwmark.Pin) bool {
+	others := slices.ContainsFunc(d.Table.Have.Claims(), func(c fwmark.Claim) bool {
+		return c.Mark.Selects(p.Mark.Value) && c.Uplink != "" && c.Uplink != p.Uplink
 	})
+	return !others && d.mayCarry(p.Mark)
 }
 
 // unlocks reports whether a device would exchange a mark that the second lock
@@ -193,7 +208,7 @@ func (d Decision) held() []fwmark.Mark {
 			return m.Selects(device.Mark) && (released || waits || slices.ContainsFunc(d.Pins, selects) && !slices.ContainsFunc(d.Pins, guarded))
 		}
 		leaves := slices.ContainsFunc(leaving, func(p fwmark.Pin) bool { return p.Mark == m })
-		if leaves || slices.ContainsFunc(d.Devices.Found, carries) || d.keepsServices(m) {
+		if leaves || slices.ContainsFunc(d.Devices.Found, carries) || d.keepsServices(m) || d.heldBySockets(m) {
 			held = append(held, m)
 		}
 	}

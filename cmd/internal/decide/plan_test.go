@@ -15,6 +15,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/fwmark/config"
+	"wg-multihome/fwmark/socket"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
 	"wg-multihome/wg"
@@ -29,6 +30,9 @@ import (
 //	hook                       no person asks for the run
 //	unread wg0                 the device does not answer
 //	full wg1 0x300             the device is a full tunnel, with this mark
+//	marking socket             of all services
+//	exclusive a.service        a program of others allows none beside it
+//	denied                     bpf(2) is not permitted
 type planned struct {
 	o Observation
 	m Memory
@@ -76,6 +80,13 @@ func (p *planned) configure(t *testing.T, text string) {
 			p.o.Devices.Unread = words[1:]
 		case "full":
 			p.full(t, words[1], mustMark(t, words[2]))
+		case "marking":
+			p.o.Config.Marking = fwmark.BySocket
+			p.askSockets()
+		case "exclusive":
+			p.o.Sockets.Have.Cgroups[words[1]] = socket.Cgroup{Places: [4]socket.Standing{{Programs: []socket.Attached{{ID: 1, Name: "other"}}}}}
+		case "denied":
+			p.o.Sockets.Have.Refused = &socket.Refusal{Reason: socket.Denied}
 		default:
 			in := fwmark.Intent{Uplink: words[0], Mark: mustMark(t, words[1])}
 			for _, name := range words[2:] {
@@ -87,6 +98,13 @@ func (p *planned) configure(t *testing.T, text string) {
 			}
 			p.o.Config.Intents = append(p.o.Config.Intents, in)
 		}
+	}
+}
+
+// askSockets has the cgroups be asked for programs.
+func (p *planned) askSockets() {
+	if !p.o.Sockets.Asked {
+		p.o.Sockets = Sockets{Asked: true, Have: socket.State{Cgroups: map[string]socket.Cgroup{"": {}, "a.service": {}, "b.service": {}}}}
 	}
 }
 

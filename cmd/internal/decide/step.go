@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/socket"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
 	"wg-multihome/wg"
@@ -44,6 +45,18 @@ type (
 		Names map[uint64]string // paths of cgroups by id
 	}
 
+	// SocketStep has the sockets of a cgroup get a mark, or none any more.
+	SocketStep struct {
+		socket.Step
+		Uplink string // that the mark is of
+	}
+
+	// SocketMove gives every socket with a mark another number.
+	SocketMove struct{ socket.Move }
+
+	// SocketGone forgets that cgroups had programs.
+	SocketGone struct{ Cgroups []string }
+
 	// ForgetStep has conntrack forget the connections with a mark. Where no
 	// service was pinned by it there is nothing to forget, as a rule: then the
 	// step is silent.
@@ -59,6 +72,8 @@ func (s DeviceStep) Lines() []string { return []string{s.String()} }
 func (s SysctlStep) Lines() []string { return []string{s.String()} }
 func (s SysctlGone) Lines() []string { return nil }
 func (s TableStep) Lines() []string  { return s.Plan().Steps }
+func (s SocketMove) Lines() []string { return []string{s.String()} }
+func (s SocketGone) Lines() []string { return nil }
 
 // Lines is a step's text.
 func (s ForgetStep) Lines() []string {
@@ -80,6 +95,9 @@ func (s SysctlStep) Changes() Parts { return Settings }
 func (s SysctlGone) Changes() Parts { return Settings }
 func (s TableStep) Changes() Parts  { return Nftables }
 func (s ForgetStep) Changes() Parts { return 0 }
+func (s SocketStep) Changes() Parts { return Programs }
+func (s SocketMove) Changes() Parts { return Programs }
+func (s SocketGone) Changes() Parts { return Programs }
 
 // Plan returns the transaction.
 func (s TableStep) Plan() nft.Plan { return nft.Diff(s.Have, s.Want, s.Names) }

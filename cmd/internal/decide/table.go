@@ -11,12 +11,13 @@ import (
 // lockFacts gathers what the nftables table is made from.
 func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 	f := nft.Facts{
-		Uplinks: d.Uplinks, Pins: pins, Devices: d.lockDevices(), Leased: d.leased(), Reach: policy.Reach(d.Facts, d.Rules.Away),
+		Uplinks: d.Uplinks, Pins: d.packetPins(pins), Devices: d.lockDevices(), Leased: d.leased(), Reach: policy.Reach(d.Facts, d.Rules.Away),
 		Cgroups: d.Cgroups.ByPath, Runs: map[fwmark.Mark][]nft.Cgroup{}, Unseen: d.Cgroups.Unread,
 		Broken: len(d.Problems) > 0, Have: d.Table.Have,
+		Sockets: d.socketMarks(),
 	}
 	for _, p := range d.Pins { // whose uplink is known even while their mark moves
-		if runs := d.Cgroups.runsOf(p); len(runs) > 0 {
+		if runs := d.packetRuns(p); len(runs) > 0 {
 			f.Runs[p.Mark] = runs
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/state"
 	"wg-multihome/nft"
 	"wg-multihome/nft/flows"
 	nftkernel "wg-multihome/nft/kernel"
@@ -24,6 +25,12 @@ func (h *Host) Apply(ctx context.Context, steps []decide.Step) (out decide.Outco
 			h.applyRules(steps[:n], &out)
 		case decide.DeviceStep:
 			h.applyDevices(ctx, steps[:n], &out)
+		case decide.SocketStep:
+			out.Add(step, h.applySocket(ctx, step))
+		case decide.SocketMove:
+			out.Add(step, h.moveSockets(ctx, step))
+		case decide.SocketGone:
+			out.Add(step, h.note(func(s state.Sockets) state.Sockets { return s.Drop(step.Cgroups...) }))
 		case decide.SysctlStep:
 			out.Add(step, h.setSysctl(step.Sysctl))
 		case decide.SysctlGone:

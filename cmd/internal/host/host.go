@@ -10,6 +10,7 @@ import (
 	"wg-multihome/cmd/internal/logging"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark/config"
+	socketkernel "wg-multihome/fwmark/socket/kernel"
 	"wg-multihome/nft"
 	nftkernel "wg-multihome/nft/kernel"
 	"wg-multihome/policy"
@@ -27,6 +28,12 @@ type Host struct {
 	Log    *logging.Logger
 	Kernel Rtnetlink
 	Nft    Nftables // nil until the table is asked for
+
+	// Whole has every cgroup be asked for programs of ours, where there may be some,
+	// and not those alone that are listed or noted.
+	Whole bool
+
+	sockets *socketkernel.Client // nil until a cgroup is asked
 
 	wg *wg.Client // nil until a device is asked for
 }
@@ -66,6 +73,9 @@ func (h *Host) Close() {
 	h.Kernel.Close()
 	if h.Nft != nil {
 		h.Nft.Close()
+	}
+	if h.sockets != nil {
+		h.sockets.Close()
 	}
 	if h.wg != nil {
 		_ = h.wg.Close() // its sockets end with the process in any case

@@ -23,7 +23,7 @@ func (h *Host) Observe(ctx context.Context, o *decide.Observation, parts decide.
 	}{
 		{decide.Configuration, h.readConfiguration}, {decide.Leases, h.readLeases}, {decide.Interfaces, h.readInterfaces},
 		{decide.WireGuard, h.readDevices}, {decide.Routing, h.readRouting}, {decide.Nftables, h.readTable},
-		{decide.Services, h.readCgroups}, {decide.Settings, h.readSysctls},
+		{decide.Services, h.readCgroups}, {decide.Programs, h.readSockets}, {decide.Settings, h.readSysctls},
 	} {
 		if !parts.Has(part.part) {
 			continue

@@ -135,5 +135,5 @@ func (r Runner) pin(ctx context.Context, before fwmark.Pin, p *process) error {
 	if err != nil {
 		return err
 	}
-	return inSet(v, pin.Mark, slice)
+	return pinned(v, pin.Mark, slice)
 }

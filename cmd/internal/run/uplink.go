@@ -76,6 +76,18 @@ func holds(v decide.Decision, p fwmark.Pin) error {
 	return nil
 }
 
+// pinned refuses a slice whose sockets, or packets, do not get the mark.
+func pinned(v decide.Decision, mark fwmark.Mark, slice cgroup.Node) error {
+	s, decided := v.Service(slice.Path)
+	if !decided || s.Packet != nil {
+		return inSet(v, mark, slice)
+	}
+	if s.Mark != mark || !v.Sockets.Have.Cgroups[slice.Path].Complete(mark) {
+		return fmt.Errorf("cgroup %s is not pinned: it has no programs that give its sockets mark %s", slice.Path, mark)
+	}
+	return nil
+}
+
 // inSet refuses a slice whose id the mark's set does not hold in the kernel, or
 // whose marking chain is not whole: a command in it would not be pinned.
 func inSet(v decide.Decision, mark fwmark.Mark, slice cgroup.Node) error {

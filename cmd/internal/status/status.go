@@ -2,6 +2,7 @@
 package status
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -75,6 +76,11 @@ type Service struct {
 	Mark   string `json:"mark"`
 	Exists bool   `json:"exists"` // it is there now
 	Pinned bool   `json:"pinned"` // and what stands pins it, and not one of its name that is gone
+
+	// Where some services are marked by socket:
+	Marking string   `json:"marking,omitempty"` // socket or packet
+	Why     string   `json:"why,omitempty"`     // why by packet, where it is not for the configuration
+	First   []string `json:"first,omitempty"`   // programs of others that are called before ours: if one sets a mark, that one counts
 }
 
 // Of tells the status from a decision about the host, and what was inspected
@@ -201,11 +207,31 @@ func services(v decide.Decision) []Service {
 		pinned := v.Table.Have.Sets[nft.PathsSet(p.Mark)].Cgroups
 		for _, path := range p.Cgroups {
 			c, exists := v.Locks.Cgroups[path]
-			list = append(list, Service{Cgroup: path, Uplink: p.Uplink, Mark: p.Mark.String(), Exists: exists,
-				Pinned: exists && slices.Contains(pinned, c.ID)})
+			s := Service{Cgroup: path, Uplink: p.Uplink, Mark: p.Mark.String(), Exists: exists, Pinned: exists && slices.Contains(pinned, c.ID)}
+			s.addMarking(v)
+			list = append(list, s)
 		}
 	}
 	return list
+}
+
+// addMarking tells how a service is marked.
+func (c *Service) addMarking(v decide.Decision) {
+	service, decided := v.Service(c.Cgroup)
+	switch why := service.Packet; {
+	case !decided || !v.Sockets.Asked:
+	case why == nil:
+		stands, there := v.Sockets.Have.Cgroups[c.Cgroup]
+		c.Marking, c.Pinned = "socket", there && stands.Complete(service.Mark)
+		for _, a := range stands.First {
+			c.First = append(c.First, fmt.Sprintf("%s (id %d)", cmp.Or(a.Name, "without a name"), a.ID))
+		}
+	default:
+		c.Marking = "packet"
+		if !why.Configured {
+			c.Why = why.String()
+		}
+	}
 }
 
 // detours are what a mark reaches through another uplink than its own, or through

@@ -24,7 +24,7 @@ func (s Status) Write(w io.Writer) error {
 	t.list("ABOUT TUNNELS", s.Notes)
 	t.head(len(s.Services), "SERVICE", "UPLINK", "MARK", "CGROUP")
 	for _, c := range s.Services {
-		state := word(c.Pinned, "pinned", "NOT PINNED")
+		state := word(c.Pinned, "pinned", "NOT PINNED") + c.how()
 		if !c.Exists {
 			state = "(absent)"
 		}
@@ -68,6 +68,22 @@ func (t *table) uplinks(list []Uplink) {
 			t.row("", "", fmt.Sprint(u.Family), a, "", "")
 		}
 	}
+}
+
+// how says by what a service is marked, where it is not by packets alone that they
+// are.
+func (c Service) how() string {
+	if c.Marking == "" {
+		return ""
+	}
+	text := " by " + c.Marking
+	if c.Why != "" {
+		text += ": " + c.Why
+	}
+	if len(c.First) > 0 {
+		text += ", behind " + strings.Join(c.First, ", ") + " of others, whose marks count"
+	}
+	return text
 }
 
 // kept says why a mark stands that the configuration does not ask for.

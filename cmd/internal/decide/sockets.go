@@ -1,0 +1,328 @@
+package decide
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"wg-multihome/cmd/internal/state"
+	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/socket"
+	"wg-multihome/nft"
+)
+
+// Sockets are the programs that mark the sockets of services.
+type Sockets struct {
+	Asked  bool          // the kernel was asked: some uplink's services are marked so, or were
+	Have   socket.State  // what it said
+	Noted  state.Sockets // what was noted when programs were attached
+	Unread bool          // it could not be told what stands
+
+	Elements map[uint64]string // cgroups that others have put into marks' sets: paths by id
+}
+
+// inUse reports whether sockets may have marks from us.
+func (s Sockets) inUse() bool { return s.Asked || s.Unread || len(s.Noted.Marks) > 0 }
+
+// unknown reports whether there may be programs that were not seen.
+func (s Sockets) unknown() bool {
+	return s.Unread || s.Have.Refused != nil && len(s.Noted.Cgroups) > 0
+}
+
+// renumbered is a mark that sockets are to lose: its uplink has another one now, or
+// none, and it is another uplink's.
+type renumbered struct {
+	socket.Move
+	uplink string // that it was of
+}
+
+// findSockets decides which services are marked by socket.
+func (d *Decision) findSockets() {
+	if !d.Sockets.inUse() {
+		return
+	}
+	owners := d.socketOwners()
+	f := socket.Facts{
+		Pins: d.Pins, Runs: map[fwmark.Mark][]string{}, Packets: map[fwmark.Mark]bool{}, Elements: map[string]fwmark.Mark{},
+		Owners: owners, Unguarded: map[fwmark.Mark]bool{},
+		Broken: len(d.Problems) > 0, Unseen: d.Cgroups.Unread, Have: d.Sockets.Have,
+	}
+	for _, p := range d.Pins {
+		for _, run := range d.Cgroups.runsOf(p) {
+			f.Runs[p.Mark] = append(f.Runs[p.Mark], d.Cgroups.Names[run.ID])
+		}
+		for _, id := range d.Table.Have.Sets[nft.MarkSet(p.Mark)].Cgroups {
+			if path := d.Sockets.Elements[id]; path != "" {
+				f.Elements[path] = p.Mark
+			}
+		}
+		f.Packets[p.Mark] = d.marksPackets(p)
+		f.Unguarded[p.Mark] = !d.carriable(p)
+	}
+	d.marked = socket.Decide(f)
+	for _, m := range d.marked.Moves {
+		d.renumbered = append(d.renumbered, renumbered{m, owners[m.From]})
+	}
+	d.Errs = append(d.Errs, d.exchanged()...)
+	// The others wait until their new number is nobody else's.
+	d.marked.Moves = slices.DeleteFunc(d.marked.Moves, func(m socket.Move) bool { return !d.mayTake(m.To) })
+}
+
+// exchanged names the marks that uplinks exchange: no socket can get the one before
+// another one has lost it, so nothing of them leaves.
+func (d Decision) exchanged() []error {
+	next := func(m fwmark.Mark) int {
+		return slices.IndexFunc(d.renumbered, func(r renumbered) bool { return r.From.Overlaps(m) })
+	}
+	for i, r := range d.renumbered {
+		for range d.renumbered {
+			if r.To.IsZero() {
+				break
+			}
+			j := next(r.To)
+			if j == i {
+				return []error{fmt.Errorf("mark %s of uplink %q is to be another uplink's in exchange, and sockets have it: give one of them a number that neither had, call `wg-multihome sync`, and then the other one's", d.renumbered[i].From, d.renumbered[i].uplink)}
+			}
+			if j < 0 {
+				break
+			}
+			r = d.renumbered[j]
+		}
+	}
+	return nil
+}
+
+// socketOwners tells whose the sockets with a mark are: as it was noted, or as it
+// stands, until they have another one.
+func (d Decision) socketOwners() map[fwmark.Mark]string {
+	owners := map[fwmark.Mark]string{}
+	for _, c := range d.stands {
+		if !c.Full && !slices.Contains(d.tunnelMarks(), c.Mark.Value) && len(d.Sockets.Have.Carrying(c.Mark)) > 0 {
+			owners[c.Mark] = c.Uplink
+		}
+	}
+	for text, uplink := range d.Sockets.Noted.Marks {
+		if m, err := fwmark.Parse(text); err == nil {
+			owners[m] = uplink
+		}
+	}
+	maps.DeleteFunc(owners, func(m fwmark.Mark, uplink string) bool { return uplink == "" || d.memory.Renumbered[m] })
+	return owners
+}
+
+// marksPackets reports whether the configuration has the services of a pin marked
+// by packet. Where it does not tell, they are marked as they stand.
+func (d Decision) marksPackets(p fwmark.Pin) bool {
+	for _, in := range d.Config.Intents {
+		if in.Uplink != p.Uplink || in.Mark != p.Mark {
+			continue
+		}
+		if in.Cgroups != nil && len(in.Cgroups) == 0 { // for NFTSet=
+			return true
+		}
+		switch d.Config.MarkingOf(in) {
+		case fwmark.ByPacket:
+			return true
+		case fwmark.BySocket:
+			return false
+		}
+	}
+	return len(d.Sockets.Have.Carrying(p.Mark)) == 0
+}
+
+// socketMarks returns the marks that sockets of services have, or are to have.
+func (d Decision) socketMarks() map[fwmark.Mark]bool {
+	if !d.Sockets.Asked {
+		return nil
+	}
+	marks := map[fwmark.Mark]bool{}
+	for _, p := range d.Pins {
+		if !p.Full && (!d.marksPackets(p) || len(d.Sockets.Have.Carrying(p.Mark)) > 0) {
+			marks[p.Mark] = true
+		}
+	}
+	return marks
+}
+
+// Service returns how a cgroup is marked. ok is false where every service's packets
+// are, and of one that is not pinned.
+func (d Decision) Service(cgroup string) (s socket.Service, ok bool) {
+	i, ok := slices.BinarySearchFunc(d.marked.Services, cgroup, func(s socket.Service, path string) int { return strings.Compare(s.Cgroup, path) })
+	if !ok {
+		return socket.Service{}, false
+	}
+	return d.marked.Services[i], true
+}
+
+// byPacket reports whether the table is to mark packets of a cgroup: also of one
+// whose sockets are to be marked, while the table does and they are not.
+func (d Decision) byPacket(path string, id uint64) bool {
+	s, decided := d.Service(path)
+	if !decided || s.Packet != nil {
+		return true
+	}
+	return slices.Contains(d.Table.Have.Paths(), id) && !d.Sockets.Have.Cgroups[path].Complete(s.Mark)
+}
+
+// packetPins returns pins without the services whose sockets are marked.
+func (d Decision) packetPins(pins []fwmark.Pin) []fwmark.Pin {
+	if len(d.marked.Services) == 0 {
+		return pins
+	}
+	pins = slices.Clone(pins)
+	for i := range pins {
+		p := &pins[i]
+		if len(p.Cgroups) == 0 {
+			continue
+		}
+		p.Cgroups = slices.DeleteFunc(slices.Clone(p.Cgroups), func(path string) bool { return !d.byPacket(path, d.Cgroups.ByPath[path].ID) })
+		if len(p.Cgroups) == 0 {
+			p.Cgroups = nil // it takes no part for services
+		}
+	}
+	return pins
+}
+
+// packetRuns returns the slices of `run` of a pin whose packets are marked.
+func (d Decision) packetRuns(p fwmark.Pin) []nft.Cgroup {
+	return slices.DeleteFunc(d.Cgroups.runsOf(p), func(c nft.Cgroup) bool { return !d.byPacket(d.Cgroups.Names[c.ID], c.ID) })
+}
+
+// attach returns the steps that have cgroups mark their sockets, or by another
+// number. The guards stand, or the cgroup is held; and a number that sockets of
+// another uplink still have waits for them.
+func (d Decision) attach() []Step {
+	var steps []Step
+	for _, s := range socket.Diff(d.Sockets.Have, d.marked) {
+		i := slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark == s.Mark })
+		if i >= 0 && d.mayTake(s.Mark) && !d.socketsUnlock(s) {
+			steps = append(steps, SocketStep{s, d.Pins[i].Uplink})
+		}
+	}
+	return steps
+}
+
+// socketsUnlock reports whether sockets would exchange a mark that the second lock
+// holds for one that it does not know, or may not.
+func (d Decision) socketsUnlock(s socket.Step) bool {
+	if d.Table.Unread {
+		return len(s.Have) > 0 || d.moving[s.Mark]
+	}
+	known := func(m fwmark.Mark) bool {
+		return slices.ContainsFunc(d.Table.Have.Claims(), func(c fwmark.Claim) bool { return c.Mark == m })
+	}
+	return !s.Mark.IsZero() && !known(s.Mark) && slices.ContainsFunc(s.Have, known)
+}
+
+// mayTake reports whether no socket of another uplink has a mark any more, as far as
+// is known.
+func (d Decision) mayTake(m fwmark.Mark) bool {
+	return m.IsZero() || !slices.ContainsFunc(d.renumbered, func(r renumbered) bool {
+		return r.From.Overlaps(m) && !slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark == m && p.Uplink == r.uplink })
+	})
+}
+
+// detach returns the steps that have cgroups mark no sockets any more, and those
+// that are there lose the mark. Where packets are to be marked instead, they are.
+func (d Decision) detach() []Step {
+	var steps []Step
+	for _, s := range socket.Diff(d.Sockets.Have, d.marked) {
+		if !s.Mark.IsZero() {
+			continue
+		}
+		service, pinned := d.Service(s.Cgroup)
+		if pinned && service.Packet != nil && !d.marksPacketsOf(service) {
+			continue
+		}
+		steps = append(steps, SocketStep{Step: s})
+	}
+	return steps
+}
+
+// marksPacketsOf reports whether the table, as it stands, gives packets of a service
+// their mark.
+func (d Decision) marksPacketsOf(s socket.Service) bool {
+	id := d.Cgroups.ByPath[s.Cgroup].ID
+	for _, run := range d.Cgroups.Runs {
+		if d.Cgroups.Names[run.Cgroup.ID] == s.Cgroup {
+			id = run.Cgroup.ID
+		}
+	}
+	return d.Table.Have.MarksConnections() && d.getsMark(s.Mark, id)
+}
+
+// remark returns the steps that give every socket of this host another number, once
+// no cgroup gives the old one any more; and the one that forgets cgroups without
+// programs.
+func (d Decision) remark() []Step {
+	var steps []Step
+	for _, m := range d.marked.Moves {
+		guarded := m.To.IsZero() || slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark == m.To && d.carriable(p) })
+		if guarded && len(d.Sockets.Have.Carrying(m.From)) == 0 && !d.Sockets.unknown() && !d.socketsUnlock(socket.Step{Have: []fwmark.Mark{m.From}, Mark: m.To}) {
+			steps = append(steps, SocketMove{m})
+		}
+	}
+	if gone := d.unmarked(); len(gone) > 0 {
+		steps = append(steps, SocketGone{gone})
+	}
+	return steps
+}
+
+// unmarked returns the cgroups that are noted and have no programs.
+func (d Decision) unmarked() []string {
+	if d.Sockets.unknown() || !d.Sockets.Asked {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(d.Sockets.Noted.Cgroups), func(path string) bool {
+		_, target := d.marked.Targets[path]
+		return target || len(d.Sockets.Have.Cgroups[path].Marks()) > 0
+	})
+}
+
+// socketsOfOthers reports whether sockets may have a pin's mark that are another
+// uplink's, or get it.
+func (d Decision) socketsOfOthers(p fwmark.Pin, wasOthers bool) bool {
+	if wasOthers && d.Sockets.unknown() || !d.mayTake(p.Mark) {
+		return true
+	}
+	for path, c := range d.Sockets.Have.Cgroups {
+		s, pinned := d.Service(path)
+		if slices.ContainsFunc(c.Marks(), p.Mark.Overlaps) && !(pinned && s.Uplink == p.Uplink) {
+			return true
+		}
+	}
+	return false
+}
+
+// heldBySockets reports whether sockets may have, or get, a mark that goes: its
+// guards stay.
+func (d Decision) heldBySockets(m fwmark.Mark) bool {
+	renumbers := func(r renumbered) bool { return r.From == m }
+	return d.Sockets.unknown() || len(d.Sockets.Have.Carrying(m)) > 0 || slices.ContainsFunc(d.renumbered, renumbers)
+}
+
+// runsSlice is above the slices of `run`, cgroup.RunsSlice.
+const runsSlice = "wgmultihome.slice/"
+
+// markedNoLonger returns the cgroups with programs that are configured no longer, and
+// are no slices of `run`.
+func (d Decision) markedNoLonger() []string {
+	listed := map[string]bool{}
+	for _, in := range d.Config.Intents {
+		for _, path := range in.Cgroups {
+			listed[path] = true
+		}
+	}
+	for _, path := range d.Cgroups.Unlisted { // said already
+		listed[path] = true
+	}
+	var list []string
+	for path, c := range d.Sockets.Have.Cgroups {
+		if len(c.Marks()) > 0 && !listed[path] && !strings.HasPrefix(path, runsSlice) {
+			list = append(list, path)
+		}
+	}
+	slices.Sort(list)
+	return list
+}

@@ -1,0 +1,280 @@
+package decide
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/socket"
+	"wg-multihome/nft"
+	"wg-multihome/policy"
+)
+
+// socketLeaks names what may leave by an uplink that it is not pinned to: by a mark
+// that leads there, and that programs of another uplink's service give, or that
+// sockets of another uplink have by what is noted. And programs without guards.
+func socketLeaks(o Observation, uplinkOf map[string]string) (leaks []string) {
+	leads := policy.Leads(o.Facts)
+	for path, c := range o.Sockets.Have.Cgroups {
+		for _, m := range c.Marks() {
+			if !policy.Guarded(o.Facts, m) {
+				leaks = append(leaks, fmt.Sprintf("%s gives %s, which has no guards", path, m))
+			}
+			for _, uplink := range leads[m] {
+				if uplinkOf[path] != "" && uplink != uplinkOf[path] {
+					leaks = append(leaks, fmt.Sprintf("%s of %s gives %s, which leads to %s", path, uplinkOf[path], m, uplink))
+				}
+			}
+		}
+	}
+	for text, owner := range o.Sockets.Noted.Marks {
+		m, _ := fwmark.Parse(text)
+		for _, uplink := range leads[m] {
+			if uplink != owner {
+				leaks = append(leaks, fmt.Sprintf("sockets of %s have %s, which leads to %s", owner, m, uplink))
+			}
+		}
+	}
+	return leaks
+}
+
+// TestSocketsWhereKilled goes through each plan of services that are marked by
+// socket, has the run killed after each step, and another one go on from there.
+func TestSocketsWhereKilled(t *testing.T) {
+	files, err := filepath.Glob("testdata/plans/sockets-*.txtar")
+	if err != nil || len(files) < 9 {
+		t.Fatalf("%d plans: %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sections := map[string]string{}
+			for _, f := range txtar.Parse(text).Files {
+				sections[f.Name] = string(f.Data)
+			}
+			p := newPlanned()
+			p.configure(t, sections["before"])
+			p.o = wentThrough(Decide(p.o, p.m)).Observation
+			p.configure(t, sections["after"])
+			uplinkOf := map[string]string{}
+			for _, in := range p.o.Config.Intents {
+				for _, path := range in.Cgroups {
+					uplinkOf[path] = in.Uplink
+				}
+			}
+			whole := wentThrough(Decide(p.o, p.m)).Observation
+			for kill := 1; ; kill++ {
+				o, ended := killedAfter(p.o, p.m, kill)
+				for path, uplink := range uplinkOf {
+					if isPinned(p.o, path) && uplink != "" && isPinned(whole, path) && !isPinned(o, path) {
+						t.Fatalf("killed after %d steps: %s is not pinned", kill, path)
+					}
+				}
+				if leaks := socketLeaks(o, uplinkOf); len(leaks) > 0 {
+					t.Fatalf("killed after %d steps: %q", kill, leaks)
+				}
+				if ended {
+					break
+				}
+				d := wentThrough(Decide(o, p.m))
+				if left := d.Plan(); len(left) > 0 {
+					t.Errorf("killed after %d steps, still to be done: %q", kill, left)
+				}
+				if !d.Sockets.Noted.Equal(whole.Sockets.Noted) || !slices.Equal(socketMarks(d.Observation), socketMarks(whole)) {
+					t.Errorf("killed after %d steps: %v %v, want %v %v", kill, socketMarks(d.Observation), d.Sockets.Noted, socketMarks(whole), whole.Sockets.Noted)
+				}
+			}
+		})
+	}
+}
+
+// isPinned reports whether a service is, by packet or by socket.
+func isPinned(o Observation, path string) bool {
+	c := o.Sockets.Have.Cgroups[path]
+	return slices.ContainsFunc(c.Marks(), c.Complete) ||
+		o.Table.Have.MarksConnections() && slices.Contains(o.Table.Have.Paths(), o.Cgroups.ByPath[path].ID)
+}
+
+// killedAfter returns what a run leaves that makes so many steps. ended is true
+// where there are no more.
+func killedAfter(o Observation, m Memory, steps int) (left Observation, ended bool) {
+	d := Decide(o, m)
+	for range Rounds {
+		for _, phase := range Phases {
+			made := d.Steps(phase)
+			for i := range made {
+				if steps--; steps == 0 {
+					return d.Observation.After(made[:i+1]), false
+				}
+			}
+			if len(made) > 0 {
+				d = d.after(made)
+			}
+		}
+	}
+	return d.Observation, true
+}
+
+func socketMarks(o Observation) (lines []string) {
+	for path, c := range o.Sockets.Have.Cgroups {
+		for _, m := range c.Marks() {
+			lines = append(lines, path+" "+m.String())
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// TestExchangedSockets has two uplinks exchange their marks while sockets have both:
+// nothing leaves by either, and it is said what to do.
+func TestExchangedSockets(t *testing.T) {
+	p := newPlanned()
+	p.configure(t, "wan1 0x100 a.service\nwan2 0x200 b.service\nmarking socket")
+	p.o = wentThrough(Decide(p.o, p.m)).Observation
+	for _, c := range []struct {
+		config string
+		errs   int
+		leads  bool
+	}{
+		{"wan1 0x200 a.service\nwan2 0x100 b.service\nmarking socket", 1, false},
+		{"wan1 0x300 a.service\nwan2 0x100 b.service\nmarking socket", 0, true},
+		{"wan1 0x200 a.service\nwan2 0x100 b.service\nmarking socket", 0, true},
+	} {
+		p.configure(t, c.config)
+		d := wentThrough(Decide(p.o, p.m))
+		p.o = d.Observation
+		if len(d.Errs) != c.errs || c.errs > 0 && !strings.Contains(d.Errs[0].Error(), "in exchange") {
+			t.Errorf("%q: errors %q", c.config, d.Errs)
+		}
+		uplinks := map[string]string{"a.service": "wan1", "b.service": "wan2"}
+		if leaks := socketLeaks(p.o, uplinks); len(leaks) > 0 {
+			t.Errorf("%q: %q", c.config, leaks)
+		}
+		for _, pin := range d.Pins {
+			if led := len(policy.Leads(p.o.Facts)[pin.Mark]) > 0; led != c.leads {
+				t.Errorf("%q: mark %s leads somewhere: %t", c.config, pin.Mark, led)
+			}
+		}
+	}
+}
+
+// TestSocketsDown takes the programs away before the guards.
+func TestSocketsDown(t *testing.T) {
+	p := newPlanned()
+	p.configure(t, "wan1 0x100 a.service\nwan2 0x200\nmarking socket")
+	p.o = wentThrough(Decide(p.o, p.m)).Observation
+	d := Nothing(p.o, p.m)
+	plan := d.Plan()
+	i := slices.Index(plan, "- socket-mark a.service 0x100")
+	j := slices.Index(plan, "- rule 4 32754 fwmark 0x100 unreachable")
+	if i < 0 || j < i {
+		t.Errorf("plan %q", plan)
+	}
+	if left := wentThrough(d).Plan(); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	unread := p.o
+	unread.Sockets = Sockets{Unread: true}
+	for _, line := range Nothing(unread, p.m).Plan() {
+		if strings.HasSuffix(line, "fwmark 0x100 unreachable") {
+			t.Errorf("guards go while it is not known what has the mark: %s", line)
+		}
+	}
+}
+
+// TestOptOut asks of nothing, and has all go as ever, where no service is marked by
+// socket.
+func TestOptOut(t *testing.T) {
+	p := newPlanned()
+	p.configure(t, "wan1 0x100 a.service\nwan2 0x200")
+	d := Decide(p.o, p.m)
+	if s, decided := d.Service("a.service"); decided {
+		t.Errorf("it was decided how a service is marked: %v", s)
+	}
+	for _, phase := range []Phase{Attach, Remark} {
+		if steps := d.Steps(phase); len(steps) > 0 {
+			t.Errorf("steps %v", steps)
+		}
+	}
+}
+
+// TestSocketsWait has steps of sockets, and those that wait for them, not be made
+// while what they take has failed: each phase is asked at once, of what stands.
+func TestSocketsWait(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, after string
+		phase         Phase
+		without, with string // parts of the steps' lines
+	}{
+		"no programs without guards":           {"typo", "wan1 0x100 a.service\nmarking socket", Attach, "socket-mark", ""},
+		"programs where guards stand":          {"wan1 0x100\nmarking socket", "wan1 0x100 a.service\nmarking socket", Attach, "", "+ socket-mark a.service 0x100"},
+		"guards stay while there are programs": {"wan1 0x100 a.service\nwan2 0x200\nmarking socket", "wan2 0x200\nmarking socket", Close, "fwmark 0x100", ""},
+		"programs stay until packets get the mark": {"wan1 0x100 a.service\nmarking socket", "wan1 0x100 a.service", Release,
+			"socket-mark", ""},
+		"the table marks packets until there are programs": {"wan1 0x100 a.service", "wan1 0x100 a.service\nmarking socket", Lock, "nft element", ""},
+		"no number that sockets of another uplink have": {"wan1 0x100 a.service\nwan2 0x200 b.service\nmarking socket",
+			"wan1 0x300 a.service\nwan2 0x100 b.service\nmarking socket", Attach, "b.service", ""},
+		"no other number before programs give it": {"wan1 0x100 a.service\nmarking socket", "wan1 0x300 a.service\nmarking socket", Remark, "sockets", ""},
+	} {
+		p := newPlanned()
+		p.configure(t, c.before)
+		p.o = wentThrough(Decide(p.o, p.m)).Observation
+		p.configure(t, c.after)
+		var lines []string
+		for _, s := range Decide(p.o, p.m).Steps(c.phase) {
+			lines = append(lines, s.Lines()...)
+		}
+		text := strings.Join(lines, "\n")
+		if c.without != "" && strings.Contains(text, c.without) || !strings.Contains(text, c.with) {
+			t.Errorf("%s: steps:\n%s", name, text)
+		}
+	}
+}
+
+// TestSocketsOfRuns: a slice of `run` is marked as its uplink's services are, and
+// nothing that is configured no longer when its commands have ended.
+func TestSocketsOfRuns(t *testing.T) {
+	const slice = runsSlice + "wgmultihome-0x100_wan1.slice"
+	p := newPlanned()
+	p.configure(t, "wan1 0x100\nwan2 0x200\nmarking socket\nhook")
+	p.o.Cgroups.Names[9] = slice
+	p.o.Cgroups.Runs = []RunSlice{{Uplink: "wan1", Value: 0x100, Cgroup: nft.Cgroup{ID: 9, Level: 2}, Lives: true}}
+	p.o.Sockets.Have.Cgroups[slice] = socket.Cgroup{}
+	d := wentThrough(Decide(p.o, p.m))
+	if s, pinned := d.Service(slice); !pinned || s.Packet != nil || !d.Sockets.Have.Cgroups[slice].Complete(s.Mark) {
+		t.Errorf("the slice is %v, %t, with %v", s, pinned, d.Sockets.Have.Cgroups[slice].Marks())
+	}
+	if d.Table.Have.MarksConnections() {
+		t.Error("there is a part of the table for services")
+	}
+	o := d.Observation
+	o.Cgroups.Runs = nil
+	d = Decide(o, p.m)
+	if plan := d.Plan(); !slices.Equal(plan, []string{"- socket-mark " + slice + " 0x100"}) || len(d.Problems) > 0 {
+		t.Errorf("after the command: %q, %v", plan, d.Problems)
+	}
+}
+
+// TestSocketsOfACall: on hosts that keep the original shell script its guards count.
+func TestSocketsOfACall(t *testing.T) {
+	p := newPlanned()
+	p.configure(t, "wan1 0x100 a.service\nmarking socket\nhook")
+	m := mustMark(t, "0x100")
+	call := Call{Uplink: "wan1", Mark: m, Table: 7}
+	if plan := ForCall(p.o, p.m, call).Plan(); slices.Contains(plan, "+ socket-mark a.service 0x100") {
+		t.Errorf("without guards: %q", plan)
+	}
+	p.o.Facts.Rules = append(p.o.Facts.Rules, policy.Rule{Priority: 100, Mark: m, Action: policy.Unreachable, Protocol: 3})
+	if plan := ForCall(p.o, p.m, call).Plan(); !slices.Contains(plan, "+ socket-mark a.service 0x100") {
+		t.Errorf("with the script's guards: %q", plan)
+	}
+}

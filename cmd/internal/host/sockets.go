@@ -1,0 +1,152 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/state"
+	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/socket"
+	socketkernel "wg-multihome/fwmark/socket/kernel"
+	"wg-multihome/nft"
+	"wg-multihome/nft/cgroup"
+)
+
+// readSockets reads which cgroups have programs that mark sockets. Where no
+// service is marked so, and none was, the kernel is not asked.
+func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
+	o.Sockets = decide.Sockets{}
+	noted, err := h.State.ReadSockets()
+	o.Sockets.Noted, o.Sockets.Unread = noted, err != nil
+	o.Failed(decide.Programs, err)
+	if !o.Config.MarksSockets() && len(noted.Cgroups) == 0 {
+		return nil
+	}
+	mount, err := cgroup.Find()
+	var client *socketkernel.Client
+	if err == nil {
+		client, err = h.programs(mount)
+	}
+	if err == nil {
+		o.Sockets.Have, err = client.Read(socketCgroups(o), h.Whole)
+	}
+	if refused := o.Sockets.Have.Refused; refused != nil && refused.Reason == socket.Denied && Privileged() != nil {
+		err = refused // to us: what stands may be as it is to be
+	}
+	if err != nil {
+		o.Sockets.Unread = true
+		o.Failed(decide.Programs, fmt.Errorf("which sockets are marked is not known: %w", err))
+		return nil
+	}
+	o.Sockets.Asked = true
+	o.Sockets.Elements = elements(mount, o.Table.Have, o.Cgroups.Names)
+	return nil
+}
+
+// socketCgroups returns the cgroups that may have programs, or may get some.
+func socketCgroups(o *decide.Observation) []string {
+	list := append([]string{}, o.Sockets.Noted.Cgroups...)
+	for _, in := range o.Config.Intents {
+		if !in.Mark.IsZero() && o.Config.MarkingOf(in) != fwmark.ByPacket {
+			list = append(list, in.Cgroups...)
+		}
+	}
+	for _, run := range o.Cgroups.Runs {
+		list = append(list, o.Cgroups.Names[run.Cgroup.ID])
+	}
+	return list
+}
+
+// elements returns the paths of the cgroups that stand in sets of marks that belong
+// to others.
+func elements(mount cgroup.Mount, have nft.State, names map[uint64]string) map[uint64]string {
+	var found map[uint64]string
+	for _, id := range have.PublicElements() {
+		path, there := names[id], true
+		if path == "" {
+			path, there = mount.PathOf(id)
+		}
+		if there {
+			if found == nil {
+				found = map[uint64]string{}
+			}
+			found[id] = path
+		}
+	}
+	return found
+}
+
+// programs returns the client of programs on cgroups, opened at its first use.
+func (h *Host) programs(mount cgroup.Mount) (*socketkernel.Client, error) {
+	if h.sockets == nil {
+		c, err := socketkernel.Open(mount.Point)
+		if err != nil {
+			return nil, err
+		}
+		h.sockets = c
+	}
+	return h.sockets, nil
+}
+
+// note changes what is noted of marked sockets.
+func (h *Host) note(change func(state.Sockets) state.Sockets) error {
+	noted, err := h.State.ReadSockets()
+	if err != nil {
+		return err
+	}
+	if next := change(noted); !next.Equal(noted) {
+		return h.State.WriteSockets(next)
+	}
+	return nil
+}
+
+// applySocket has a cgroup mark its sockets, or no more. That it may do so is noted
+// before, and that it does not after: a kill must not lose it.
+func (h *Host) applySocket(ctx context.Context, s decide.SocketStep) error {
+	comes := !s.Mark.IsZero()
+	if comes {
+		if err := h.note(s.Note); err != nil {
+			return err
+		}
+	}
+	client, err := h.opened()
+	if err != nil {
+		return err
+	}
+	report, err := client.Apply(ctx, s.Step)
+	for _, refused := range report.Refused {
+		h.Log.Errorf("%s", refused)
+	}
+	if err != nil || comes {
+		return err
+	}
+	return h.note(s.Note)
+}
+
+// moveSockets gives every socket of this host another number. One that keeps its
+// own would leave by whatever uplink has that number next, so then it has failed.
+func (h *Host) moveSockets(ctx context.Context, s decide.SocketMove) error {
+	client, err := h.opened()
+	if err != nil {
+		return err
+	}
+	var report socketkernel.Report
+	err = client.Give(ctx, s.Remark(), &report)
+	if err = errors.Join(append(report.Refused, err)...); err != nil {
+		return err
+	}
+	return h.note(func(n state.Sockets) state.Sockets { return n.DropMark(s.From) })
+}
+
+func (h *Host) opened() (*socketkernel.Client, error) {
+	if h.sockets != nil {
+		return h.sockets, nil
+	}
+	mount, err := cgroup.Find()
+	if err != nil {
+		return nil, err
+	}
+	return h.programs(mount)
+}

@@ -1,0 +1,106 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/regular"
+)
+
+// socketsFile tells of services that are marked by socket.
+const socketsFile = "sockets.json"
+
+// maxSockets bounds what is read of it, in bytes: some thousand cgroups.
+const maxSockets = 4 << 20
+
+// Sockets is where sockets may have marks from.
+type Sockets struct {
+	Cgroups []string          `json:"cgroups"` // those that may have programs of ours, by path, sorted
+	Marks   map[string]string `json:"marks"`   // the uplink that sockets with a mark are pinned to
+}
+
+// Clone returns a copy.
+func (s Sockets) Clone() Sockets {
+	return Sockets{Cgroups: slices.Clone(s.Cgroups), Marks: maps.Clone(s.Marks)}
+}
+
+// Add notes a cgroup that is about to get programs of an uplink's mark.
+func (s Sockets) Add(cgroup string, m fwmark.Mark, uplink string) Sockets {
+	s = s.Clone()
+	if i, there := slices.BinarySearch(s.Cgroups, cgroup); !there {
+		s.Cgroups = slices.Insert(s.Cgroups, i, cgroup)
+	}
+	if s.Marks == nil {
+		s.Marks = map[string]string{}
+	}
+	s.Marks[m.String()] = uplink
+	return s
+}
+
+// Drop forgets cgroups.
+func (s Sockets) Drop(cgroups ...string) Sockets {
+	s = s.Clone()
+	s.Cgroups = slices.DeleteFunc(s.Cgroups, func(c string) bool { return slices.Contains(cgroups, c) })
+	return s
+}
+
+// DropMark forgets a mark that no socket has any more.
+func (s Sockets) DropMark(m fwmark.Mark) Sockets {
+	s = s.Clone()
+	delete(s.Marks, m.String())
+	return s
+}
+
+// Equal reports whether both tell the same.
+func (s Sockets) Equal(o Sockets) bool {
+	return slices.Equal(s.Cgroups, o.Cgroups) && maps.Equal(s.Marks, o.Marks)
+}
+
+// ReadSockets returns what was noted last; nothing where no service was marked by
+// socket since the host was started.
+func (d Dir) ReadSockets() (Sockets, error) {
+	var s Sockets
+	path := filepath.Join(string(d), socketsFile)
+	text, err := regular.Read(path, maxSockets)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil {
+		return Sockets{}, fmt.Errorf("read which sockets were marked: %s: %w", path, err)
+	}
+	slices.Sort(s.Cgroups)
+	return s, nil
+}
+
+// WriteSockets notes which sockets are about to be marked. With nothing to tell
+// there is no file.
+func (d Dir) WriteSockets(s Sockets) error {
+	if err := d.writeSockets(s); err != nil {
+		return fmt.Errorf("note which sockets are marked: %w", err)
+	}
+	return nil
+}
+
+func (d Dir) writeSockets(s Sockets) error {
+	path := filepath.Join(string(d), socketsFile)
+	if len(s.Cgroups)+len(s.Marks) == 0 {
+		return remove(path)
+	}
+	text, err := json.MarshalIndent(s, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := d.makeDir(""); err != nil {
+		return err
+	}
+	return replace(path, append(text, '\n'))
+}
