@@ -56,7 +56,9 @@ func (c *course) killThrough(trials int) {
 			span *= 0.92
 		}
 		leaked := c.account()
-		c.wait("is sent after the kill", c.steady(), func(string) int { return 0 })
+		if !c.refused {
+			c.wait("is sent after the kill", c.steady(), func(string) int { return 0 })
+		}
 		if c.account() {
 			stayed++
 			leaked = true

@@ -28,6 +28,10 @@ type course struct {
 	allowed map[string]map[int]bool // the uplinks by which traffic may have left since the last reading
 	last    reading
 
+	// refused says that a send fails at once where nothing may leave: then nothing is
+	// sent that could be waited for.
+	refused bool
+
 	changes int
 	leaks   map[string]int // packets by another uplink: "wg0 by up1"
 	leaking int            // changes in which there were such

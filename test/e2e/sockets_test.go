@@ -252,6 +252,7 @@ func TestMovesOfMarksWithSockets(t *testing.T) {
 		})
 		t.Run("killed: "+name, func(t *testing.T) {
 			c := socketCourse(t, newLab(t), name)
+			c.refused = true
 			c.killThrough(trials(t))
 			c.countsWrong()
 		})
