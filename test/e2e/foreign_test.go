@@ -47,6 +47,8 @@ func TestForeignRulesStayAndDoNotCapture(t *testing.T) {
 			wantPart(t, "status", l.MustMH("status").Stdout, "IN FRONT OF FOREIGN RULES")
 			// And back, when they are gone.
 			l.Script(strings.ReplaceAll(rules[strings.Index(rules, "ip rule add"):], "ip rule add", "ip rule del"))
+			// What is unset is a wildcard: ours went first. wg-quick goes on until its own has.
+			l.Script("while ip rule | grep -q 'from all lookup main suppress_prefixlength 0'; do ip rule del table main suppress_prefixlength 0; done")
 			l.MustMH("sync")
 			noDrift(t, l)
 			wantPart(t, "rules", l.Rules("-4"), "32754: from all fwmark 0x2005 unreachable proto 77")

@@ -41,9 +41,10 @@ for f in -4 -6; do
 	ip $f rule add pref 5300 not fwmark 0x51 lookup 1000
 	ip $f rule add pref 5299 lookup main suppress_prefixlength 0
 done
-# a rule by destination, whose table has a default alone
-ip route add default dev tun9 table 78; ip rule add pref 5301 to 203.0.113.128/25 lookup 78
-ip -6 route add default dev tun9 table 78; ip -6 rule add pref 5301 to 2001:db8:78::/48 lookup 78
+# a rule by destination, whose table has a default alone: in front of the rule for
+# main, which ours go in front of, as main leads to uplinks' public networks
+ip route add default dev tun9 table 78; ip rule add pref 5201 to 203.0.113.128/25 lookup 78
+ip -6 route add default dev tun9 table 78; ip -6 rule add pref 5201 to 2001:db8:78::/48 lookup 78
 `
 
 // behind are destinations that a longer route or the link itself leads to, and

@@ -22,6 +22,8 @@ func TestLockOnUplinksOfAllKinds(t *testing.T) {
 	lockOnUplinks(t, map[string]uplinkKind{
 		"bridge": {name: "wan", make: func(t *testing.T, l *lab.Lab) {
 			l.Script("ip link add wan type bridge; ip link set up2 master wan; ip link set wan up")
+			// It comes with the carrier, and is copied to the other uplink's tables.
+			lab.Until(t, "the bridge's link-local network", lab.Contains(func() string { return l.Run("ip", "-6", "route", "show", "dev", "wan") }, "fe80::/64"))
 		}},
 		"tun": {name: "wan", bare: true, make: func(t *testing.T, l *lab.Lab) {
 			host, isp := peersOf(t, "198.51.100.1", "0.0.0.0/0", "::/0")

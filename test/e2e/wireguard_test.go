@@ -151,7 +151,7 @@ Endpoint = %[4]s:51820
 	l.WantSeen(lab.Far4, "", mark, two4)
 	l.WantSeen(lab.Far4, one4, 0, one4)
 	noDrift(t, l)
-	wantPart(t, "status", l.MustMH("status").Stdout, "lookup 51820")
+	wantPart(t, "status", l.MustMH("status").Stdout, "in front of the foreign rule: rule 4 32750 lookup main suppress_prefixlength 0")
 	wantNone(t, "uplinks", l.MustMH("status", "--json").Stdout, `"name": "wg7"`)
 	quick("down")
 	noDrift(t, l)
