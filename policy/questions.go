@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"syscall"
 
 	"wg-multihome/fwmark"
@@ -33,28 +32,49 @@ var worlds = [2][]netip.Addr{
 
 // Questions returns what the kernel is to be asked once all that is wanted
 // stands: for each mark and family, and each pair, where a packet to the world
-// goes, and one to a neighbour of the uplink.
-func (w Wanted) Questions(f Facts, pins []fwmark.Pin) []Question {
-	var list []Question
+// goes, and one to a neighbour of the uplink. Of each uplink and family it asks
+// about so many addresses at most, 0: of all. The kernel goes through all rules for
+// each answer.
+func (w Wanted) Questions(f Facts, pins []fwmark.Pin, most int) []Question {
+	ask := questions{wanted: w, facts: f, hosts: hostsOf(f.Addrs), worlds: map[deviceKey]netip.Addr{}, neighbours: map[neighbourKey]netip.Addr{}}
 	for _, family := range fwmark.Families {
 		if !f.Families[family] {
 			continue
 		}
 		for _, p := range pins {
 			q := Question{Packet: Packet{Mark: p.Mark.Value}, What: "mark " + p.Mark.String(), Uplink: p.Uplink}
-			list = append(list, w.toBoth(f, q, family, netip.Addr{})...)
+			ask.both(q, family, netip.Addr{})
 		}
 		devices := w.deviceByTable(family)
+		asked := map[string]int{}
 		for i := range w.Rules {
 			r := &w.Rules[i]
-			if device := devices[r.Table]; r.Family == family && r.sourced() && r.isLookup() && device != "" {
-				src := r.From.Addr()
-				q := Question{Packet: Packet{Src: src}, What: "source " + src.String(), Uplink: device}
-				list = append(list, w.toBoth(f, q, family, src)...)
+			device := devices[r.Table]
+			if r.Family != family || !r.sourced() || !r.isLookup() || device == "" || most > 0 && asked[device] == most {
+				continue
 			}
+			asked[device]++
+			src := r.From.Addr()
+			ask.both(Question{Packet: Packet{Src: src}, What: "source " + src.String(), Uplink: device}, family, src)
 		}
 	}
-	return list
+	return ask.list
+}
+
+// questions gathers questions, and remembers what many of them have in common.
+type questions struct {
+	wanted     Wanted
+	facts      Facts
+	hosts      map[netip.Addr]bool
+	worlds     map[deviceKey]netip.Addr
+	neighbours map[neighbourKey]netip.Addr
+	list       []Question
+}
+
+// neighbourKey is an uplink, or one of its addresses, in a family.
+type neighbourKey struct {
+	deviceKey
+	of netip.Addr
 }
 
 // deviceByTable returns where the defaults of uplinks' tables lead.
@@ -68,41 +88,59 @@ func (w Wanted) deviceByTable(family fwmark.Family) map[uint32]string {
 	return devices
 }
 
-// toBoth asks for a destination in the world, and for a neighbour: in the network
+// both asks for a destination in the world, and for a neighbour: in the network
 // of an address of the uplink, by choice of the given one.
-func (w Wanted) toBoth(f Facts, q Question, family fwmark.Family, addr netip.Addr) []Question {
-	var list []Question
-	i := slices.IndexFunc(worlds[family], func(a netip.Addr) bool { return w.isWorld(q.Uplink, a) })
-	if i >= 0 {
-		world := q
-		world.Dst, world.World = worlds[family][i], true
-		list = append(list, world)
+func (a *questions) both(q Question, family fwmark.Family, of netip.Addr) {
+	k := deviceKey{family, q.Uplink}
+	if _, is := a.worlds[k]; !is {
+		a.worlds[k] = a.wanted.world(k)
 	}
-	if q.Dst = neighbour(f, q.Uplink, family, addr); q.Dst.IsValid() {
-		list = append(list, q)
+	if world := a.worlds[k]; world.IsValid() {
+		q.Dst, q.World = world, true
+		a.list = append(a.list, q)
 	}
-	return list
+	q.World = false
+	if q.Dst = a.neighbour(neighbourKey{k, of}); q.Dst.IsValid() {
+		a.list = append(a.list, q)
+	}
 }
 
-// isWorld reports whether only a default leads to an address, or one that refuses.
-func (w Wanted) isWorld(uplink string, a netip.Addr) bool {
-	o := w.Destinations.Of(uplink, a)
-	return o.Whose == TheRest || o.Whose == Mains && o.Route.isDefault()
+// world returns an address that only a default leads to, or one that refuses.
+func (w Wanted) world(k deviceKey) netip.Addr {
+	for _, a := range worlds[k.family] {
+		if o := w.Destinations.Of(k.device, a); o.Whose == TheRest || o.Whose == Mains && o.Route.isDefault() {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 // neighbour returns an address in the network of an uplink that is none of this
-// host's; the zero Addr where there is no such network.
-func neighbour(f Facts, uplink string, family fwmark.Family, of netip.Addr) netip.Addr {
-	for i := range f.Addrs {
-		a := &f.Addrs[i]
-		p := a.Prefix
-		if a.Device != uplink || fwmark.FamilyOf(p.Addr()) != family || of.IsValid() && p.Addr() != of || p.Bits() > family.Bits()-2 || !a.Global {
+// host's; the zero Addr where there is no such network. Of addresses in one network
+// it is one.
+func (a *questions) neighbour(k neighbourKey) netip.Addr {
+	for i := range a.facts.Addrs {
+		p := a.facts.Addrs[i].Prefix
+		if a.facts.Addrs[i].Device != k.device || fwmark.FamilyOf(p.Addr()) != k.family || k.of.IsValid() && p.Addr() != k.of ||
+			p.Bits() > k.family.Bits()-2 || !a.facts.Addrs[i].Global {
 			continue
 		}
-		for n := p.Masked().Addr().Next(); p.Contains(n.Next()); n = n.Next() {
-			if !slices.ContainsFunc(f.Addrs, func(o Address) bool { return o.Prefix.Addr() == n }) {
-				return n
-			}
+		network := neighbourKey{k.deviceKey, p.Masked().Addr()}
+		if _, is := a.neighbours[network]; !is {
+			a.neighbours[network] = freeIn(p, a.hosts)
+		}
+		if n := a.neighbours[network]; n.IsValid() {
+			return n
+		}
+	}
+	return netip.Addr{}
+}
+
+// freeIn returns the first address of a network that is none of the host's.
+func freeIn(p netip.Prefix, hosts map[netip.Addr]bool) netip.Addr {
+	for n := p.Masked().Addr().Next(); p.Contains(n.Next()); n = n.Next() {
+		if !hosts[n] {
+			return n
 		}
 	}
 	return netip.Addr{}

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"net/netip"
-	"slices"
 
 	"wg-multihome/fwmark"
 )
@@ -43,7 +42,8 @@ type Destinations struct {
 	links   []Route                  // to link-local neighbours of each device that leads away
 	rest    map[deviceKey]Route      // defaults
 
-	main   [2]*longestMatch            // by family; these two are made when they are asked for
+	hosts  map[netip.Addr]bool         // this host's addresses; these three are made when they are asked for
+	main   [2]*longestMatch            // by family
 	copied map[deviceKey]*longestMatch // what Copies returns
 }
 
@@ -73,9 +73,23 @@ func (d *Destinations) Of(uplink string, dst netip.Addr) Owner {
 }
 
 func (d *Destinations) isHosts(dst netip.Addr) bool {
+	if d.hosts == nil {
+		d.hosts = hostsOf(d.facts.Addrs)
+	}
 	limited := netip.AddrFrom4([4]byte{255, 255, 255, 255})
-	return dst.IsMulticast() || dst.IsLoopback() || dst == limited || dst.Is6() && dst.IsLinkLocalUnicast() ||
-		slices.ContainsFunc(d.facts.Addrs, func(a Address) bool { return dst == a.Prefix.Addr() || dst == a.Broadcast })
+	return dst.IsMulticast() || dst.IsLoopback() || dst == limited || dst.Is6() && dst.IsLinkLocalUnicast() || d.hosts[dst]
+}
+
+// hostsOf returns this host's addresses, and those of broadcasts.
+func hostsOf(addrs []Address) map[netip.Addr]bool {
+	hosts := make(map[netip.Addr]bool, len(addrs))
+	for i := range addrs {
+		hosts[addrs[i].Prefix.Addr()] = true
+		if b := addrs[i].Broadcast; b.IsValid() {
+			hosts[b] = true
+		}
+	}
+	return hosts
 }
 
 // inMain returns main's longest route to a destination, of several the one with

@@ -58,13 +58,17 @@ func (s *session) Sync(ctx context.Context, wait time.Duration) report.Report {
 // astray asks the kernel whether all goes as is wanted, once nothing is left to
 // do. What is wrong then cannot be mended here.
 func (s *session) astray(d decide.Decision) []error {
-	answers, err := s.host.Ask(d.Questions())
+	// The kernel goes through all rules for each answer: of a thousand addresses
+	// that took longer than the run. status asks of all.
+	const addresses = 32
+	questions := d.Questions(addresses)
+	answers, err := s.host.Ask(questions)
 	if err != nil {
 		return []error{err}
 	}
 	const most = 10
 	var errs []error
-	astray := d.Astray(answers)
+	astray := d.Astray(questions, answers)
 	for _, text := range astray[:min(len(astray), most)] {
 		errs = append(errs, fmt.Errorf("cannot be mended: %s", text))
 	}

@@ -136,8 +136,8 @@ func (r *Run) loop(ctx context.Context, decideOn decider) (decide.Decision, repo
 		if err != nil {
 			return decide.Decision{}, report.Failed(err)
 		}
-		if !made {
-			break
+		if !made { // so nothing is left, and no plan need be made of it
+			return d, report.Report{Problems: d.Problems, Errs: d.Errs}
 		}
 	}
 	return d, ended(d, failed)

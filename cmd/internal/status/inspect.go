@@ -23,7 +23,8 @@ type Host interface {
 // Inspection is what is shown beyond what a run needs: of the way of packets, and
 // of WireGuard devices.
 type Inspection struct {
-	answers []policy.Answer // to the decision's questions
+	questions []policy.Question
+	answers   []policy.Answer
 
 	details []wg.Detail // of those that are there
 	notes   []string    // what is amiss, each naming its device
@@ -33,9 +34,9 @@ type Inspection struct {
 // Inspect asks the kernel for the ways of packets, and reads the devices' peers and
 // files.
 func Inspect(ctx context.Context, h Host, d decide.Decision) Inspection {
-	in := Inspection{notes: absent(d)}
+	in := Inspection{notes: absent(d), questions: d.Questions(0)}
 	var err error
-	if in.answers, err = h.Ask(d.Questions()); err != nil {
+	if in.answers, err = h.Ask(in.questions); err != nil {
 		in.errs = append(in.errs, err)
 	}
 	var names []string
@@ -115,8 +116,8 @@ func nested(h Host, d decide.Decision, device wg.Detail) []string {
 
 // routed reports, by family, whether the kernel sends packets to the world with a
 // pin's mark by its uplink.
-func (in Inspection) routed(d decide.Decision, p fwmark.Pin) (routed [2]bool) {
-	for i, q := range d.Questions() {
+func (in Inspection) routed(p fwmark.Pin) (routed [2]bool) {
+	for i, q := range in.questions {
 		if i < len(in.answers) && q.World && q.Mark == p.Mark.Value {
 			a := in.answers[i]
 			routed[fwmark.FamilyOf(q.Dst)] = a.Errno == 0 && a.Device == p.Uplink

@@ -91,7 +91,7 @@ func Of(v decide.Decision, in Inspection, now time.Time) Status {
 		Locks: locks(v, held), Held: held, Outside: outside(v), EmptySets: emptySets(v), OtherMarks: v.Table.Have.Counters[nft.OtherMarks],
 		Uplinks: []Uplink{}, Marks: marks(v, in), Tunnels: tunnels(v), Services: services(v), Detours: detours(v), Routing: routing(v),
 		Notes: []string{}, Fronts: []string{}, Served: []string{}, Unasked: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{},
-		Drift: v.Plan(), Astray: append([]string{}, v.Astray(in.answers)...),
+		Drift: v.Plan(), Astray: append([]string{}, v.Astray(in.questions, in.answers)...),
 	}
 	for _, u := range v.Uplinks {
 		for _, f := range fwmark.Families {
@@ -185,7 +185,7 @@ func gateway(a netip.Addr) string {
 func marks(v decide.Decision, in Inspection) []Mark {
 	list := make([]Mark, 0, len(v.Pins))
 	for _, p := range v.Pins {
-		routed := in.routed(v, p)
+		routed := in.routed(p)
 		list = append(list, Mark{
 			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: v.Guarded(p.Mark),
 			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept, ForRuns: v.Outlived(p.Mark),
