@@ -97,6 +97,11 @@ func load(p socket.Place, code []socket.Instruction, name string) (int, error) {
 		count: uint32(len(text) / instructionSize), code: pointerTo(&pins, &text[0]), license: pointerTo(&pins, &license[0]),
 	}
 	copy(attr.name[:len(attr.name)-1], name)
+	restore, err := holdSignals()
+	if err != nil {
+		return -1, err
+	}
+	defer restore()
 	fd, err := bpf(unix.BPF_PROG_LOAD, &attr)
 	if !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EINVAL) {
 		return fd, err
@@ -108,6 +113,26 @@ func load(p socket.Place, code []socket.Instruction, name string) (int, error) {
 		return -1, fmt.Errorf("%w: %s", err, said)
 	}
 	return fd, err
+}
+
+// holdSignals keeps signals from this thread until restore is called: the verifier
+// gives up with EAGAIN where one is pending (do_check, kernel/bpf/verifier.c), and
+// Go's scheduler sends SIGURG to its threads at any time. Other threads take those
+// that are the process's.
+func holdSignals() (restore func(), err error) {
+	runtime.LockOSThread()
+	var all, before unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, &before); err != nil {
+		runtime.UnlockOSThread()
+		return nil, fmt.Errorf("hold signals: %w", err)
+	}
+	return func() {
+		_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) // it was taken before
+		runtime.UnlockOSThread()
+	}, nil
 }
 
 // lastLines returns the end of what the verifier said, which is why it refuses.
