@@ -62,9 +62,10 @@ func TestUserspaceToldWhileLocked(t *testing.T) {
 	l.Interfaces(strings.Replace(tunnelled, "wg0", "wg0 wg1", 1))
 	both := devices(t, l, 1, "wg0", "wg1")
 	wantCode(t, l.Event(bound("BOUND", two4, "198.51.100.1")...), 0)
-	// The other run may come too late on a busy machine.
+	// Who waits for the lock is woken, and the run may have it again before: on a busy
+	// machine that is so in some of all cases.
 	for tries := 0; !toldWhileLocked(t, l, both[1]); tries++ {
-		if tries == 5 {
+		if tries == 20 {
 			t.Fatal("the lock was never held by another run")
 		}
 	}
@@ -85,7 +86,7 @@ func toldWhileLocked(t *testing.T, l *lab.Lab, d *userDevice) bool {
 	ended := make(chan lab.Result)
 	go func() { ended <- l.Event(bound("BOUND", two4, "198.51.100.1")...) }()
 	lab.Until(t, "it converges", func() bool { return l.Try(nil, "flock", "-n", "/run/wg-multihome/lock", "true").Code != 0 })
-	stop := l.Start(nil, "flock", "--no-fork", "/run/wg-multihome/lock", "sleep", "60")
+	stop := l.Start(nil, "nice", "-n", "-20", "flock", "--no-fork", "/run/wg-multihome/lock", "sleep", "60")
 	r := <-ended
 	stop()
 	wantCode(t, r, 1)
