@@ -162,7 +162,7 @@ func TestCgroupsThatCannotBeSeen(t *testing.T) {
 	id := strings.TrimSpace(l.Run("stat", "-c", "%i", l.CgroupDir(service)))
 	chain := func() string { return l.Run("nft", "-a", "list", "chain", "inet", "wg_multihome", "services") }
 	before := chain()
-	l.Run("umount", l.CgroupDir(""))
+	l.Script("umount -l $(findmnt -n -o TARGET -t cgroup2 | tac)")
 	l.Script("ip route add 10.77.0.0/16 via 192.0.2.1 dev up1")
 	r := l.MH("sync")
 	wantCode(t, r, 1)
