@@ -50,7 +50,7 @@ func (s Sockets) after(step Step) Sockets {
 		s.Have = s.Have.After(step.Step)
 		s.Noted = step.Note(s.Noted)
 	case SocketMove:
-		s.Noted = s.Noted.DropMark(step.From)
+		s.Noted = step.Note(s.Noted).DropMark(step.From)
 	case SocketGone:
 		s.Noted = s.Noted.Drop(step.Cgroups...)
 	}
@@ -63,6 +63,14 @@ func (s SocketStep) Note(noted state.Sockets) state.Sockets {
 		return noted.Drop(s.Cgroup)
 	}
 	return noted.Add(s.Cgroup, s.Mark, s.Uplink)
+}
+
+// Note is what is noted before a step: that sockets may have the new number.
+func (s SocketMove) Note(noted state.Sockets) state.Sockets {
+	if s.To.IsZero() {
+		return noted
+	}
+	return noted.AddMark(s.To, s.Uplink)
 }
 
 func (s Sysctls) after(step nft.Sysctl) Sysctls {

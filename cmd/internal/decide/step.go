@@ -52,7 +52,10 @@ type (
 	}
 
 	// SocketMove gives every socket with a mark another number.
-	SocketMove struct{ socket.Move }
+	SocketMove struct {
+		socket.Move
+		Uplink string // that the sockets are of
+	}
 
 	// SocketGone forgets that cgroups had programs.
 	SocketGone struct{ Cgroups []string }

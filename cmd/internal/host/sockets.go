@@ -128,6 +128,9 @@ func (h *Host) applySocket(ctx context.Context, s decide.SocketStep) error {
 // moveSockets gives every socket of this host another number. One that keeps its
 // own would leave by whatever uplink has that number next, so then it has failed.
 func (h *Host) moveSockets(ctx context.Context, s decide.SocketMove) error {
+	if err := h.note(s.Note); err != nil {
+		return err
+	}
 	client, err := h.opened()
 	if err != nil {
 		return err
