@@ -24,8 +24,11 @@ type Interest struct {
 	// Gateways says that an uplink's gateway is looked for in all tables.
 	Gateways bool
 
-	// Places are cgroups and files.
+	// Places are cgroups and files. With Again the way to them is gone once more,
+	// though they are the same and nothing was heard of them: something may have been
+	// mounted there.
 	Places []Place
+	Again  bool
 }
 
 // Bounds on what is remembered to tell news from what is known. Where there is

@@ -45,6 +45,8 @@ type Cause struct {
 // Who names the process that asked for a change, "" where nothing is known of it.
 func (c Cause) Who() string {
 	switch {
+	case c.Port >= unnamed, processOf(c.Port) == uint32(os.Getpid()):
+		return ""
 	case c.Process != "":
 		return fmt.Sprintf("%s (process %d)", c.Process, processOf(c.Port))
 	case c.Port != 0:
@@ -56,7 +58,11 @@ func (c Cause) Who() string {
 // processOf is the process that a port id is made from: the kernel takes the
 // caller's own number for its first socket, and libraries put theirs above it, in
 // the upper ten bits.
+//
+// A process's further sockets have numbers that tell nothing, from unnamed on.
 func processOf(port uint32) uint32 { return port & (1<<22 - 1) }
+
+const unnamed = 1 << 31
 
 // processName is what /proc has of it, "" where it has nothing.
 func processName(port uint32) string {

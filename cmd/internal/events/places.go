@@ -31,7 +31,9 @@ type places struct {
 	watcher *fsnotify.Watcher
 
 	mu    sync.Mutex
-	list  []Place
+	asked []Place         // as they were named
+	list  []Place         // with those that they lead to
+	moved bool            // something came or went on the way to one
 	armed map[string]bool // directories
 }
 
@@ -47,10 +49,16 @@ func (p *places) close() { _ = p.watcher.Close() }
 
 // follow has the places be heard of, and no others. It returns which parts of an
 // observation may have changed unheard: a directory is heard of from now on.
-func (p *places) follow(list []Place) (parts decide.Parts, err error) {
-	list = throughLinks(list)
+func (p *places) follow(asked []Place, again bool) (parts decide.Parts, err error) {
 	p.mu.Lock()
-	p.list = list
+	same := slices.Equal(asked, p.asked) && !p.moved && !again
+	p.mu.Unlock()
+	if same {
+		return 0, nil
+	}
+	list := throughLinks(asked)
+	p.mu.Lock()
+	p.asked, p.list, p.moved = slices.Clone(asked), list, false
 	p.mu.Unlock()
 	wanted := map[string]bool{}
 	for _, place := range list {
@@ -120,16 +128,34 @@ func isDirectory(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// throughLinks adds to the places what they lead to, where they are links, or lie
-// behind one.
-func throughLinks(list []Place) []Place {
-	for _, p := range slices.Clone(list) {
-		if target, err := filepath.EvalSymlinks(p.Path); err == nil && target != p.Path {
-			p.Path = target
-			list = append(list, p)
+// throughLinks returns where the places are, links on the way to them followed:
+// inotify has one name for a directory, whichever it was asked by. Of a place that is
+// a link itself what it leads to counts as well.
+func throughLinks(asked []Place) []Place {
+	var list []Place
+	for _, p := range asked {
+		link := p
+		link.Path = filepath.Join(resolved(filepath.Dir(p.Path)), filepath.Base(p.Path))
+		target := p
+		target.Path = resolved(p.Path)
+		if target.Path != link.Path {
+			link.Entries = false
+			list = append(list, target)
 		}
+		list = append(list, link)
 	}
 	return list
+}
+
+// resolved follows the links in a path, as far as it is there.
+func resolved(path string) string {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	if path == filepath.Dir(path) {
+		return path
+	}
+	return filepath.Join(resolved(filepath.Dir(path)), filepath.Base(path))
 }
 
 // heard returns what an event is about.
@@ -140,7 +166,11 @@ func (p *places) heard(e fsnotify.Event) (kinds []Kind) {
 		delete(p.armed, e.Name) // a directory of that name is another one
 	}
 	for _, place := range p.list {
-		if place.concerns(e) && !slices.Contains(kinds, place.kind()) {
+		if !place.concerns(e) {
+			continue
+		}
+		p.moved = p.moved || !e.Has(fsnotify.Write)
+		if !slices.Contains(kinds, place.kind()) {
 			kinds = append(kinds, place.kind())
 		}
 	}

@@ -149,7 +149,7 @@ func (s *Source) Take() Heard {
 // have changed since that look and was not heard, because it was of none before,
 // it is heard now.
 func (s *Source) Follow(i Interest) error {
-	armed, err := s.places.follow(i.Places)
+	armed, err := s.places.follow(i.Places, i.Again)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.filter.follow(i) {
@@ -162,7 +162,7 @@ func (s *Source) Follow(i Interest) error {
 // hear adds a change, while mu is held.
 func (s *Source) hear(c Cause) {
 	if len(s.heard.Causes) < maxCauses {
-		if c.Port != 0 {
+		if c.Port != 0 && c.Port < unnamed {
 			c.Process = processName(c.Port) // now: most live for a moment
 		}
 		s.heard.Causes = append(s.heard.Causes, c)

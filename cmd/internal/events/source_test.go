@@ -1,6 +1,7 @@
 package events
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -298,6 +299,30 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
+}
+
+// TestFoldersOfTwoNames: /var/run is /run, and inotify knows a folder by one name.
+func TestFoldersOfTwoNames(t *testing.T) {
+	namespace(t)
+	s := open(t, Options{})
+	dir := t.TempDir()
+	run, alias := filepath.Join(dir, "run"), filepath.Join(dir, "var-run")
+	if err := errors.Join(os.Mkdir(run, 0o700), os.Symlink("run", alias)); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(run, "file")
+	if err := s.Follow(Interest{Places: []Place{{Path: file}, {Path: filepath.Join(alias, "wireguard"), Entries: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	s.Take()
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hear(t, s, "the file", named(File, false, "file "+file))
+	if err := os.Mkdir(filepath.Join(run, "wireguard"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	hear(t, s, "what the other name has", named(File, false, "file "+filepath.Join(run, "wireguard")))
 }
 
 // TestLinksToFiles: the configuration may be a link to elsewhere.
