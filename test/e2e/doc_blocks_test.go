@@ -35,7 +35,9 @@ var docLabs = map[string]func(t *testing.T, l *lab.Lab) docLab{
 		l.Static()
 		top, err := filepath.Abs("../..")
 		fatal(t, err)
-		l.Script(fmt.Sprintf("mount -t tmpfs none /usr/local/sbin; mkdir /run/src; cd %q; cp -r go.mod go.sum cmd fwmark nft policy wg /run/src", top))
+		l.Script(fmt.Sprintf("mkdir /run/src; cd %q; cp -r go.mod go.sum cmd fwmark nft policy wg /run/src", top))
+		l.Script(ownEtc)
+		noSystemd(l)
 		env := []string{"GOFLAGS=-buildvcs=false", "CGO_ENABLED=0"}
 		for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOROOT"} {
 			value, err := exec.Command("go", "env", name).Output()
@@ -72,15 +74,25 @@ func rename(l *lab.Lab, one, two string) {
 	}
 }
 
-// ownFiles gives the host an /etc of its own, with the folders that packages
-// bring, and the program. All else cannot be written.
-func ownFiles(l *lab.Lab) docLab {
-	l.Script(fmt.Sprintf(`mkdir /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc
+// ownEtc gives the host an /etc of its own, with the folders that packages bring,
+// and a place for the program.
+const ownEtc = `mkdir /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc
 mkdir -p /etc/systemd/system /etc/NetworkManager/dispatcher.d /etc/bash_completion.d
 rm -f /etc/dhcpcd.exit-hook
-mount -t tmpfs none /usr/local/sbin; ln -s %q %s
-mount -o remount,bind,ro /`, l.Binary, installed))
-	// No systemd is there to start anything: files are written, and that is all.
+mount -t tmpfs none /usr/local/sbin
+`
+
+// ownFiles gives the host an /etc of its own, and the program. All else cannot be
+// written.
+func ownFiles(l *lab.Lab) docLab {
+	l.Script(ownEtc + fmt.Sprintf("ln -s %q %s; mount -o remount,bind,ro /", l.Binary, installed))
+	noSystemd(l)
+	return docLab{l, "/", []string{"PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}}
+}
+
+// noSystemd: no systemd is there to start anything. Files are written, and that is
+// all.
+func noSystemd(l *lab.Lab) {
 	l.Write("/usr/local/sbin/systemctl", `#!/bin/sh
 for word; do
 	shift
@@ -88,7 +100,6 @@ for word; do
 done
 SYSTEMD_OFFLINE=1 exec /usr/bin/systemctl "$@"
 `, 0o755)
-	return docLab{l, "/", []string{"PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}}
 }
 
 // docEvents are what a comment has happen.
