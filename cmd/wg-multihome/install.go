@@ -43,9 +43,9 @@ func (p *program) install() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Have DHCP clients, network managers and systemd call this program",
-		Long: `Finds which of dhclient, NetworkManager, ifupdown, ppp, systemd-networkd, wg-quick
-and systemd this host has, and writes a hook, a drop-in or a unit for each; then
-enables and starts the units. Hooks call the program where it lies now, with
+		Long: `Finds which of dhclient, dhcpcd, udhcpc, NetworkManager, ifupdown, ppp,
+systemd-networkd, wg-quick and systemd this host has, and writes a hook, a drop-in
+or a unit for each; then enables and starts the units. Hooks call the program where it lies now, with
 --config and --state-dir where those are given.
 
 Prints a line per file:
@@ -144,6 +144,9 @@ func (p *program) installFiles(cmd *cobra.Command, i installing, o install.Optio
 		rep.Add(err)
 	}
 	done := p.doLines(cmd, tree, lines, i.dryRun, &rep)
+	if _, found := facts.Found[install.Udhcpc]; found {
+		p.logger().Infof("udhcpc has no folder for hooks: start it with -s %s", install.UdhcpcScript)
+	}
 	if i.dryRun {
 		return rep
 	}

@@ -74,12 +74,13 @@ func rename(l *lab.Lab, one, two string) {
 	}
 }
 
-// ownEtc gives the host an /etc of its own, with the folders that packages bring,
-// and a place for the program.
+// ownEtc gives the host an /etc and /usr/lib of its own, with the folders that
+// packages bring, and a place for the program.
 const ownEtc = `mkdir /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc
 mkdir -p /etc/systemd/system /etc/NetworkManager/dispatcher.d /etc/bash_completion.d
-rm -f /etc/dhcpcd.exit-hook
 mount -t tmpfs none /usr/local/sbin
+mkdir /run/lib /run/lib/upper /run/lib/work
+mount -t overlay -o lowerdir=/usr/lib,upperdir=/run/lib/upper,workdir=/run/lib/work none /usr/lib
 `
 
 // ownFiles gives the host an /etc of its own, and the program. All else cannot be
@@ -116,10 +117,6 @@ var docEvents = map[string]func(t *testing.T, d docLab){
 	"a mark": func(t *testing.T, d docLab) {
 		d.Write("/etc/wg-multihome.toml", fmt.Sprintf("[uplink.wan2]\nfwmark = %#x\n", mark), 0o644)
 		d.MustMH("sync")
-	},
-	"dhcpcd runs": func(t *testing.T, d docLab) {
-		d.Script("cp /bin/sleep /run/dhcpcd")
-		d.Start(nil, "/run/dhcpcd", "1000")
 	},
 }
 

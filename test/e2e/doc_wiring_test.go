@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,20 +27,18 @@ func TestPaperDhclient(t *testing.T) {
 // squeeze makes blanks single.
 func squeeze(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// TestPaperDhcpcd sources the hook file that the topic install has, as
+// TestPaperDhcpcd sources the hook file that `install` writes, as
 // dhcpcd-run-hooks does, with what dhcpcd says.
 func TestPaperDhcpcd(t *testing.T) {
 	d := docHost(t)
-	if r := d.sh(docText(t, "cat >/etc/dhcpcd.exit-hook")); r.Code != 0 {
-		t.Fatal(r.Stderr)
-	}
+	d.Write("/run/90-wg-multihome", installedText(t, "/usr/sbin/dhcpcd", "/usr/lib/dhcpcd/dhcpcd-hooks/90-wg-multihome"), 0o644)
 	d.sh("ip addr flush dev wan2; ip addr add 198.51.100.40/24 dev wan2 noprefixroute; ip route add 198.51.100.0/24 dev wan2 src 198.51.100.40")
 	d.MustMH("sync")
 	event := func(reason string, more ...string) {
 		t.Helper()
-		env := append([]string{"reason=" + reason, "interface=wan2", "protocol=dhcp", "if_configured=true"}, more...)
+		env := append([]string{"reason=" + reason, "interface=wan2", "protocol=dhcp", "if_configured=true", fmt.Sprintf("if_up=%v", len(more) > 1), fmt.Sprintf("if_down=%v", len(more) == 1)}, more...)
 		// A hook that ends the shell would keep later ones from being run.
-		r := d.Try(env, "sh", "-c", ". /etc/dhcpcd.exit-hook; echo goes on")
+		r := d.Try(env, "sh", "-c", ". /run/90-wg-multihome; echo goes on")
 		wantCode(t, r, 0)
 		wantEqual(t, reason, r.Stdout, "goes on\n")
 	}

@@ -6,6 +6,8 @@ type Client string
 // The clients, in the order in which their files are written.
 const (
 	Dhclient       Client = "dhclient"
+	Dhcpcd         Client = "dhcpcd"
+	Udhcpc         Client = "udhcpc"
 	NetworkManager Client = "NetworkManager"
 	Ifupdown       Client = "ifupdown"
 	PPP            Client = "ppp"
@@ -31,6 +33,10 @@ type probe struct {
 var probes = []probe{
 	{Dhclient, "/usr/sbin/dhclient"},
 	{Dhclient, "/sbin/dhclient"},
+	{Dhcpcd, "/usr/sbin/dhcpcd"},
+	{Dhcpcd, "/sbin/dhcpcd"},
+	{Udhcpc, "/usr/sbin/udhcpc"},
+	{Udhcpc, "/sbin/udhcpc"},
 	{NetworkManager, "/usr/sbin/NetworkManager"},
 	{Ifupdown, "/usr/sbin/ifup"},
 	{Ifupdown, "/sbin/ifup"},

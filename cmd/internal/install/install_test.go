@@ -2,6 +2,7 @@ package install
 
 import (
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -83,11 +84,12 @@ func TestSealBreaks(t *testing.T) {
 func TestHooksAreShell(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), `it's a "dir" $x %n`)
 	program := filepath.Join(dir, "wg-multihome")
-	check(t, exec.Command("mkdir", dir).Run())
+	check(t, os.Mkdir(dir, 0o755))
 	script := "#!/bin/sh\nfor a; do printf '<%s>' \"$a\"; done\nexit 9\n"
-	cmd := exec.Command("sh", "-c", `cat >"$0"; chmod 755 "$0"`, program)
-	cmd.Stdin = strings.NewReader(script)
-	check(t, cmd.Run())
+	own := filepath.Join(t.TempDir(), "default.script")
+	for _, path := range []string{program, own} {
+		check(t, os.WriteFile(path, []byte(script), 0o755))
+	}
 	c := Caller{Path: program, Flags: []string{"--config", "/etc/a b's"}}
 	const flags, sync = "<--config></etc/a b's>", "<sync><--hook>"
 	for _, h := range []struct {
@@ -95,6 +97,8 @@ func TestHooksAreShell(t *testing.T) {
 		want                  string
 	}{
 		{"dhclient", "", "", flags + "<exit-hook><--client><dhclient>"},
+		{"dhcpcd", "", "", flags + "<exit-hook><--client><dhcpcd>"},
+		{"udhcpc", "bound", "", "<bound><>" + flags + "<exit-hook><--client><udhcpc><bound>"},
 		{"NetworkManager", "wan2", "up", flags + sync},
 		{"NetworkManager", "wan2", "dhcp4-change", flags + sync},
 		{"NetworkManager", "wan2", "hostname", ""},
@@ -103,6 +107,8 @@ func TestHooksAreShell(t *testing.T) {
 	} {
 		text, err := c.text(Entry{source: h.source})
 		check(t, err)
+		// The distribution's script would work on this very host.
+		text = strings.ReplaceAll(strings.ReplaceAll(text, "/usr/share/udhcpc/default.script", own), "/etc/udhcpc/default.script", "/nowhere")
 		run := exec.Command("sh", "-c", text+"\n", "hook", h.first, h.second)
 		run.Env = []string{"PATH=/usr/bin:/bin", "IFACE=wan2"}
 		out, err := run.CombinedOutput()
@@ -110,7 +116,7 @@ func TestHooksAreShell(t *testing.T) {
 			t.Errorf("%s %s %s: %v, %q, want %q", h.source, h.first, h.second, err, out, h.want)
 		}
 		// A program that has gone is nobody's failure.
-		gone := strings.ReplaceAll(text, `%n`, `%m`)
+		gone := strings.ReplaceAll(strings.ReplaceAll(text, `%n`, `%m`), own, "/nowhere")
 		if out, err := exec.Command("sh", "-c", gone+"\n", "hook", h.first, h.second).CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("%s without the program: %v, %q", h.source, err, out)
 		}

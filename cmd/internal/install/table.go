@@ -22,6 +22,10 @@ const (
 	hookMode    fs.FileMode = 0o755 // is executed
 	snippetMode fs.FileMode = 0o644 // is read
 
+	// UdhcpcScript is what udhcpc has to be told of by its option -s: it has no folder
+	// for hooks.
+	UdhcpcScript = "/usr/lib/wg-multihome/udhcpc"
+
 	adminUnits, packageUnits = "/etc/systemd/system", "/usr/lib/systemd/system"
 )
 
@@ -31,15 +35,22 @@ func Table() []Entry {
 	hook := func(c Client, p, source string) Entry {
 		return Entry{Client: c, Path: p, Packaged: p, Mode: hookMode, source: source}
 	}
+	snippet := func(c Client, p, source string) Entry {
+		return Entry{Client: c, Path: p, Packaged: p, Mode: snippetMode, source: source}
+	}
 	unit := func(c Client, name, source string) Entry {
 		return Entry{Client: c, Path: path.Join(adminUnits, name), Packaged: path.Join(packageUnits, name), Mode: snippetMode, source: source}
 	}
+	script := hook(Udhcpc, UdhcpcScript, "udhcpc")
+	script.ownFolder = true
 	guards := unit(Systemd, "wg-multihome.service", "wg-multihome.service")
 	guards.unit = true
 	quick := unit(WgQuick, "wg-quick@.service.d/50-wg-multihome.conf", "wg-quick")
 	quick.ownFolder = true
 	return []Entry{
-		{Client: Dhclient, Path: "/etc/dhcp/dhclient-exit-hooks.d/zz-wg-multihome", Packaged: "/etc/dhcp/dhclient-exit-hooks.d/zz-wg-multihome", Mode: snippetMode, source: "dhclient"},
+		snippet(Dhclient, "/etc/dhcp/dhclient-exit-hooks.d/zz-wg-multihome", "dhclient"),
+		snippet(Dhcpcd, "/usr/lib/dhcpcd/dhcpcd-hooks/90-wg-multihome", "dhcpcd"),
+		script,
 		hook(NetworkManager, "/etc/NetworkManager/dispatcher.d/90-wg-multihome", "NetworkManager"),
 		// NetworkManager waits for what lies there before it says that a connection is up.
 		{Client: NetworkManager, Path: "/etc/NetworkManager/dispatcher.d/pre-up.d/90-wg-multihome", Packaged: "/etc/NetworkManager/dispatcher.d/pre-up.d/90-wg-multihome", Target: "../90-wg-multihome"},
