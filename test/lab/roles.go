@@ -47,6 +47,10 @@ func Main() bool {
 		err = chat(os.Args[1:])
 	case "chat-server":
 		err = chatServer(os.Args[1:])
+	case "transfer":
+		err = transfer(os.Args[1:])
+	case "transfer-server":
+		err = transferServer(os.Args[1:])
 	case "wireguard":
 		err = wireguard(os.Args[1:])
 	case "wireguard-go":
