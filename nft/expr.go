@@ -19,7 +19,6 @@ const (
 	SetMetaMark                 // Mark: set the bits under the mask
 	SetCtMark                   // Mark
 	Confirmed                   // the connection is known to conntrack already: its first packet has left
-	NotNew                      // `ct state` is not new
 	Established                 // the connection was answered, or the packet is an error about one that conntrack knows
 	Invalid                     // conntrack takes the packet for none of a connection that it knows
 	Original                    // the packet goes in the direction of the connection's first one
@@ -105,7 +104,6 @@ func (e Expr) String() string {
 // words are the texts of expressions that take nothing.
 var words = [...]string{
 	Confirmed:   "ct status confirmed",
-	NotNew:      "ct state != new",
 	Established: "ct state established,related",
 	Invalid:     "ct state invalid",
 	FromHere:    "iif 0",

@@ -26,7 +26,7 @@ func partOf(name string) Part {
 	switch name {
 	case renewalsChain:
 		return RenewalsPart
-	case marking, answersChain, arrivalsChain, sourcesChain, OtherMarks:
+	case marking, answersChain, arrivalsChain, straysChain, sourcesChain, OtherMarks:
 		return ServicesPart
 	}
 	for _, prefix := range []string{pinPrefix, publicPrefix, pathsPrefix, reachPrefix} {
@@ -55,7 +55,7 @@ func (r Ruleset) Only(p Part) Ruleset {
 // asksConnections reports whether a rule asks conntrack.
 func (r Rule) asksConnections() bool {
 	return slices.ContainsFunc(r, func(e Expr) bool {
-		return slices.Contains([]Kind{CtMark, Confirmed, NotNew, Established, Invalid, Original, Reply}, e.Kind)
+		return slices.Contains([]Kind{CtMark, Confirmed, Established, Invalid, Original, Reply}, e.Kind)
 	})
 }
 

@@ -174,7 +174,10 @@ func (w *wanter) cgroups(p fwmark.Pin) []Cgroup {
 //
 // A later packet gets the mark that its connection began with. `ct state new` does
 // not tell a first packet from a later one, as one-way UDP stays new; the
-// confirmed bit does. A packet whose own mark has one of our bits is left alone:
+// confirmed bit does. What conntrack does not follow, as others said so
+// (`notrack`) or as it has forgotten the connection, has no connection's mark: each
+// of its packets gets the mark, and the lock drops those that keep the source of
+// another uplink. A packet whose own mark has one of our bits is left alone:
 // it is WireGuard's, or other software's. Those to multicast are not counted: the
 // kernel keeps the mark of IGMP and MLD in a field that it uses for something
 // else there (sk_buff's reserved_tailroom).
@@ -196,7 +199,7 @@ func (w *wanter) marking(pins []fwmark.Pin) {
 	}
 	rules = append(rules,
 		Rule{{Kind: MetaMark, Mark: bits, Not: true}, {Kind: Count, Name: OtherMarks}, {Kind: Accept}},
-		Rule{{Kind: NotNew}, {Kind: Accept}})
+		Rule{{Kind: Established}, {Kind: Accept}})
 	// Of nested claims the deepest wins.
 	for level := w.levels(pins); level > 0; level-- {
 		for _, p := range pins {
@@ -281,7 +284,31 @@ func (w *wanter) arrivals() {
 	for _, p := range w.keeping {
 		rules = append(rules, w.fitting(p, false)...)
 	}
+	uplinks := w.keepingUplinks()
+	for _, u := range uplinks {
+		rules = append(rules, Rule{{Kind: InDevice, Name: u}, {Kind: Invalid}, {Kind: TCP}, {Kind: Goto, Name: straysChain}})
+	}
 	w.chain(arrivalsChain, Base{"filter", "input", priorityMangle}, rules...)
+	if len(uplinks) > 0 {
+		w.chain(straysChain, Base{}, Rule{{Kind: HasSocket}, {Kind: Accept}}, Rule{{Kind: Drop}})
+	}
+}
+
+// straysChain drops segments that no socket takes: one outside of its connection's
+// window is not translated back, so this host would answer it with a reset, and end
+// a connection that would have outlived it.
+const straysChain = "strays"
+
+// keepingUplinks returns the uplinks of marks that connections have, sorted.
+func (w *wanter) keepingUplinks() []string {
+	var names []string
+	for _, p := range w.keeping {
+		if p.Uplink != "" {
+			names = append(names, p.Uplink)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // fitting has the segments of a pinned connection fit the uplink. Its socket found

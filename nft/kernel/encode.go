@@ -65,8 +65,6 @@ func encode(e nft.Expr) ([]expr.Any, error) {
 		return set(&expr.Ct{Key: expr.CtKeyMARK, Register: register}, &expr.Ct{Key: expr.CtKeyMARK, Register: register, SourceRegister: true}, e.Mark), nil
 	case nft.Confirmed:
 		return []expr.Any{&expr.Ct{Key: expr.CtKeySTATUS, Register: register}, masked(ipsConfirmed, 0), differs(number(0))}, nil
-	case nft.NotNew:
-		return []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: register}, differs(number(expr.CtStateBitNEW))}, nil
 	case nft.Established:
 		return []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: register}, masked(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED, 0), differs(number(0))}, nil
 	case nft.Invalid:

@@ -136,7 +136,7 @@ func (s *Rules) matches(e nft.Expr, p Packet) bool {
 		return (p.CtMark&e.Mark.Mask == e.Mark.Value) != e.Not
 	case nft.Confirmed:
 		return p.Confirmed
-	case nft.NotNew, nft.Established: // those here were answered, or have just begun
+	case nft.Established: // those here were answered, or have just begun
 		return p.Confirmed
 	case nft.Invalid: // conntrack knows all of them
 		return false
