@@ -28,6 +28,12 @@ var onLink = [...]netip.Prefix{
 	netip.MustParsePrefix("fe80::/10"),
 }
 
+// lockName is the chain that the lock begins with.
+const lockName = "lock"
+
+// unmarkedPass lets through what has no mark, most packets of most hosts.
+var unmarkedPass = Rule{{Kind: MetaMark, Mark: fwmark.Mark{Mask: fwmark.FullMask}}, {Kind: Accept}}
+
 // lock drops what carries a mark and does not leave by its own uplink, but for
 // what lies behind the device that it leaves by, as the rules have it too. The
 // rules are the first lock; others can delete them, and a socket that is bound
@@ -41,9 +47,9 @@ var onLink = [...]netip.Prefix{
 // While connections have marks, a packet of one is held by that mark too: a rule of
 // others may have taken its own mark off on the way here.
 func (w *wanter) lock() {
-	none := Rule{{Kind: MetaMark, Mark: fwmark.Mark{Mask: fwmark.FullMask}}, {Kind: Accept}}
+	none := unmarkedPass
 	if len(w.keeping) > 0 {
-		none = slices.Insert(none, 1, Expr{Kind: CtMark, Mark: w.bits()})
+		none = slices.Insert(slices.Clone(none), 1, Expr{Kind: CtMark, Mark: w.bits()})
 	}
 	entry := []Rule{none}
 	// Of marks that one packet can have, that under more bits says more.
@@ -60,7 +66,7 @@ func (w *wanter) lock() {
 			entry = append(entry, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Original}, {Kind: Goto, Name: lockChain(p.Mark, p.Full)}})
 		}
 	}
-	w.chain("lock", Base{"filter", "postrouting", prioritySNAT + 1}, entry...)
+	w.chain(lockName, Base{"filter", "postrouting", prioritySNAT + 1}, entry...)
 	w.exempt()
 	for _, p := range pins {
 		w.lockOf(p)

@@ -45,8 +45,11 @@ func (r Ruleset) Only(p Part) Ruleset {
 	r.Sets = slices.DeleteFunc(r.Sets, func(s Set) bool { return partOf(s.Name) != p })
 	r.Chains = slices.DeleteFunc(r.Chains, func(c Chain) bool { return partOf(c.Name) != p })
 	if p == LockPart {
-		for i := range r.Chains {
-			r.Chains[i].Rules = slices.DeleteFunc(slices.Clone(r.Chains[i].Rules), Rule.asksConnections)
+		for i, c := range r.Chains {
+			r.Chains[i].Rules = slices.DeleteFunc(slices.Clone(c.Rules), Rule.asksConnections)
+			if c.Name == lockName && len(r.Chains[i].Rules) < len(c.Rules) {
+				r.Chains[i].Rules = slices.Insert(r.Chains[i].Rules, 0, unmarkedPass)
+			}
 		}
 	}
 	return r
