@@ -18,7 +18,7 @@ func by(t *testing.T, isp *lab.Namespace, match string) func() int {
 func TestUntrackedPacketsOfAService(t *testing.T) {
 	l := newLab(t)
 	l.Static()
-	service, config := byPacket(t, l)
+	service, config := packetService(t, l)
 	l.Echo(l.Namespace, service, "127.0.0.1")
 	lan := l.Behind()
 	l.Echo(lan, "", "10.9.0.2")
@@ -56,7 +56,7 @@ X`)
 func TestConnectionThatConntrackForgot(t *testing.T) {
 	l := newLab(t)
 	l.Static()
-	service, config := byPacket(t, l)
+	service, config := packetService(t, l)
 	for _, far := range []string{lab.Far4, lab.Far6} {
 		l.ChatServer(l.Far, "", far)
 	}
@@ -84,7 +84,7 @@ func TestConnectionThatConntrackForgot(t *testing.T) {
 func TestStraySegmentEndsNoConnection(t *testing.T) {
 	l := newLab(t)
 	l.Static()
-	service, config := byPacket(t, l)
+	service, config := packetService(t, l)
 	l.MustMH("sync", "--config", config)
 	for _, far := range []string{lab.Far4, lab.Far6} {
 		l.ChatServer(l.Far, "", far)
@@ -120,7 +120,7 @@ func TestStraySegmentEndsNoConnection(t *testing.T) {
 func TestMarkTakenOffOnTheWay(t *testing.T) {
 	l := newLab(t)
 	l.Static()
-	service, config := byPacket(t, l)
+	service, config := packetService(t, l)
 	l.Script("nft add table inet other; nft add chain inet other out '{ type route hook output priority -140; }'; nft add rule inet other out th dport 7 meta mark set 0x77")
 	l.MustMH("sync", "--config", config)
 	one := by(t, l.ISP1, "th dport 7")

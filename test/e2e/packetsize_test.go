@@ -8,9 +8,9 @@ import (
 	"wg-multihome/test/lab"
 )
 
-// byPacket has mark 0x2005 on up2, and a service there whose packets are
+// packetService has mark 0x2005 on up2, and a service there whose packets are
 // marked. It returns the service's cgroup and the configuration's file.
-func byPacket(t *testing.T, l *lab.Lab) (service, config string) {
+func packetService(t *testing.T, l *lab.Lab) (service, config string) {
 	t.Helper()
 	service = l.MakeCgroup("a.service")
 	return service, l.TOML(fmt.Sprintf("[uplink.up2]\nfwmark = %#x\nmarking = \"packet\"\ncgroups = [%q]\n", mark, service))
@@ -56,7 +56,7 @@ func TestPinnedTransfersFitTheUplink(t *testing.T) {
 				l.Static()
 				l.Script(c.host)
 				l.ISP2.Script(c.isp)
-				service, config := byPacket(t, l)
+				service, config := packetService(t, l)
 				l.MustMH("sync", "--config", config)
 				for _, far := range []string{lab.Far4, lab.Far6} {
 					l.TransferServer(far)
@@ -77,7 +77,7 @@ func TestSegmentSizeIsTheUplinks(t *testing.T) {
 	l.Static()
 	l.Script(narrowUplink)
 	l.ISP2.Script(narrowISP)
-	service, config := byPacket(t, l)
+	service, config := packetService(t, l)
 	l.MustMH("sync", "--config", config)
 	for _, c := range []struct {
 		far, by string
