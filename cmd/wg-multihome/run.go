@@ -22,6 +22,12 @@ The uplink must have a mark, and an address.
 Signals are passed on; INT and QUIT not where we are in a terminal's foreground:
 its keys reach the command anyway.
 
+With --user it has that user's HOME, USER, LOGNAME and SHELL, and the caller's
+PATH, TERM, LANG and LC_*, but nothing else of the environment (env VAR=VALUE in
+front of the command gives it more). It cannot type into the caller's terminal
+(TIOCSTI): it has one of its own, which is hung up when it ends, with what it has
+left in the background.
+
 Reads: what sync reads, /etc/passwd and /etc/group for --user.
 Writes: what sync writes; a cgroup below wgmultihome.slice, removed afterwards,
 or by a later run where processes live on in it.
