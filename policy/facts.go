@@ -51,6 +51,7 @@ type Address struct {
 	Prefix     netip.Prefix
 	Global     bool // scope global
 	Unready    bool // tentative, or failed duplicate address detection: refused as a source
+	Tentative  bool // of these, one whose detection goes on
 	Deprecated bool
 	Temporary  bool       // RFC 8981
 	Broadcast  netip.Addr // invalid: none

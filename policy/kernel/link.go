@@ -145,6 +145,7 @@ func decodeAddress(m []byte, device func(uint32) string) (a policy.Address, ok b
 	}
 	a.Prefix, a.Global = netip.PrefixFrom(addr, bits), m[3] == unix.RT_SCOPE_UNIVERSE
 	a.Unready = flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && flags&unix.IFA_F_OPTIMISTIC == 0
+	a.Tentative = a.Unready && flags&unix.IFA_F_DADFAILED == 0
 	a.Deprecated = flags&unix.IFA_F_DEPRECATED != 0
 	a.Temporary = family == fwmark.IPv6 && flags&unix.IFA_F_TEMPORARY != 0
 	return a, true, nil

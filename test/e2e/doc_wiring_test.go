@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -36,7 +37,7 @@ func TestPaperDhcpcd(t *testing.T) {
 	d.MustMH("sync")
 	event := func(reason string, more ...string) {
 		t.Helper()
-		env := append([]string{"reason=" + reason, "interface=wan2", "protocol=dhcp", "if_configured=true"}, more...)
+		env := append([]string{"reason=" + reason, "interface=wan2", "protocol=dhcp", "if_configured=true", fmt.Sprintf("if_up=%v", len(more) > 1), fmt.Sprintf("if_down=%v", len(more) == 1)}, more...)
 		// A hook that ends the shell would keep later ones from being run.
 		r := d.Try(env, "sh", "-c", ". /etc/dhcpcd.exit-hook; echo goes on")
 		wantCode(t, r, 0)

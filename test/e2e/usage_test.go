@@ -73,7 +73,7 @@ func TestCompletion(t *testing.T) {
 		{"refresh --config " + config + " wg|", "wg7 wg8 " + none},
 		{"refresh --config " + config + " wg7 |", "wg8 " + none},
 		{"refresh --config " + config + " --st|", "--state-dir --stale " + none},
-		{"exit-hook --client |", "dhclient " + none},
+		{"exit-hook --client |", "dhclient dhcpcd udhcpc " + none},
 		{"sync |", none},
 		{"status --config |", "toml :8"},
 		{"run --config /run/absent.toml |", none},

@@ -180,6 +180,17 @@ func (l *Lab) Event(variables ...string) Result {
 	return l.Try(variables, l.Binary, "exit-hook")
 }
 
+// ClientEvent runs it as the hook of a DHCP client does. action is udhcpc's; ""
+// for the others.
+func (l *Lab) ClientEvent(client, action string, variables ...string) Result {
+	l.t.Helper()
+	args := []string{l.Binary, "exit-hook", "--client", client}
+	if action != "" {
+		args = append(args, action)
+	}
+	return l.Try(variables, args...)
+}
+
 // Interfaces writes /etc/network/interfaces.
 func (l *Lab) Interfaces(text string) {
 	l.t.Helper()
