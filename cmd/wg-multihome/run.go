@@ -30,7 +30,7 @@ left in the background.
 
 Reads: what sync reads, /etc/passwd and /etc/group for --user.
 Writes: what sync writes; a cgroup below wgmultihome.slice, removed afterwards,
-or by a later run where processes live on in it.
+or by a later run or sync where processes live on in it.
 Exits with the command's exit status, 128 and the signal's number where one
 ended it; else the command was not started: 1 it cannot be pinned, or there is no
 such user; 2 bad usage; 126 it cannot be executed; 127 it was not found.`,

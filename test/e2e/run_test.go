@@ -182,6 +182,15 @@ func TestRunLeavesGrandchildren(t *testing.T) {
 	cgroups.Kill(strings.TrimSpace(left))
 	wantCode(t, runs(l, "true"), 0)
 	wantEqual(t, "cgroups after its end", cgroups.List(), runSlice)
+	// And so does sync: who pins nothing pays for no conntrack.
+	wantCode(t, runs(l, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & exit 5"), 5)
+	left = strings.TrimPrefix(cgroups.List(), runSlice)
+	l.MustMH("sync")
+	wantEqual(t, "cgroups while it lives, after sync", cgroups.List(), runSlice+left)
+	cgroups.Kill(strings.TrimSpace(left))
+	l.MustMH("sync", "--hook")
+	wantEqual(t, "cgroups after its end and sync", cgroups.List(), runSlice)
+	noDrift(t, l)
 }
 
 // TestRunKilled kills it, at some moment or other: either the command runs in

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/logging"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft/cgroup"
@@ -176,6 +177,29 @@ func (p *process) enter() error {
 			return err
 		}
 	}
+}
+
+// Collect removes the cgroups of earlier runs where nothing lives any more: what
+// they had left behind has ended since. Systemd removes its own.
+func Collect() []error {
+	if host.Privileged() != nil || systemdRun() != "" {
+		return nil
+	}
+	mount, err := cgroup.Find()
+	if err != nil {
+		return nil // who looks for services says so
+	}
+	runs, err := mount.Runs()
+	if err != nil {
+		return []error{err}
+	}
+	var errs []error
+	for _, r := range runs {
+		if _, err := mount.RemoveIdle(r.Slice.Path); err != nil {
+			errs = append(errs, fmt.Errorf("remove what commands of `run` have left: %w", err))
+		}
+	}
+	return errs
 }
 
 // check makes sure of where the process is, whoever has put it there.
