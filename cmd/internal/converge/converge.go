@@ -76,6 +76,15 @@ func (r *Run) Down(ctx context.Context, wait time.Duration) report.Report {
 	})
 }
 
+// Left are the steps that Down would still make. An error means that the kernel could not be read.
+func (r *Run) Left(ctx context.Context) ([]string, error) {
+	o, err := r.observe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return decide.Nothing(o, r.remembered()).Plan(), nil
+}
+
 // Look observes the host and decides, and changes nothing. An error means that
 // the kernel could not be read.
 func (r *Run) Look(ctx context.Context) (decide.Decision, error) {
