@@ -186,7 +186,7 @@ func (h *Host) readSysctls(_ context.Context, o *decide.Observation) error {
 		names = append(names, name)
 	}
 	for _, in := range o.Config.Intents {
-		if in.Uplink != "" && !ours[in.Uplink] && (in.Cgroups != nil || len(o.Cgroups.Runs) > 0) {
+		if in.Uplink != "" && !ours[in.Uplink] && (in.Cgroups != nil || len(o.Cgroups.Runs) > 0 || o.Table.Have.MarksConnections()) {
 			names = append(names, in.Uplink)
 		}
 	}
