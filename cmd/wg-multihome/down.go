@@ -48,6 +48,9 @@ Exits with 0 done, 1 a step failed or another run took longer than 30 s.`,
 				files, _ := filepath.Glob(pattern) // the patterns are well-formed
 				found = append(found, files...)
 			}
+			if p.dir().Watched() {
+				found = append(found, "`wg-multihome watch`, which runs")
+			}
 			if len(found) > 0 {
 				p.logger().Infof("this will come back, by: %s", strings.Join(found, " "))
 			}
