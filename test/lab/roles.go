@@ -46,6 +46,10 @@ func Main() bool {
 		err = burst(os.Args[1:])
 	case "chat":
 		err = chat(os.Args[1:])
+	case "sink":
+		err = sink(os.Args[1:])
+	case "leave":
+		err = leave(os.Args[1:])
 	case "chat-server":
 		err = chatServer(os.Args[1:])
 	case "forget":
