@@ -20,6 +20,8 @@ type Packet struct {
 	ToHost   bool // the destination is an address of this host
 	FromOut  bool // the source is an address of the device that it leaves by
 
+	Given netip.Addr // the source that masquerading gives; invalid: it is not known
+
 	Out     string // the device that it leaves by; "": not known as yet
 	OutKind string // and that device's kind
 
@@ -103,7 +105,9 @@ func (s *Way) apply(r Rule, f *Fate) (end outcome, left bool) {
 		case Count:
 			f.CounterNames = append(f.CounterNames, e.Name)
 		case Masquerade:
-			f.Masqueraded = true
+			if f.Masqueraded = true; f.Given.IsValid() {
+				f.Src, f.FromOut = f.Given, true
+			}
 			return accepted, true
 		case Accept:
 			return accepted, true

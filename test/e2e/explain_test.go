@@ -38,9 +38,9 @@ func explain(t *testing.T, l *lab.Lab, args ...string) explained {
 	return explainedBy(t, r.Stdout)
 }
 
-// bound asks far by UDP from a socket that is bound to a device, and prints what far
+// askBound asks far by UDP from a socket that is bound to a device, and prints what far
 // saw.
-const bound = `import socket, sys
+const askBound = `import socket, sys
 dst, device = sys.argv[1:]
 for _ in range(3):
     s = socket.socket(socket.AF_INET6 if ":" in dst else socket.AF_INET, socket.SOCK_DGRAM)
@@ -140,7 +140,7 @@ func TestExplainAsPacketsGo(t *testing.T) {
 			}
 			for device := range addresses {
 				wantAsExplained(t, l, change, far, []string{"--device", device}, func() string {
-					return strings.TrimSpace(l.Run("python3", "-c", bound, far, device))
+					return strings.TrimSpace(l.Run("python3", "-c", askBound, far, device))
 				})
 				source := addresses[device][map[bool]string{true: ":", false: "."}[far == lab.Far6]]
 				if strings.Contains(l.Run("ip", "-br", "addr"), source+"/") {

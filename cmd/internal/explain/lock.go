@@ -47,21 +47,22 @@ func (w *way) passLock(rules nft.Ruleset, missing []string) {
 			p.OutKind = l.Kind
 		}
 	}
+	for _, u := range d.Uplinks {
+		if u.Name == out {
+			p.Given = u.Address[w.family()]
+		}
+	}
 	f := nft.WayThrough(rules).Send("postrouting", p)
 	w.lock.dropped = f.Dropped
-	if f.Masqueraded && !f.Dropped {
-		for _, u := range d.Uplinks {
-			if a := u.Address[w.family()]; u.Name == out && a.IsValid() {
-				w.source = fmt.Sprintf("%s, by masquerade (its socket has %s)", a, w.src())
-			}
-		}
+	if f.Masqueraded && f.Given.IsValid() {
+		w.source = fmt.Sprintf("%s, by masquerade (its socket has %s)", f.Given, w.src())
 	}
 	switch {
 	case f.Dropped && f.By == "lock":
 		w.lock.text = fmt.Sprintf("drops it: %s is not its own uplink, and %s is not known to lie behind it", out, w.probe.Dst)
 		w.lock.mend = "wg-multihome sync, where that is a LAN"
 	case f.Dropped:
-		w.lock.text = fmt.Sprintf("drops it: source %s is another uplink's", w.src())
+		w.lock.text = fmt.Sprintf("drops it: source %s is another uplink's", f.Src)
 	case !ours:
 		w.lock.text = "no mark of ours: passes"
 	case out == pin.Uplink:
