@@ -14,7 +14,7 @@ const (
 )
 
 // DefaultMarking is that of an uplink of which nothing is said.
-const DefaultMarking = ByPacket
+const DefaultMarking = BySocket
 
 // ParseMarking reads a way of marking as it stands in a configuration.
 func ParseMarking(s string) (Marking, error) {

@@ -102,6 +102,7 @@ func (s *Way) apply(r Rule, f *Fate) (end outcome, left bool) {
 			f.Mark = f.Mark&^e.Mark.Mask | e.Mark.Value
 		case SetCtMark:
 			f.CtMark = f.CtMark&^e.Mark.Mask | e.Mark.Value
+		case SetMSS:
 		case Count:
 			f.CounterNames = append(f.CounterNames, e.Name)
 		case Masquerade:
@@ -138,18 +139,26 @@ func (s *Way) matches(e Expr, p Packet) bool {
 		return (p.CtMark&e.Mark.Mask == e.Mark.Value) != e.Not
 	case Confirmed:
 		return p.Confirmed
-	case NotNew: // of connections that answers came for; those here have none as yet
+	case Established: // those here were answered, or have just begun
 		return p.Confirmed
+	case Invalid: // conntrack knows all of them
+		return false
 	case Original:
 		return !p.Reply
 	case Reply:
 		return p.Reply
+	case FromHere:
+		return true
 	case OutDevice:
 		return p.Out == e.Name
 	case OutKind:
 		return p.OutKind == e.Name
+	case OfFamily:
+		return fwmark.FamilyOf(p.Dst) == e.Family
 	case TCP:
 		return p.TCP
+	case SYN:
+		return p.TCP && !p.Confirmed
 	case To:
 		return e.Prefix.Contains(p.Dst)
 	case ToSet:
@@ -164,7 +173,7 @@ func (s *Way) matches(e Expr, p Packet) bool {
 		id, deep := p.Cgroups[e.Level]
 		return deep && slices.Contains(s.sets[e.Name].Cgroups, id)
 	}
-	return false // Renewal: DHCP's packets are not sent through here
+	return false // Renewal, InDevice, HasSocket: DHCP's packets, and what comes in, are not sent through here
 }
 
 func holds(s Set, a netip.Addr) bool {

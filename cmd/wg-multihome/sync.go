@@ -16,8 +16,8 @@ records, the kernel's links, addresses, rules, routes, WireGuard devices and
 cgroups, the nftables table inet wg_multihome, /etc/wireguard/DEV.conf, DNS.
 Writes: rules and routes of protocol 77, the link group of uplinks, the table
 inet wg_multihome, marks, endpoints and listen ports of listed WireGuard devices,
-src_valid_mark of uplinks that services are pinned to, STATE-DIR; with marking =
-"socket" programs on listed cgroups and marks of their sockets. Each step is
+programs on listed cgroups and marks of their sockets, STATE-DIR; with marking =
+"packet" src_valid_mark of uplinks that services are pinned to. Each step is
 named on stderr.
 Exits with 0 done, 1 a step failed, others lead packets elsewhere, or another run
 took longer than 30 s, 2 an error in the configuration (its valid part is done,

@@ -115,7 +115,7 @@ func (r *routers) offer(addr netip.Addr) {
 
 // parseRouters reads the router option (3).
 func parseRouters(s string, r *routers) error {
-	for _, word := range words(s) {
+	for _, word := range fields(s) {
 		addr, err := parseAddress(word)
 		if r.check(addr, err, quoteWord(word)) {
 			r.offer(addr)
@@ -124,8 +124,8 @@ func parseRouters(s string, r *routers) error {
 	return nil
 }
 
-// words splits at blanks only: a line break or other space in a list was not
-// written by dhclient, and is refused with the word that it stands in.
-func words(s string) []string {
+// fields splits at blanks only: a line break or other space in a list was not
+// written by a client, and is refused with the word that it stands in.
+func fields(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\t' })
 }

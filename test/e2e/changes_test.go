@@ -10,16 +10,23 @@ import (
 )
 
 // TestServiceFollowsItsUplink: with the uplink lost, what is pinned is cut off,
-// running flows too, and both are back with its new address.
+// running flows too. It is back with its new address: by packet running flows,
+// by socket what asks anew.
 //
 // It runs by itself: the kernel forgets masqueraded connections in the
 // background, and no more than 16 times at once in all namespaces together
 // (MAX_MASQ_WORKER_COUNT of nf_nat_masquerade.c); what is over is lost.
 func TestServiceFollowsItsUplink(t *testing.T) {
+	for _, marking := range []string{"packet", "socket"} {
+		t.Run(marking, func(t *testing.T) { followsItsUplink(t, marking) })
+	}
+}
+
+func followsItsUplink(t *testing.T, marking string) {
 	l := lab.New(t, binary)
 	l.Static()
 	service := l.MakeCgroup("a.service")
-	config := l.TOML(fmt.Sprintf("[uplink.up2]\nfwmark = 0x2005\ncgroups = [%q]\ngateway = [\"198.51.100.1\", \"2001:db8:2::1\"]\n", service))
+	config := l.TOML(fmt.Sprintf("[uplink.up2]\nfwmark = 0x2005\nmarking = %q\ncgroups = [%q]\ngateway = [\"198.51.100.1\", \"2001:db8:2::1\"]\n", marking, service))
 	sync := func() { l.MustMH("sync", "--config", config) }
 	sync()
 	flows := talks(l, service)
@@ -43,8 +50,9 @@ func TestServiceFollowsItsUplink(t *testing.T) {
 			far := []string{lab.Far4, lab.Far6}[i]
 			if seen == "" {
 				wantCutOff(t, l, service, far)
-				if got := l.Ask(lab.Query{Network: "tcp", Far: far, Cgroup: service}); !strings.Contains(got, "refused") {
-					t.Errorf("%s: TCP to %s is not reset: %q", c.change, far, got)
+				atOnce := map[string]string{"packet": "refused", "socket": "unreachable"}[marking]
+				if got := l.Ask(lab.Query{Network: "tcp", Far: far, Cgroup: service}); !strings.Contains(got, atOnce) {
+					t.Errorf("%s: TCP to %s does not fail at once: %q", c.change, far, got)
 				}
 				if got := flows[i].Say(); !strings.HasPrefix(got, "error: ") {
 					t.Errorf("%s: far saw %q of a running flow", c.change, got)
@@ -52,7 +60,7 @@ func TestServiceFollowsItsUplink(t *testing.T) {
 				continue
 			}
 			wantService(t, l, service, far, seen)
-			if got := flows[i].Say(); got != seen {
+			if got := flows[i].Say(); marking == "packet" && got != seen {
 				t.Errorf("%s: far saw %q of a running flow, want %q", c.change, got, seen)
 			}
 		}
@@ -87,7 +95,7 @@ func TestReplacedUnderLoad(t *testing.T) {
 			{"true", func() string { return pins(l, []string{other}, []string{service, deep}) }},
 			{"ip route add 10.77.0.0/16 via 192.0.2.1 dev up1", func() string { return pins(l, []string{other}, []string{service}) }},
 			{"ip link set up1 down; ip link set up1 up; ip addr replace 2001:db8:1::10/64 dev up1 nodad; ip route replace default via 192.0.2.1 dev up1 metric 1; ip route replace default via 2001:db8:1::1 dev up1 metric 1", func() string {
-				return l.TOML(fmt.Sprintf("[uplink.up2]\nfwmark = 0x2005\ncgroups = [%q, %q]\n", service, other))
+				return l.TOML(fmt.Sprintf("[uplink.up2]\nfwmark = 0x2005\nmarking = \"packet\"\ncgroups = [%q, %q]\n", service, other))
 			}},
 			{"nft delete chain inet wg_multihome sources; ip route flush 10.77.0.0/16", func() string { return pins(l, nil, []string{service}) }},
 		} {
@@ -162,7 +170,7 @@ func TestCgroupsThatCannotBeSeen(t *testing.T) {
 	id := strings.TrimSpace(l.Run("stat", "-c", "%i", l.CgroupDir(service)))
 	chain := func() string { return l.Run("nft", "-a", "list", "chain", "inet", "wg_multihome", "services") }
 	before := chain()
-	l.Run("umount", l.CgroupDir(""))
+	l.Script("umount -l $(findmnt -n -l -o TARGET -t cgroup2 | tac)")
 	l.Script("ip route add 10.77.0.0/16 via 192.0.2.1 dev up1")
 	r := l.MH("sync")
 	wantCode(t, r, 1)

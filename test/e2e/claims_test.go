@@ -31,7 +31,7 @@ func newClaim(t *testing.T, uplink string) claim {
 		c = claim{Lab: l, t: t, uplink: "up1", other: "up2", isp: l.ISP1, otherISP: l.ISP2, address: "192.0.2.20", table: table1,
 			gateway: "192.0.2.1", ownOther: two4, otherGateway: "198.51.100.1"}
 	}
-	l.Interfaces(fmt.Sprintf("iface %s inet dhcp\n\tmultihomed-fwmark 0x2005\n", c.uplink))
+	l.Interfaces(fmt.Sprintf("iface %s inet dhcp\n\tmultihomed-fwmark 0x2005\n", c.uplink) + byPacket)
 	l.Script(fmt.Sprintf("ip addr add %s/24 dev %s; ip route add default via %s dev %[2]s metric 1", c.ownOther, c.other, c.otherGateway))
 	return c
 }

@@ -83,7 +83,7 @@ func costConfig(l *lab.Lab, cgroup string, number int) string {
 		list = append(list, fmt.Sprintf("%q", l.MakeCgroup(fmt.Sprintf("many.slice/%d.service", i))))
 	}
 	path := fmt.Sprintf("/run/cost-%d.toml", number)
-	l.Write(path, "[uplink.up2]\nfwmark = 0x2005\ncgroups = ["+strings.Join(list, ", ")+"]\n", 0o644)
+	l.Write(path, "[uplink.up2]\nfwmark = 0x2005\nmarking = \"packet\"\ncgroups = ["+strings.Join(list, ", ")+"]\n", 0o644)
 	return path
 }
 

@@ -22,7 +22,7 @@ func pins(l *lab.Lab, up1, up2 []string) string {
 		}
 		return "[" + strings.Join(quoted, ", ") + "]"
 	}
-	return l.TOML(fmt.Sprintf("[uplink.up1]\nfwmark = %#x\ncgroups = %s\n[uplink.up2]\nfwmark = %#x\ncgroups = %s\n", mark1, list(up1), mark, list(up2)))
+	return l.TOML(fmt.Sprintf("marking = \"packet\"\n[uplink.up1]\nfwmark = %#x\ncgroups = %s\n[uplink.up2]\nfwmark = %#x\ncgroups = %s\n", mark1, list(up1), mark, list(up2)))
 }
 
 // counting counts what matches in a hook of a namespace, and returns how much
@@ -220,13 +220,14 @@ func TestNestedClaims(t *testing.T) {
 func TestMarkUnderAMask(t *testing.T) {
 	l := newLab(t)
 	l.Static()
+	l.Script("sysctl -qw net.ipv4.conf.all.rp_filter=1") // answers need a mark
 	service := l.MakeCgroup("a.service")
 	l.Script(`nft -f - <<X
 table inet other {
 	chain out { type filter hook output priority -160; ip daddr 203.0.113.1 ct state new ct mark set 0x30000; }
 }
 X`)
-	l.MustMH("sync", "--config", l.TOML(fmt.Sprintf("[uplink.up2]\nfwmark = \"0x2000/0xff00\"\ncgroups = [%q]\n[uplink.up1]\nfwmark = \"0x1000/0xff00\"\n", service)))
+	l.MustMH("sync", "--config", l.TOML(fmt.Sprintf("marking = \"packet\"\n[uplink.up2]\nfwmark = \"0x2000/0xff00\"\ncgroups = [%q]\n[uplink.up1]\nfwmark = \"0x1000/0xff00\"\n", service)))
 	packet := counting(t, l.Namespace, "postrouting priority -10", "oifname up2 meta mark 0x42000 ct mark 0x32000")
 	replies := counting(t, l.Namespace, "prerouting priority -10", "iifname up2 ct mark 0x32000 meta mark 0x2000")
 	for _, network := range []string{"udp", "tcp"} {

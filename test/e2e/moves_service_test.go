@@ -34,7 +34,7 @@ const everything = "meta l4proto { tcp, udp } th dport { 7, 8 }"
 func startService(t *testing.T, l *lab.Lab, course string) *course {
 	t.Helper()
 	service := l.MakeCgroup("a.service")
-	return startFlows(t, l, course, fmt.Sprintf("cgroups = [%q]", service), func(f *lab.Flow) { f.Cgroup = service })
+	return startFlows(t, l, course, fmt.Sprintf("marking = \"packet\"\ncgroups = [%q]", service), func(f *lab.Flow) { f.Cgroup = service })
 }
 
 // startFlows does so with what the file says of the service, and has the flows

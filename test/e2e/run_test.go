@@ -156,7 +156,7 @@ func TestRunWithoutCgroup2(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	l.Interfaces(pinned)
-	l.Script("umount -l $(findmnt -n -o TARGET -t cgroup2 | tac)")
+	l.Script("umount -l $(findmnt -n -l -o TARGET -t cgroup2 | tac)")
 	r := runs(l, "touch", "/run/started")
 	wantCode(t, r, 1)
 	wantPart(t, "message", r.Stderr, "cgroup2")

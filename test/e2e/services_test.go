@@ -13,7 +13,7 @@ import (
 func pinnedService(t *testing.T, l *lab.Lab) string {
 	t.Helper()
 	service := l.MakeCgroup("a.service")
-	l.Interfaces(pinned + "\tmultihomed-cgroup " + service + "\n")
+	l.Interfaces(pinned + byPacket + "\tmultihomed-cgroup " + service + "\n")
 	return service
 }
 
@@ -99,7 +99,7 @@ func TestStatusOfServices(t *testing.T) {
 	l.Static()
 	service := l.MakeCgroup("a.service")
 	absent := l.Slice() + "/absent.service"
-	l.Interfaces(pinned + "\tmultihomed-cgroup " + service + " " + absent + "\n")
+	l.Interfaces(pinned + byPacket + "\tmultihomed-cgroup " + service + " " + absent + "\n")
 	line := func(cgroup string) string {
 		t.Helper()
 		for _, line := range strings.Split(l.MustMH("status").Stdout, "\n") {

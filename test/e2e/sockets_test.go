@@ -13,7 +13,7 @@ import (
 const (
 	socketService = "test.slice/a.service"
 	stateDir      = "/run/wg-multihome"
-	bySocket      = "\tmultihomed-marking socket\n"
+	byPacket      = "\tmultihomed-marking packet\n"
 )
 
 // socketLab is a lab with cgroups of its own, where a service is pinned to up2 by
@@ -24,7 +24,7 @@ func socketLab(t *testing.T) (*lab.Lab, lab.Cgroups) {
 	l.Static()
 	cgroups := l.Cgroups()
 	cgroups.Make(socketService)
-	l.Interfaces(pinned + bySocket + "\tmultihomed-cgroup " + socketService + "\n")
+	l.Interfaces(pinned + "\tmultihomed-cgroup " + socketService + "\n")
 	return l, cgroups
 }
 
@@ -117,7 +117,7 @@ func TestSocketsGo(t *testing.T) {
 	wantEqual(t, "a connected socket that runs", talk.Say(), two4)
 	wantNone(t, "notes", l.Read(notes), socketService)
 	noDrift(t, l)
-	l.Interfaces(pinned + bySocket + "\tmultihomed-cgroup " + socketService + "\n")
+	l.Interfaces(pinned + "\tmultihomed-cgroup " + socketService + "\n")
 	l.MustMH("sync")
 	wantPinned(t, l)
 	wantPart(t, "down", l.MustMH("down").Stderr, "- socket-mark "+socketService+" 0x2005")
@@ -133,7 +133,7 @@ func TestSocketsFound(t *testing.T) {
 	l.MustMH("sync")
 	l.Run("rm", "-r", stateDir)
 	cgroups.Make("test.slice/b.service")
-	l.Interfaces(pinned + bySocket + "\tmultihomed-cgroup test.slice/b.service\n")
+	l.Interfaces(pinned + "\tmultihomed-cgroup test.slice/b.service\n")
 	wantPart(t, "sync", l.MustMH("sync").Stderr, "- socket-mark "+socketService+" 0x2005")
 	wantService(t, l, socketService, lab.Far4, one4)
 	wantService(t, l, "test.slice/b.service", lab.Far4, two4)
@@ -217,7 +217,7 @@ func TestSocketsOfRun(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	l.Cgroups()
-	l.Interfaces(pinned + bySocket)
+	l.Interfaces(pinned)
 	command := []string{l.Binary, "run", "up2", "--"}
 	for _, network := range []string{"udp", "tcp"} {
 		for far, seen := range map[string]string{lab.Far4: two4, lab.Far6: two6} {
@@ -269,7 +269,7 @@ func TestSocketsNotAsked(t *testing.T) {
 		wantCode(t, l.MHKilledByBPF(args...), 0)
 	}
 	wantNone(t, "notes", l.Run("ls", stateDir), "sockets")
-	l.Interfaces(pinned + bySocket + "\tmultihomed-cgroup test.slice/a.service\n")
+	l.Interfaces(pinned + "\tmultihomed-cgroup test.slice/a.service\n")
 	if r := l.MHKilledByBPF("plan"); r.Code == 0 {
 		t.Error("a service is to be marked by socket, and bpf(2) was not called")
 	}

@@ -114,7 +114,7 @@ func TestTunnelHookOfTheShellScript(t *testing.T) {
 	l.Script("ip route add default via 192.0.2.1 dev up1 table 77; ip rule add pref 3 lookup 77")
 	wantCode(t, call("0x2005", "3325256714"), 0)
 	l.Interfaces("iface up2 inet dhcp\n\tmultihomed-fwmark 0x2005\n\tmultihomed-cgroup a.service\n")
-	l.Script("umount -l $(findmnt -n -o TARGET -t cgroup2 | tac)")
+	l.Script("umount -l $(findmnt -n -l -o TARGET -t cgroup2 | tac)")
 	r := call("0x2005", "3325256714")
 	wantCode(t, r, 1)
 	wantPart(t, "message", r.Stderr, "services cannot be pinned")

@@ -3,18 +3,17 @@ package lab
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"testing"
 )
 
 // cgroupMount returns where cgroup2 is mounted: alone, or beside version 1.
-func (l *Lab) cgroupMount() string {
-	l.t.Helper()
+func cgroupMount(t testing.TB) string {
+	t.Helper()
 	f, err := os.Open("/proc/self/mountinfo")
-	fatal(l.t, err)
+	fatal(t, err)
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		before, after, _ := strings.Cut(lines.Text(), " - ")
@@ -22,43 +21,32 @@ func (l *Lab) cgroupMount() string {
 			return strings.Fields(before)[4]
 		}
 	}
-	l.t.Fatal("cgroup2 is mounted nowhere")
+	t.Fatal("cgroup2 is mounted nowhere")
 	return ""
 }
 
-// slices counts the labs that have cgroups: all namespaces share one tree.
-var slices atomic.Int64
+// slice is the cgroup of the host that the labs' services are in.
+const slice = "wgmhtest.slice"
 
-// Slice returns the path, below the mount, of a cgroup that is this lab's
-// alone. It is removed with all in it when the test ends.
+// Slice returns the path, below the mount, of a cgroup for services.
 func (l *Lab) Slice() string {
 	l.t.Helper()
-	if l.slice == "" {
-		l.slice = fmt.Sprintf("wgmhtest%d_%d.slice", os.Getpid(), slices.Add(1))
-		l.MakeCgroup("")
-		l.t.Cleanup(func() { l.RemoveCgroup("") })
-	}
-	return l.slice
+	fatal(l.t, os.MkdirAll(l.cgroupDir(""), 0o755))
+	return slice
 }
 
-// cgroupDir is the directory of a path below the lab's slice.
-func (l *Lab) cgroupDir(path string) string { return filepath.Join(l.cgroupMount(), l.slice, path) }
+// cgroupDir is the directory of a path below the lab's slice, seen from outside.
+func (l *Lab) cgroupDir(path string) string { return filepath.Join(l.cgroups.dir, slice, path) }
 
-// CgroupDir is the directory of a path below the mount.
-func (l *Lab) CgroupDir(path string) string {
-	l.t.Helper()
-	return filepath.Join(l.cgroupMount(), path)
-}
+// CgroupDir is the host's directory of a path below the mount.
+func (l *Lab) CgroupDir(path string) string { return filepath.Join(l.cgroups.mount, path) }
 
 // MakeCgroup makes a cgroup below the lab's slice, and returns its path below
 // the mount, as a configuration has it.
 func (l *Lab) MakeCgroup(path string) string {
 	l.t.Helper()
-	if path != "" {
-		l.Slice()
-	}
 	fatal(l.t, os.MkdirAll(l.cgroupDir(path), 0o755))
-	return filepath.Join(l.slice, path)
+	return filepath.Join(slice, path)
 }
 
 // RemoveCgroup removes a cgroup and those in it.
@@ -87,6 +75,6 @@ func (l *Lab) inCgroup(cgroup string, args []string) []string {
 	if cgroup == "" {
 		return args
 	}
-	procs := filepath.Join(l.cgroupMount(), cgroup, "cgroup.procs")
+	procs := filepath.Join(l.CgroupDir(cgroup), "cgroup.procs")
 	return append([]string{"sh", "-euc", `echo $$ >"$0"; exec "$@"`, procs}, args...)
 }

@@ -2,35 +2,37 @@ package lab
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
 // Cgroups is a part of the machine's cgroup2 hierarchy that the host takes for
-// the whole of it. As cgroups have no namespaces that all kernels count levels
-// in alike, it is mounted over the real one.
+// the whole of it: what a person calls looks at all of them, and labs run side by
+// side. As cgroups have no namespaces that all kernels count levels in alike, it is
+// mounted over the real one.
 type Cgroups struct {
-	t    testing.TB
-	Root string // its path, as seen from outside and in /proc/PID/cgroup: "/wg-multihome-lab-1"
-	dir  string // the same as a directory
+	t     testing.TB
+	Root  string // its path, as seen from outside and in /proc/PID/cgroup: "/wg-multihome-lab-1"
+	dir   string // the same as a directory
+	mount string // where the host has it
 }
 
-// Cgroups gives the host a cgroup2 hierarchy of its own, empty. It goes with
-// the test, and so do the processes in it.
-func (l *Lab) Cgroups() Cgroups {
-	l.t.Helper()
-	out, err := exec.Command("findmnt", "-n", "-o", "TARGET", "-t", "cgroup2").Output()
-	fatal(l.t, err)
-	mount, _, _ := strings.Cut(string(out), "\n")
+// Cgroups returns the host's cgroup2 hierarchy, empty at first. It goes with the
+// test, and so do the processes in it.
+func (l *Lab) Cgroups() Cgroups { return l.cgroups }
+
+// newCgroups makes a part of the machine's hierarchy.
+func newCgroups(t testing.TB) Cgroups {
+	t.Helper()
+	mount := cgroupMount(t)
 	dir, err := os.MkdirTemp(mount, "wg-multihome-lab-")
 	if err != nil {
-		l.t.Fatalf("make a cgroup (as root): %v", err)
+		t.Fatalf("make a cgroup (as root): %v", err)
 	}
-	c := Cgroups{t: l.t, Root: "/" + filepath.Base(dir), dir: dir}
-	l.t.Cleanup(func() { c.remove() })
-	l.Run("mount", "--bind", dir, mount)
+	fatal(t, os.Chmod(dir, 0o755)) // status is for everyone
+	c := Cgroups{t: t, Root: "/" + filepath.Base(dir), dir: dir, mount: mount}
+	t.Cleanup(func() { c.remove() })
 	return c
 }
 

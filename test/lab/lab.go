@@ -24,8 +24,8 @@ type Lab struct {
 	Far        *Namespace
 	Binary     string // the program under test, as an absolute path
 
-	slice string       // "": none was made
-	asked atomic.Int64 // how often
+	cgroups Cgroups
+	asked   atomic.Int64 // how often
 }
 
 // The lab is built by few programs, as each of them takes its time where the
@@ -64,12 +64,14 @@ echo 1 >/proc/sys/net/ipv4/conf/all/promote_secondaries
 // New builds a lab. binary is the program under test.
 func New(t testing.TB, binary string) *Lab {
 	t.Helper()
+	cgroups := newCgroups(t)
 	l := &Lab{
-		Namespace: newNamespace(t, "host", true, privateMounts),
+		Namespace: newNamespace(t, "host", true, fmt.Sprintf("mount --bind %s %s\n", cgroups.dir, cgroups.mount)+privateMounts),
 		ISP1:      newNamespace(t, "isp1", false, basics),
 		ISP2:      newNamespace(t, "isp2", false, basics),
 		Far:       newNamespace(t, "far", false, basics),
 		Binary:    binary,
+		cgroups:   cgroups,
 	}
 	l.IP(fmt.Sprintf(`link add up1 address 02:00:00:00:01:02 type veth peer name home netns %d
 link add up2 address 02:00:00:00:02:02 type veth peer name home netns %d
@@ -178,6 +180,17 @@ func (l *Lab) MustMH(args ...string) Result {
 func (l *Lab) Event(variables ...string) Result {
 	l.t.Helper()
 	return l.Try(variables, l.Binary, "exit-hook")
+}
+
+// ClientEvent runs it as the hook of a DHCP client does. action is udhcpc's; ""
+// for the others.
+func (l *Lab) ClientEvent(client, action string, variables ...string) Result {
+	l.t.Helper()
+	args := []string{l.Binary, "exit-hook", "--client", client}
+	if action != "" {
+		args = append(args, action)
+	}
+	return l.Try(variables, args...)
 }
 
 // Interfaces writes /etc/network/interfaces.

@@ -329,7 +329,7 @@ func (h *simulated) forget(m fwmark.Mark) {
 
 // read returns the configuration as config.Load does.
 func (c configuration) read() config.Config {
-	read := config.Config{Priority: c.priority, Intents: c.intents()}
+	read := config.Config{Priority: c.priority, Intents: c.intents(), Marking: fwmark.ByPacket}
 	if c.typo {
 		read.Problems = []fwmark.Problem{{Text: "a typo"}}
 	}

@@ -30,7 +30,7 @@ import (
 //	hook                       no person asks for the run
 //	unread wg0                 the device does not answer
 //	full wg1 0x300             the device is a full tunnel, with this mark
-//	marking socket             of all services
+//	marking socket             of all services, in place of their packets
 //	exclusive a.service        a program of others allows none beside it
 //	denied                     bpf(2) is not permitted
 type planned struct {
@@ -65,7 +65,7 @@ func newPlanned() planned {
 // configure takes a section in, in place of the one before.
 func (p *planned) configure(t *testing.T, text string) {
 	t.Helper()
-	p.o.Config = config.Config{Priority: policy.DefaultPriority}
+	p.o.Config = config.Config{Priority: policy.DefaultPriority, Marking: fwmark.ByPacket}
 	p.m.Person = true
 	p.down()
 	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
