@@ -50,6 +50,9 @@ func (w *way) outcome() Verdict {
 	if w.source != "" {
 		v.Text += " with source " + w.source
 	}
+	if w.trace.OnLink {
+		v.Why = fmt.Sprintf("no route leads there by %s: bound to it, the kernel takes %s for a neighbour on the link", w.probe.Device, w.probe.Dst)
+	}
 	if w.s.Uplink == "" {
 		return v
 	}
