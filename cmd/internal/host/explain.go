@@ -92,13 +92,17 @@ func ProcessCgroup(pid int) (explain.Cgroup, error) {
 		return explain.Cgroup{}, fmt.Errorf("process %d is in another network namespace (%s): what it sends is not decided by the rules here; `nsenter -t %d -n` has those of its own", pid, theirs, pid)
 	}
 	for _, line := range strings.Split(string(text), "\n") {
-		path, unified := strings.CutPrefix(line, "0::/")
+		whole, unified := strings.CutPrefix(line, "0::")
 		if !unified {
 			continue
 		}
 		c := explain.Cgroup{}
-		var err error
-		if path != "" { // the root, which nothing pins
+		mount, err := cgroup.Find()
+		if err != nil {
+			return c, err
+		}
+		// In the root, which nothing pins, or outside of what is mounted here.
+		if path, below := strings.CutPrefix(whole, mount.Name("")); below && path != "" {
 			c, err = Cgroup(path)
 		}
 		name, _ := os.ReadFile(dir + "/comm") // for the text alone
