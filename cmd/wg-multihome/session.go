@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"wg-multihome/cmd/internal/converge"
@@ -48,7 +49,7 @@ func (s *session) Sync(ctx context.Context, wait time.Duration) report.Report {
 	if rep.Is(state.ErrBusy) || rep.Is(host.ErrPrivilege) {
 		return rep
 	}
-	for _, say := range append(last.KeptForRuns(), last.Contradictions(s.host.ReadFiles(last.Observation, last.Present(last.PinnedDevices())))...) {
+	for _, say := range slices.Concat(last.KeptForRuns(), last.RunOn(), last.Contradictions(s.host.ReadFiles(last.Observation, last.Present(last.PinnedDevices())))) {
 		s.host.Log.Infof("%s", say)
 	}
 	if s.Person && rep.Status() == report.Done {

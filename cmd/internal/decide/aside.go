@@ -13,41 +13,54 @@ import (
 // Uplinks exchange their numbers while sockets have all of them: none can get its
 // new number before another one's have lost it. So the sockets of one are set
 // aside: they get a number that is nobody's, of guards alone, until theirs is free.
-// What they send is refused meanwhile. The number is noted like any other as their
-// uplink's, so that a run that finds it goes on from there.
+// What they send is refused meanwhile. So are those of a service that goes to
+// another uplink, while it gives a number that others wait for. The
+// number is noted like any other as their uplink's, so that a run that finds it goes
+// on from there.
 
-// setAside breaks the first circle of uplinks that wait for each other's numbers.
+// setAside finds whose sockets are to get such a number.
 func (d *Decision) setAside() {
+	for _, s := range d.marked.Services {
+		target, is := d.marked.Targets[s.Cgroup]
+		gives := d.Sockets.Have.Cgroups[s.Cgroup].Marks()
+		if is && d.takenBy(target, s.Uplink) && slices.ContainsFunc(gives, func(m fwmark.Mark) bool { return d.takenBy(m, s.Uplink) }) {
+			if m, ok := d.numberAside(s.Uplink, target.Mask); ok {
+				d.targetAside(s.Cgroup, m)
+			}
+		}
+	}
 	i := d.waitsInCircle()
 	if i < 0 {
 		return
 	}
 	r := &d.renumbered[i]
-	m, ok := d.numberAside(*r)
+	m, ok := d.numberAside(r.uplink, r.From.Mask|r.To.Mask)
 	if !ok {
 		d.Errs = append(d.Errs, fmt.Errorf("mark %s of uplink %q is to be another uplink's in exchange, sockets have it, and under its mask no number is free for the time between: give one of them a number that neither had, call `wg-multihome sync`, and then the other one's", r.From, r.uplink))
 		return
 	}
-	final := r.To
-	r.To = m
-	d.pinAside(m)
+	for path, target := range d.marked.Targets {
+		marks := d.Sockets.Have.Cgroups[path].Marks()
+		if s, _ := d.Service(path); target == r.To && s.Uplink == r.uplink && (slices.Contains(marks, r.From) || slices.Contains(marks, m)) {
+			d.targetAside(path, m)
+		}
+	}
 	for j := range d.marked.Moves {
 		if d.marked.Moves[j].From == r.From {
 			d.marked.Moves[j].To = m
 		}
 	}
-	for path, target := range d.marked.Targets {
-		marks := d.Sockets.Have.Cgroups[path].Marks()
-		if s, _ := d.Service(path); target != final || s.Uplink != r.uplink || !slices.Contains(marks, r.From) && !slices.Contains(marks, m) {
-			continue
-		}
-		if d.carriable(fwmark.Pin{Mark: m}) {
-			d.marked.Targets[path] = m
-		} else {
-			delete(d.marked.Targets, path)
-			d.marked.Held[path] = true
-		}
+	r.To = m
+}
+
+// targetAside has a cgroup give a number that is nobody's, once that has guards.
+func (d *Decision) targetAside(cgroup string, m fwmark.Mark) {
+	if d.carriable(fwmark.Pin{Mark: m}) {
+		d.marked.Targets[cgroup] = m
+		return
 	}
+	delete(d.marked.Targets, cgroup)
+	d.marked.Held[cgroup] = true
 }
 
 // waitsInCircle returns the first mark whose sockets wait, by way of others, for
@@ -74,21 +87,21 @@ func (d *Decision) waitsInCircle() int {
 	return -1
 }
 
-// numberAside returns a number for sockets that are set aside: the one that some of
-// their uplink have already, or one that nothing else has, under the masks of both
-// marks. It begins with the highest: others choose low ones.
-func (d *Decision) numberAside(r renumbered) (m fwmark.Mark, ok bool) {
-	for _, o := range d.renumbered {
-		if o.uplink == r.uplink && o.From != r.From && d.isAside(o.From) {
-			return o.From, true
+// numberAside returns a number for sockets of an uplink that are set aside: the one
+// that some of them have already, or one that nothing else has, under a mask. It
+// begins with the highest: others choose low ones. The number gets its guards.
+func (d *Decision) numberAside(uplink string, mask uint32) (m fwmark.Mark, ok bool) {
+	for m, of := range d.aside {
+		if of == uplink {
+			return m, true
 		}
 	}
 	const tries = 1 << 12
-	mask := r.From.Mask | r.To.Mask
 	highest := uint64(1)<<bits.OnesCount32(mask) - 1
 	for n := highest; n > 0 && highest-n < tries; n-- {
 		m = fwmark.Mark{Value: deposit(uint32(n), mask), Mask: mask}
 		if d.isFree(m) {
+			d.pinAside(m, uplink)
 			return m, true
 		}
 	}
@@ -109,6 +122,9 @@ func deposit(n, mask uint32) (value uint32) {
 // isFree reports whether nothing that is known has a mark's number, or may get it.
 // Guards of it may stand: then they were made for this.
 func (d *Decision) isFree(m fwmark.Mark) bool {
+	if d.aside[m] != "" {
+		return false
+	}
 	has := func(o fwmark.Mark) bool { return !o.IsZero() && o.Overlaps(m) }
 	if slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool { return has(p.Mark) && !(p.Mark == m && p.Uplink == "") }) ||
 		slices.ContainsFunc(d.stands, func(c fwmark.Claim) bool { return has(c.Mark) && !(c.Mark == m && c.Uplink == "") }) ||
@@ -139,29 +155,25 @@ func (d *Decision) isAside(m fwmark.Mark) bool {
 	return !slices.ContainsFunc(d.stands, leads) && !slices.ContainsFunc(d.Pins, pinned)
 }
 
-// pinAside has a mark be guarded, and given to nothing else.
-func (d *Decision) pinAside(m fwmark.Mark) {
+// pinAside has a mark be guarded, for sockets of an uplink, and given to nothing
+// else.
+func (d *Decision) pinAside(m fwmark.Mark, uplink string) {
 	if !d.pinned(m) {
 		d.Pins = append(slices.Clip(d.Pins), fwmark.Pin{Mark: m, Kept: true})
 	}
+	if d.aside == nil {
+		d.aside = map[fwmark.Mark]string{}
+	}
+	d.aside[m] = uplink
 }
 
 // pinsAside has the marks be guarded that sockets have been set aside with.
 func (d *Decision) pinsAside() {
 	for _, r := range d.renumbered {
 		if !r.To.IsZero() && d.isAside(r.From) {
-			d.pinAside(r.From)
+			d.pinAside(r.From, r.uplink)
 		}
 	}
-}
-
-// asideFor returns the uplink whose sockets a mark is given to, for a time.
-func (d Decision) asideFor(m fwmark.Mark) (uplink string, ok bool) {
-	i := slices.IndexFunc(d.renumbered, func(r renumbered) bool { return r.To == m })
-	if i < 0 {
-		return "", false
-	}
-	return d.renumbered[i].uplink, true
 }
 
 // takenBy reports whether a mark of an uplink is had by sockets of others.
@@ -170,10 +182,10 @@ func (d Decision) takenBy(m fwmark.Mark, uplink string) bool {
 }
 
 // movable returns the moves that may be made: the others wait until their new
-// number is nobody else's.
+// number is nobody else's, and until both locks have it.
 func (d Decision) movable(moves []socket.Move) []socket.Move {
 	return slices.DeleteFunc(moves, func(m socket.Move) bool {
-		i := slices.IndexFunc(d.renumbered, func(r renumbered) bool { return r.Move == m })
-		return i < 0 || d.takenBy(m.To, d.renumbered[i].uplink)
+		guarded := m.To.IsZero() || slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark == m.To && d.carriable(p) })
+		return !guarded || d.takenBy(m.To, d.uplinkOf(m)) || d.socketsUnlock(socket.Step{Have: []fwmark.Mark{m.From}, Mark: m.To})
 	})
 }

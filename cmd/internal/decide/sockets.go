@@ -177,14 +177,23 @@ func (d Decision) attach() []Step {
 			continue
 		}
 		uplink := d.Pins[i].Uplink
-		if of, aside := d.asideFor(s.Mark); aside && uplink == "" {
-			uplink = of
+		if uplink == "" {
+			uplink = d.aside[s.Mark]
 		}
 		if !d.takenBy(s.Mark, uplink) && !d.socketsUnlock(s) {
-			steps = append(steps, SocketStep{s, uplink})
+			steps = append(steps, d.socketStep(s, uplink))
 		}
 	}
 	return steps
+}
+
+// socketStep is a step at a cgroup. Its sockets go along with marks that move.
+func (d Decision) socketStep(s socket.Step, uplink string) SocketStep {
+	step := SocketStep{Step: s, Uplink: uplink}
+	for _, m := range d.marked.Moves {
+		step.Along = append(step.Along, SocketMove{m, d.uplinkOf(m)})
+	}
+	return step
 }
 
 // socketsUnlock reports whether sockets would exchange a mark that the second lock
@@ -211,7 +220,7 @@ func (d Decision) detach() []Step {
 		if pinned && service.Packet != nil && !d.marksPacketsOf(service) {
 			continue
 		}
-		steps = append(steps, SocketStep{Step: s})
+		steps = append(steps, d.socketStep(s, ""))
 	}
 	return steps
 }
@@ -234,8 +243,7 @@ func (d Decision) marksPacketsOf(s socket.Service) bool {
 func (d Decision) remark() []Step {
 	var steps []Step
 	for _, m := range d.marked.Moves {
-		guarded := m.To.IsZero() || slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark == m.To && d.carriable(p) })
-		if guarded && len(d.Sockets.Have.Carrying(m.From)) == 0 && !d.Sockets.unknown() && !d.socketsUnlock(socket.Step{Have: []fwmark.Mark{m.From}, Mark: m.To}) {
+		if len(d.Sockets.Have.Carrying(m.From)) == 0 && !d.Sockets.unknown() {
 			steps = append(steps, SocketMove{m, d.uplinkOf(m)})
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/fwmark"
 	nftkernel "wg-multihome/nft/kernel"
 	"wg-multihome/policy"
 	"wg-multihome/wg"
@@ -182,7 +183,24 @@ func (h *Host) readTable(_ context.Context, o *decide.Observation) error {
 	if o.Table.Unread {
 		o.Failed(decide.Nftables, err)
 	}
+	for _, m := range o.Table.Have.Left() {
+		runs, err := nftkernel.Remembers(m)
+		if err != nil {
+			h.Log.Debugf("%s", err) // then they are forgotten
+		}
+		if runs {
+			o.Table.Running = with(o.Table.Running, m)
+		}
+	}
 	return nil
+}
+
+func with(marks map[fwmark.Mark]bool, m fwmark.Mark) map[fwmark.Mark]bool {
+	if marks == nil {
+		marks = map[fwmark.Mark]bool{}
+	}
+	marks[m] = true
+	return marks
 }
 
 // readSysctls reads what answers to masqueraded connections depend on, of the
