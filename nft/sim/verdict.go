@@ -104,7 +104,7 @@ func (s *Rules) apply(r nft.Rule, f *Fate) (end outcome, left bool) {
 		case nft.SetMSS:
 		case nft.Count:
 			f.CounterNames = append(f.CounterNames, e.Name)
-		case nft.Masquerade:
+		case nft.Masquerade, nft.Translate:
 			f.Masqueraded = true
 			return accepted, true
 		case nft.Accept:
@@ -156,6 +156,8 @@ func (s *Rules) matches(e nft.Expr, p Packet) bool {
 		return p.TCP
 	case nft.SYN:
 		return p.TCP && !p.Confirmed
+	case nft.From:
+		return e.Prefix.Contains(p.Src)
 	case nft.To:
 		return e.Prefix.Contains(p.Dst)
 	case nft.ToSet:
@@ -170,7 +172,7 @@ func (s *Rules) matches(e nft.Expr, p Packet) bool {
 		id, deep := p.Cgroups[e.Level]
 		return deep && slices.Contains(s.sets[e.Name].Cgroups, id)
 	}
-	return false // Renewal, InDevice, HasSocket: DHCP's packets, and what comes in, are not sent through here
+	return false // DHCP's packets, UDP, and what comes in are not sent through here
 }
 
 func holds(s nft.Set, a netip.Addr) bool {

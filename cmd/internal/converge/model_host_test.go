@@ -262,6 +262,7 @@ func (h *simulated) do(s decide.Step) error {
 		h.devices[s.Device] = s.Mark
 	case decide.ForgetStep:
 		h.forget(s.Mark)
+	case decide.ForgetSourceStep: // what connections were translated to is not known here: they stay, and are judged
 	default:
 		return fmt.Errorf("%v: a step that the model does not know", s)
 	}

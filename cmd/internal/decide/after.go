@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"wg-multihome/cmd/internal/state"
-	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
 )
@@ -89,6 +88,8 @@ func (m Memory) After(steps []Step) Memory {
 		switch s := s.(type) {
 		case ForgetStep:
 			m.Forgotten = with(m.Forgotten, s.Mark)
+		case ForgetSourceStep:
+			m.SourcesForgotten = with(m.SourcesForgotten, s.Address)
 		case SocketMove:
 			m.Renumbered = with(m.Renumbered, s.From)
 		}
@@ -96,13 +97,13 @@ func (m Memory) After(steps []Step) Memory {
 	return m
 }
 
-func with(marks map[fwmark.Mark]bool, m fwmark.Mark) map[fwmark.Mark]bool {
-	marks = maps.Clone(marks)
-	if marks == nil {
-		marks = map[fwmark.Mark]bool{}
+func with[K comparable](set map[K]bool, key K) map[K]bool {
+	set = maps.Clone(set)
+	if set == nil {
+		set = map[K]bool{}
 	}
-	marks[m] = true
-	return marks
+	set[key] = true
+	return set
 }
 
 // Recognised adds the original shell script's rules that a decision has

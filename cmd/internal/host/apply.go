@@ -39,6 +39,8 @@ func (h *Host) Apply(ctx context.Context, steps []decide.Step) (out decide.Outco
 			h.applyTable(ctx, step, &out)
 		case decide.ForgetStep:
 			out.Add(step, h.forget(step))
+		case decide.ForgetSourceStep:
+			out.Add(step, nftkernel.ForgetSource(step.Address))
 		default:
 			out.Add(step, fmt.Errorf("a step of unknown kind %T", step))
 		}
