@@ -111,6 +111,10 @@ type Uplink struct {
 
 	Through []netip.Prefix // destinations that everybody reaches through it
 
+	// Several says, by Family, that the interface has other global addresses than
+	// Address, or not that one: of itself the kernel may choose another.
+	Several [2]bool
+
 	LinkMTU     [2]uint32 // by Family: what the link takes, bytes; 0: not known
 	MTU, AdvMSS [2]uint32 // by Family: those of main's default through it; 0: not set
 }

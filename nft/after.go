@@ -76,3 +76,17 @@ func (s State) inSets(prefix string) []uint64 {
 	}
 	return sortedIDs(ids)
 }
+
+// ConnectionBits returns all bits of the marks that connections get.
+func (r Ruleset) ConnectionBits() (bits uint32) {
+	for _, c := range r.Chains {
+		for _, rule := range c.Rules {
+			for _, e := range rule {
+				if c.Name == marking && e.Kind == CtMark {
+					bits |= e.Mark.Mask
+				}
+			}
+		}
+	}
+	return bits
+}

@@ -147,7 +147,7 @@ func (p *Plan) sets(have State, want Ruleset, names map[uint64]string) {
 		wanted[s.Name] = true
 		now, stands := have.Sets[s.Name]
 		switch {
-		case stands && (now.Type != s.Type || now.Family != s.Family):
+		case stands && (now.Type != s.Type || now.Family != s.Family || now.Timed && !s.Public):
 			p.DropSets, p.AddSets = append(p.DropSets, s.Name), append(p.AddSets, s)
 			p.refill(want, s.Name)
 			p.say("= nft set %s%s", s.Name, s.size())
@@ -182,7 +182,7 @@ func (p *Plan) refill(want Ruleset, set string) {
 	for _, c := range want.Chains {
 		uses := slices.ContainsFunc(c.Rules, func(r Rule) bool {
 			return slices.ContainsFunc(r, func(e Expr) bool {
-				return (e.Kind == ToSet || e.Kind == FromSet || e.Kind == InCgroup) && e.Name == set
+				return e.setOf() == set
 			})
 		})
 		filled := slices.ContainsFunc(p.Fill, func(f Chain) bool { return f.Name == c.Name })

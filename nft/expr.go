@@ -31,7 +31,12 @@ const (
 	TCP                         // is TCP
 	SYN                         // opens a TCP connection, or answers what does
 	SetMSS                      // Size: the segment size that a SYN allows gets that small, and never larger
+	UDP                         // is UDP
 	HasSocket                   // a socket of this host takes the packet
+	Bound                       // a socket takes it, or sent it, that is bound to an address
+	NoteAsker                   // Family, Name: who asks by UDP is noted, with the address that was asked
+	AnswerAsker                 // Family, Name: UDP to whom is noted gets the address that was asked for its source, and is noted again
+	From                        // Prefix: source
 	To                          // Prefix: destination
 	ToSet                       // Family, Name of a set of prefixes, Not: destination
 	FromSet                     // Family, Name of a set of prefixes: source
@@ -43,6 +48,7 @@ const (
 	Count                       // Name of a counter
 	Reset                       // reject with a TCP reset
 	Masquerade                  //
+	Translate                   // Prefix, of one address: the source of the connection
 	Accept                      // ends this base chain's work, not that of others
 	Return                      // to the rule behind the jump
 	Drop                        //
@@ -79,6 +85,14 @@ func (e Expr) String() string {
 		return fmt.Sprintf("oifname %q", e.Name)
 	case OutKind:
 		return fmt.Sprintf("meta oifkind %q", e.Name)
+	case From:
+		return network(fwmark.FamilyOf(e.Prefix.Addr())) + " saddr " + prefixText(e.Prefix)
+	case Translate:
+		return "snat " + network(fwmark.FamilyOf(e.Prefix.Addr())) + " to " + prefixText(e.Prefix)
+	case NoteAsker:
+		return fmt.Sprintf("update @%s { %[2]s saddr . udp sport . udp dport : %[2]s daddr }", e.Name, network(e.Family))
+	case AnswerAsker:
+		return fmt.Sprintf("%[2]s saddr set %[2]s daddr . udp dport . udp sport map @%[1]s update @%[1]s { %[2]s daddr . udp dport . udp sport : %[2]s saddr }", e.Name, network(e.Family))
 	case To:
 		return network(fwmark.FamilyOf(e.Prefix.Addr())) + " daddr " + prefixText(e.Prefix)
 	case ToSet:
@@ -111,6 +125,8 @@ var words = [...]string{
 	Reply:       "ct direction reply",
 	TCP:         "meta l4proto tcp",
 	SYN:         "tcp flags syn / syn,rst",
+	UDP:         "meta l4proto udp",
+	Bound:       "socket wildcard 0",
 	HasSocket:   "socket transparent <= 1",
 	Renewal:     "udp sport 68 udp dport 67 @th,160,32 != 0x0",
 	SetSource:   "ip saddr set @th,160,32",
@@ -122,6 +138,16 @@ var words = [...]string{
 	Return:      "return",
 	Drop:        "drop",
 	Jump:        "",
+}
+
+// setOf returns the name of the set that an expression looks up, or adds to; ""
+// for none.
+func (e Expr) setOf() string {
+	switch e.Kind {
+	case ToSet, FromSet, InCgroup, NoteAsker, AnswerAsker:
+		return e.Name
+	}
+	return ""
 }
 
 func (e Expr) not() string {

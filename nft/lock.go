@@ -123,7 +123,13 @@ func (w *wanter) lockOf(p fwmark.Pin) {
 			rules = append(rules, w.foreignSources(p)...)
 		}
 		if w.keeps(p.Mark) {
-			rules = append(rules, Rule{by, {Kind: Confirmed}, {Kind: Accept}}, Rule{by, of, {Kind: FromOther}, {Kind: Drop}})
+			rules = append(rules, Rule{by, {Kind: Confirmed}, {Kind: Accept}})
+			for _, f := range fwmark.Families {
+				if a := w.snat(p.Uplink, f); a.IsValid() { // another interface may have it
+					rules = append(rules, Rule{by, {Kind: From, Prefix: alone(a)}, {Kind: Accept}})
+				}
+			}
+			rules = append(rules, Rule{by, of, {Kind: FromOther}, {Kind: Drop}})
 		}
 		rules = append(rules, own(p.Uplink))
 	}
@@ -143,9 +149,7 @@ func (w *wanter) foreignSources(p fwmark.Pin) (rules []Rule) {
 		}
 		f := fwmark.Family(family)
 		set := Set{Name: setName("others"+f.String()+"_", p.Uplink), Type: Prefixes, Family: f, Ranges: ranges}
-		if !slices.ContainsFunc(w.out.Sets, func(s Set) bool { return s.Name == set.Name }) {
-			w.out.Sets = append(w.out.Sets, set)
-		}
+		w.set(set)
 		rules = append(rules, Rule{{Kind: OutDevice, Name: p.Uplink}, {Kind: FromSet, Family: f, Name: set.Name}, {Kind: FromHere},
 			{Kind: Count, Name: LockCounter(p.Mark)}, {Kind: Drop}})
 	}

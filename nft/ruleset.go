@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strings"
+	"time"
 
 	"go4.org/netipx"
 
@@ -31,6 +32,13 @@ type SetType uint8
 const (
 	Cgroups  SetType = iota + 1 // cgroupsv2: ids
 	Prefixes                    // ipv4_addr or ipv6_addr, in intervals
+	Askers                      // a map from address and port of who asks by UDP, and the port asked, to the address asked
+)
+
+// Of a map of Askers.
+const (
+	AskerTime = 3 * time.Minute // an element lives as long without an answer: longer than conntrack keeps UDP
+	AskersMax = 65536           // elements
 )
 
 // Set is a named set.
@@ -40,8 +48,12 @@ type Set struct {
 	Family fwmark.Family // of Prefixes
 
 	// Public says that the elements are other people's: systemd's NFTSet= puts
-	// ids there. We make the set, and touch no element.
+	// ids there, and packets do. We make the set, and touch no element.
 	Public bool
+
+	// Timed says that elements may have a time after which they go: others have made
+	// the set so.
+	Timed bool
 
 	Cgroups []uint64         // ids: inodes of the cgroups' directories; sorted
 	Ranges  []netipx.IPRange // merged, sorted
@@ -98,7 +110,12 @@ func (r Ruleset) String() string {
 
 // String returns the set as `nft -t list` prints it.
 func (s Set) String() string {
-	if s.Type == Cgroups {
+	switch s.Type {
+	case Askers:
+		addr := fmt.Sprintf("ipv%s_addr", s.Family)
+		return fmt.Sprintf("\tmap %s {\n\t\ttype %s . inet_service . inet_service : %s\n\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %dm\n\t}\n",
+			s.Name, addr, addr, AskersMax, AskerTime/time.Minute)
+	case Cgroups:
 		return fmt.Sprintf("\tset %s {\n\t\ttype cgroupsv2\n\t}\n", s.Name)
 	}
 	return fmt.Sprintf("\tset %s {\n\t\ttype ipv%s_addr\n\t\tflags interval\n\t}\n", s.Name, s.Family)

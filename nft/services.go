@@ -1,9 +1,11 @@
 package nft
 
 import (
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"wg-multihome/fwmark"
 )
@@ -34,6 +36,7 @@ const (
 	publicPrefix = "mark_"
 	pathsPrefix  = "paths_"
 	reachPrefix  = "reach"
+	sourcePrefix = "source" // chain "sources", and sets
 )
 
 // hasServices reports whether the services part is to be there. Who pins no
@@ -86,6 +89,7 @@ func (w *wanter) services(pins []fwmark.Pin) {
 	w.marking(pins)
 	w.answers()
 	w.arrivals()
+	w.askers(pins)
 	w.sources()
 }
 
@@ -185,7 +189,11 @@ func (w *wanter) marking(pins []fwmark.Pin) {
 	bits, keeping := w.bits(), w.keeping
 	rules := []Rule{{{Kind: CtMark, Mark: bits}, {Kind: Confirmed}, {Kind: Accept}}}
 	for _, p := range keeping {
-		rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Original}, unmarked(p.Mark), {Kind: SetMetaMark, Mark: p.Mark}, {Kind: Accept}})
+		end := Expr{Kind: Accept}
+		if w.answersAskers(p) {
+			end = Expr{Kind: Goto, Name: byMark(answerPrefix, p.Mark)}
+		}
+		rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Original}, unmarked(p.Mark), {Kind: SetMetaMark, Mark: p.Mark}, end})
 	}
 	for _, p := range keeping {
 		rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Accept}})
@@ -260,6 +268,9 @@ func (w *wanter) pin(p fwmark.Pin, resets [2]bool) {
 		}
 		rules = append(rules, Rule{{Kind: TCP}, {Kind: ToOther}, {Kind: ToSet, Family: f, Name: reachSet(f), Not: true}, {Kind: Reset}})
 	}
+	if w.answersAskers(p) {
+		rules = append(rules, Rule{{Kind: UDP}, {Kind: Goto, Name: byMark(answerPrefix, p.Mark)}})
+	}
 	w.chain(byMark(pinPrefix, p.Mark), Base{}, rules...)
 }
 
@@ -286,7 +297,8 @@ func (w *wanter) arrivals() {
 	}
 	uplinks := w.keepingUplinks()
 	for _, u := range uplinks {
-		rules = append(rules, Rule{{Kind: InDevice, Name: u}, {Kind: Invalid}, {Kind: TCP}, {Kind: Goto, Name: straysChain}})
+		rules = append(rules, Rule{{Kind: InDevice, Name: u}, {Kind: Invalid}, {Kind: TCP}, {Kind: Goto, Name: straysChain}},
+			Rule{{Kind: InDevice, Name: u}, {Kind: UDP}, {Kind: Original}, {Kind: Goto, Name: setName(askingPrefix, u)}})
 	}
 	w.chain(arrivalsChain, Base{"filter", "input", priorityMangle}, rules...)
 	if len(uplinks) > 0 {
@@ -355,19 +367,63 @@ func segmentSize(u fwmark.Uplink, f fwmark.Family, advertised bool) uint16 {
 
 // sources gives pinned connections a source of their uplink. A socket's source
 // was chosen before its packets had the mark, so it may be another uplink's, and
-// then the connection is masqueraded. It is `masquerade`, not `snat`, because the
-// kernel forgets masqueraded connections when the address goes. The rule stands
-// even while the mark has no table: a connection that begins without it would
-// keep its source for as long as it lasts.
+// then the connection is translated. It is `masquerade` where that chooses the
+// uplink's address, because the kernel forgets masqueraded connections when the
+// address goes. Where the interface has others as well (a modem's management address,
+// one older than the lease), it is `snat`, and a set notes the address: once this host
+// has it no more, the connections are forgotten.
+//
+// The rule stands even while the mark has no table: a connection that begins without
+// it would keep its source for as long as it lasts.
 //
 // On an uplink without an address `masquerade` takes the address of another
 // interface, and the connection keeps that. The lock drops those (see lockOf).
 func (w *wanter) sources() {
 	var rules []Rule
 	for _, p := range w.keeping {
-		if p.Uplink != "" {
-			rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: OutDevice, Name: p.Uplink}, {Kind: FromOther}, {Kind: Masquerade}})
+		if p.Uplink == "" {
+			continue
 		}
+		foreign := Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: OutDevice, Name: p.Uplink}}
+		for _, f := range fwmark.Families {
+			if a := w.snat(p.Uplink, f); a.IsValid() {
+				rules = append(rules, append(slices.Clone(foreign), Expr{Kind: OfFamily, Family: f}, Expr{Kind: FromOther}, Expr{Kind: Translate, Prefix: alone(a)}))
+				w.set(Set{Name: setName(sourcePrefix+f.String()+"_", p.Uplink), Type: Prefixes, Family: f, Ranges: merged([]netip.Prefix{alone(a)})[f]})
+			}
+		}
+		rules = append(rules, append(foreign, Expr{Kind: FromOther}, Expr{Kind: Masquerade}))
 	}
 	w.chain(sourcesChain, Base{"nat", "postrouting", prioritySNAT}, rules...)
+}
+
+// snat returns the address that connections by an uplink get, where the kernel might
+// choose another one; invalid elsewhere.
+func (w *wanter) snat(uplink string, f fwmark.Family) netip.Addr {
+	if u := w.uplinks[uplink]; u.Several[f] {
+		return u.Address[f]
+	}
+	return netip.Addr{}
+}
+
+func alone(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// set adds a set, unless it is there.
+func (w *wanter) set(s Set) {
+	if !slices.ContainsFunc(w.out.Sets, func(o Set) bool { return o.Name == s.Name }) {
+		w.out.Sets = append(w.out.Sets, s)
+	}
+}
+
+// Translated returns the addresses that connections were given by `snat`, as it
+// stands.
+func (s State) Translated() []netip.Addr {
+	var list []netip.Addr
+	for _, name := range slices.Sorted(maps.Keys(s.Sets)) {
+		if set := s.Sets[name]; set.Type == Prefixes && strings.HasPrefix(name, sourcePrefix) {
+			for _, r := range set.Ranges {
+				list = append(list, r.From())
+			}
+		}
+	}
+	return list
 }

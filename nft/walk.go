@@ -105,7 +105,7 @@ func (s *Way) apply(r Rule, f *Fate) (end outcome, left bool) {
 		case SetMSS:
 		case Count:
 			f.CounterNames = append(f.CounterNames, e.Name)
-		case Masquerade:
+		case Masquerade, Translate:
 			if f.Masqueraded = true; f.Given.IsValid() {
 				f.Src, f.FromOut = f.Given, true
 			}
@@ -159,6 +159,8 @@ func (s *Way) matches(e Expr, p Packet) bool {
 		return p.TCP
 	case SYN:
 		return p.TCP && !p.Confirmed
+	case From:
+		return e.Prefix.Contains(p.Src)
 	case To:
 		return e.Prefix.Contains(p.Dst)
 	case ToSet:
@@ -173,7 +175,7 @@ func (s *Way) matches(e Expr, p Packet) bool {
 		id, deep := p.Cgroups[e.Level]
 		return deep && slices.Contains(s.sets[e.Name].Cgroups, id)
 	}
-	return false // Renewal, InDevice, HasSocket: DHCP's packets, and what comes in, are not sent through here
+	return false // DHCP's packets, UDP, and what comes in are not sent through here
 }
 
 func holds(s Set, a netip.Addr) bool {

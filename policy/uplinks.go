@@ -75,6 +75,7 @@ type found struct {
 	tables     [2][]*Route // those of other tables
 	addrs      []*Address
 	lent       map[netip.Addr]bool // those of them that another interface has
+	global     [2][]netip.Addr     // those that the interface itself has, up to two of them
 	vrf        bool                // it is in one, so that nothing can be led there
 	taken      map[netip.Addr]bool // those of addrs whose table another uplink has, or others
 }
@@ -230,6 +231,9 @@ func (s *survey) addAddresses() {
 		u, addr := s.uplinks[a.Device], a.Prefix.Addr()
 		if u != nil {
 			u.leased = u.leased || addr == u.lease.Address
+			if f := fwmark.FamilyOf(addr); a.Global && len(u.global[f]) < 2 {
+				u.global[f] = append(u.global[f], addr)
+			}
 		}
 		if owner := s.ownerOf(addr); owner != nil && owner != u && s.links[a.Device].VRF == "" {
 			u, a = owner, owner.lend(a)
@@ -271,6 +275,7 @@ func (s *survey) finish(u *found, broken bool) fwmark.Uplink {
 	for _, f := range fwmark.Families {
 		if !u.vrf {
 			s.chooseGateways(u, f, broken)
+			u.Several[f] = u.Address[f].IsValid() && !slices.Equal(u.global[f], []netip.Addr{u.Address[f]})
 		}
 	}
 	return u.Uplink

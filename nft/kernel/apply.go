@@ -94,6 +94,10 @@ func (x tx) counter(kind, flags uint16, name string) {
 // set adds a set. Without the order of its keys' bytes, which the kernel keeps
 // for nft(8), nothing that others add to a set of cgroups ever matches.
 func (x tx) set(s nft.Set) {
+	if s.Type == nft.Askers {
+		x.askers(s)
+		return
+	}
 	kind, width, flags, order := uint32(typeCgroup), uint32(8), uint32(0), uint32(hostOrder)
 	if s.Type == nft.Prefixes {
 		kind, width, flags, order = typeIPv4, uint32(s.Family.Bits()/8), unix.NFT_SET_INTERVAL, networkOrder
@@ -105,6 +109,30 @@ func (x tx) set(s nft.Set) {
 		number32(unix.NFTA_SET_FLAGS, flags), number32(unix.NFTA_SET_KEY_TYPE, kind), number32(unix.NFTA_SET_KEY_LEN, width),
 		number32(unix.NFTA_SET_ID, x.count), // any that no other set of the batch has
 		attribute(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order)))
+}
+
+// askers adds a map of those who ask. Its elements come from packets.
+func (x tx) askers(s nft.Set) {
+	address := uint32(typeIPv4)
+	if s.Family == fwmark.IPv6 {
+		address = typeIPv6
+	}
+	x.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, word(unix.NFTA_SET_TABLE, nft.Table), word(unix.NFTA_SET_NAME, s.Name),
+		number32(unix.NFTA_SET_FLAGS, askersFlags), number32(unix.NFTA_SET_KEY_TYPE, askersKey(address)),
+		number32(unix.NFTA_SET_KEY_LEN, 4*(words(s.Family)+2)), number32(unix.NFTA_SET_DATA_TYPE, address), number32(unix.NFTA_SET_DATA_LEN, 4*words(s.Family)),
+		nest(unix.NFTA_SET_DESC, number32(unix.NFTA_SET_DESC_SIZE, nft.AskersMax)),
+		attribute(unix.NFTA_SET_TIMEOUT, binary.BigEndian.AppendUint64(nil, uint64(nft.AskerTime.Milliseconds()))),
+		number32(unix.NFTA_SET_ID, x.count))
+}
+
+// askersFlags are those of a map of those who ask.
+const askersFlags = unix.NFT_SET_MAP | unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL
+
+// askersKey is the data type of such a map's key: six bits for each field's type
+// (nft(8)'s concat_subtype_add).
+func askersKey(address uint32) uint32 {
+	const bits, service = 6, 13 // TYPE_BITS, TYPE_INET_SERVICE
+	return (address<<bits|service)<<bits | service
 }
 
 // Of nft(8)'s enum byteorder, datatype.h.

@@ -218,8 +218,12 @@ func (m message) set(s *nft.State) error {
 		}
 	})
 	switch {
-	case key == typeCgroup && flags == 0:
-		set.Type = nft.Cgroups
+	case key == typeCgroup && flags&^(unix.NFT_SET_TIMEOUT|unix.NFT_SET_EVAL) == 0:
+		set.Type, set.Timed = nft.Cgroups, flags != 0
+	case key == askersKey(typeIPv4) && flags == askersFlags:
+		set.Type, set.Family = nft.Askers, fwmark.IPv4
+	case key == askersKey(typeIPv6) && flags == askersFlags:
+		set.Type, set.Family = nft.Askers, fwmark.IPv6
 	case key == typeIPv4 && flags == unix.NFT_SET_INTERVAL:
 		set.Type, set.Family = nft.Prefixes, fwmark.IPv4
 	case key == typeIPv6 && flags == unix.NFT_SET_INTERVAL:

@@ -107,6 +107,12 @@ func encodeTCP(e nft.Expr) ([]expr.Any, error) {
 			&expr.Immediate{Register: register, Data: binary.BigEndian.AppendUint16(nil, e.Size)},
 			&expr.Exthdr{SourceRegister: register, Type: option, Offset: sizeAt, Len: 2, Op: expr.ExthdrOpTcpopt},
 		}, nil
+	case nft.UDP:
+		return l4proto(unix.IPPROTO_UDP), nil
+	case nft.Bound:
+		return []expr.Any{&expr.Socket{Key: expr.SocketKeyWildcard, Register: register}, equals([]byte{0})}, nil
+	case nft.NoteAsker, nft.AnswerAsker:
+		return encodeAsker(e), nil
 	case nft.HasSocket: // without one the expression ends the rule
 		return []expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: register}, &expr.Cmp{Op: expr.CmpOpLte, Register: register, Data: []byte{1}}}, nil
 	}
@@ -117,6 +123,13 @@ func encodeTCP(e nft.Expr) ([]expr.Any, error) {
 // rule.
 func encodeAddress(e nft.Expr) ([]expr.Any, error) {
 	switch e.Kind {
+	case nft.From:
+		f := fwmark.FamilyOf(e.Prefix.Addr())
+		return append(ofFamily(f), address(sourceAt[f], f), equals(e.Prefix.Addr().AsSlice())), nil
+	case nft.Translate:
+		f := fwmark.FamilyOf(e.Prefix.Addr())
+		return []expr.Any{&expr.Immediate{Register: register, Data: e.Prefix.Addr().AsSlice()},
+			&expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(protocolOf(f)), RegAddrMin: register}}, nil
 	case nft.To:
 		f := fwmark.FamilyOf(e.Prefix.Addr())
 		list := append(ofFamily(f), address(destinationAt[f], f))
@@ -196,12 +209,15 @@ func number(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
 
 func padded(name string) []byte { return append([]byte(name), make([]byte, ifNameSize-len(name))...) }
 
-func ofFamily(f fwmark.Family) []expr.Any {
-	proto := byte(unix.NFPROTO_IPV4)
+func protocolOf(f fwmark.Family) byte {
 	if f == fwmark.IPv6 {
-		proto = unix.NFPROTO_IPV6
+		return unix.NFPROTO_IPV6
 	}
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register}, equals([]byte{proto})}
+	return unix.NFPROTO_IPV4
+}
+
+func ofFamily(f fwmark.Family) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register}, equals([]byte{protocolOf(f)})}
 }
 
 func l4proto(proto byte) []expr.Any {

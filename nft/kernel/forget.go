@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 
 	"github.com/mdlayher/netlink"
+	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"wg-multihome/fwmark"
@@ -55,4 +57,27 @@ func Forget(m fwmark.Mark) error {
 		return explained(what, err)
 	}
 	return nil
+}
+
+// ForgetSource has conntrack forget the connections that were translated to a
+// source, in the network namespace of the thread that calls.
+func ForgetSource(a netip.Addr) error {
+	family := unix.AF_INET6
+	if a.Is4() {
+		family = unix.AF_INET
+	}
+	if _, err := rtnl.ConntrackDeleteFilters(rtnl.ConntrackTable, rtnl.InetFamily(family), translatedTo(a)); err != nil {
+		return fmt.Errorf("forget the connections from %s: %w", a, err)
+	}
+	return nil
+}
+
+// translatedTo selects connections by the address that answers are sent to.
+type translatedTo netip.Addr
+
+// MatchConntrackFlow reports whether the connection is one of them.
+func (t translatedTo) MatchConntrackFlow(f *rtnl.ConntrackFlow) bool {
+	answered, ok := netip.AddrFromSlice(f.Reverse.DstIP)
+	source, _ := netip.AddrFromSlice(f.Forward.SrcIP)
+	return ok && answered.Unmap() == netip.Addr(t) && source.Unmap() != netip.Addr(t)
 }

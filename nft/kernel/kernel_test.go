@@ -69,6 +69,7 @@ func everything() nft.Facts {
 	two := fwmark.Uplink{Name: "enp2s0.5@x", Present: true, Up: true, Addrs: addrs("198.51.100.10")}
 	one.Address, two.Address = [2]netip.Addr(addrs("192.0.2.10", "2001:db8:1::10")), [2]netip.Addr{netip.MustParseAddr("198.51.100.10")}
 	one.Gateways, two.Gateways = [2]netip.Addr(addrs("192.0.2.1", "fe80::1")), [2]netip.Addr{netip.MustParseAddr("198.51.100.1")}
+	one.Several = [2]bool{true, true}
 	one.LinkMTU, two.LinkMTU, two.AdvMSS = [2]uint32{1500, 1400}, [2]uint32{1400, 1400}, [2]uint32{1300}
 	return nft.Facts{
 		Strict:  map[string]bool{"up1": true},
@@ -318,6 +319,31 @@ func TestOthersElementsStay(t *testing.T) {
 	}
 	if now := run(t, "nft", "list", "table", "inet", "other"); now != other {
 		t.Errorf("another table: %s", now)
+	}
+}
+
+// TestSetsOfOthersAreKept: a mark's public set that others have made, with a time after
+// which elements go, keeps them; one of ours that they have made so does not stay.
+func TestSetsOfOthersAreKept(t *testing.T) {
+	c := namespace(t)
+	f := everything()
+	table := "inet " + nft.Table
+	run(t, "nft", "add table "+table+"; add set "+table+" mark_0x2000 { type cgroupsv2; flags timeout; timeout 1h; }; add set "+table+" mark_0x1001 { type cgroupsv2; flags dynamic; size 99; }; "+
+		"add set "+table+" paths_0x2000 { type cgroupsv2; flags timeout; timeout 1h; }")
+	for _, name := range []string{"mark_0x2000", "mark_0x1001"} {
+		must(t, c.Apply(nft.Plan{Steps: []string{"by others"}, Elements: []nft.Update{{Set: nft.Set{Name: name, Type: nft.Cgroups}, Add: []uint64{9}}}}))
+	}
+	sync(t, c, f)
+	settled(t, c, f)
+	have, err := c.Read()
+	must(t, err)
+	for _, name := range []string{"mark_0x2000", "mark_0x1001"} {
+		if s := have.Sets[name]; !slices.Equal(s.Cgroups, []uint64{9}) || !s.Timed {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+	if s := have.Sets["paths_0x2000"]; s.Timed {
+		t.Errorf("elements of ours would go: %+v", s)
 	}
 }
 

@@ -32,6 +32,9 @@ func (c *Client) Read() (nft.State, error) {
 		}
 	}
 	for name, set := range s.Sets {
+		if set.Type == nft.Askers { // what packets put there tells nothing
+			continue
+		}
 		var elements elements
 		request := append(word(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), word(unix.NFTA_SET_ELEM_LIST_SET, name)...)
 		if err := c.dump(unix.NFT_MSG_GETSETELEM, request, func(m message) error { return m.elements(&elements) }); err != nil {

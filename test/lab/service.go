@@ -54,8 +54,7 @@ ip route add default via 10.8.0.1; ip route add default via fd00:8::1`)
 	return n
 }
 
-// Talk is a UDP socket of a process on the host that talks to far, as long as
-// the test.
+// Talk is a UDP socket of a process that talks to far, as long as the test.
 type Talk struct {
 	l     *Lab
 	stdin io.Writer
@@ -67,7 +66,11 @@ func (l *Lab) Talk(q Query) *Talk {
 	l.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	args := []string{self(l.t), q.Far, q.Source, strconv.FormatUint(uint64(q.Mark), 10)}
-	cmd := l.Command(ctx, []string{roleVariable + "=talk"}, l.inCgroup(q.Cgroup, args)...)
+	from := q.From
+	if from == nil {
+		from = l.Namespace
+	}
+	cmd := from.Command(ctx, []string{roleVariable + "=talk"}, l.inCgroup(q.Cgroup, args)...)
 	stdin, err := cmd.StdinPipe()
 	fatal(l.t, err)
 	stdout, err := cmd.StdoutPipe()

@@ -283,6 +283,7 @@ func (h *simulated) do(s decide.Step) error {
 		h.moveSockets(s)
 	case decide.SocketGone:
 		h.noted = h.noted.Drop(s.Cgroups...)
+	case decide.ForgetSourceStep: // what connections were translated to is not known here: they stay, and are judged
 	default:
 		return fmt.Errorf("%v: a step that the model does not know", s)
 	}

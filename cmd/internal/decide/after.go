@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"wg-multihome/cmd/internal/state"
-	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
 )
@@ -113,6 +112,8 @@ func (m Memory) After(steps []Step) Memory {
 				m.Renumbered = without(m.Renumbered, along.To)
 			}
 			m.Renumbered = without(m.Renumbered, s.Mark)
+		case ForgetSourceStep:
+			m.SourcesForgotten = with(m.SourcesForgotten, s.Address)
 		case SocketMove:
 			m.Renumbered = without(with(m.Renumbered, s.From), s.To)
 		}
@@ -120,19 +121,19 @@ func (m Memory) After(steps []Step) Memory {
 	return m
 }
 
-func without(marks map[fwmark.Mark]bool, m fwmark.Mark) map[fwmark.Mark]bool {
-	marks = maps.Clone(marks)
-	delete(marks, m)
-	return marks
+func without[K comparable](set map[K]bool, key K) map[K]bool {
+	set = maps.Clone(set)
+	delete(set, key)
+	return set
 }
 
-func with(marks map[fwmark.Mark]bool, m fwmark.Mark) map[fwmark.Mark]bool {
-	marks = maps.Clone(marks)
-	if marks == nil {
-		marks = map[fwmark.Mark]bool{}
+func with[K comparable](set map[K]bool, key K) map[K]bool {
+	set = maps.Clone(set)
+	if set == nil {
+		set = map[K]bool{}
 	}
-	marks[m] = true
-	return marks
+	set[key] = true
+	return set
 }
 
 // Recognised adds the original shell script's rules that a decision has

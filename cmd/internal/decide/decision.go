@@ -29,8 +29,10 @@ type Memory struct {
 	// number, and was given to none since.
 	Renumbered map[fwmark.Mark]bool
 
-	// Forgotten are the marks whose connections conntrack has forgotten.
-	Forgotten map[fwmark.Mark]bool
+	// Forgotten are the marks whose connections conntrack has forgotten, and
+	// SourcesForgotten the addresses.
+	Forgotten        map[fwmark.Mark]bool
+	SourcesForgotten map[netip.Addr]bool
 }
 
 // Decision is what a host is to be like, and by what that was decided.

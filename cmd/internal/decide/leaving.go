@@ -6,6 +6,7 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
+	"wg-multihome/policy"
 )
 
 // A mark leaves the part of the table for services when no service is pinned by
@@ -61,6 +62,20 @@ func (d Decision) forgetFresh() []Step {
 	for _, m := range d.fresh {
 		if _, stands := d.Table.Have.Sets[nft.MarkSet(m)]; !stands {
 			steps = append(steps, ForgetStep{Mark: m, Silent: true})
+		}
+	}
+	return steps
+}
+
+// forgetSources returns the steps that have conntrack forget connections whose
+// address has gone. The table notes the address until it gets another one, so a run
+// that is killed before that is followed by one that does it.
+func (d Decision) forgetSources() []Step {
+	var steps []Step
+	for _, a := range d.Table.Have.Translated() {
+		here := func(have policy.Address) bool { return have.Prefix.Addr() == a }
+		if d.Table.Missing == nil && !slices.ContainsFunc(d.Facts.Addrs, here) && !d.memory.SourcesForgotten[a] {
+			steps = append(steps, ForgetSourceStep{a})
 		}
 	}
 	return steps

@@ -16,7 +16,7 @@ type Phase uint8
 // The phases.
 const (
 	// ForgetFresh has connections forgotten whose mark is nobody's, before it
-	// gets an uplink.
+	// gets an uplink; and those whose address has gone.
 	ForgetFresh Phase = iota
 	// Open sets link groups, adds guards, takes away what lets too much through,
 	// and adds the rest of rules and routes.
@@ -69,7 +69,7 @@ func (d Decision) Steps(p Phase) []Step {
 	}
 	switch p {
 	case ForgetFresh:
-		return d.forgetFresh()
+		return append(d.forgetFresh(), d.forgetSources()...)
 	case Open:
 		return ruleSteps(policy.Open(d.Rules.Have, d.Rules.State))
 	case Lock:

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"wg-multihome/fwmark"
@@ -68,6 +69,10 @@ type (
 		Mark   fwmark.Mark
 		Silent bool
 	}
+
+	// ForgetSourceStep has conntrack forget the connections that were translated to
+	// an address which this host has no more.
+	ForgetSourceStep struct{ Address netip.Addr }
 )
 
 // Lines is a step's text.
@@ -87,6 +92,11 @@ func (s ForgetStep) Lines() []string {
 	return []string{"- conntrack mark " + s.Mark.String()}
 }
 
+// Lines is a step's text.
+func (s ForgetSourceStep) Lines() []string {
+	return []string{"- conntrack source " + s.Address.String()}
+}
+
 // Changes tells what is to be read again.
 func (s RuleStep) Changes() Parts {
 	if s.Op == policy.Set {
@@ -99,9 +109,12 @@ func (s SysctlStep) Changes() Parts { return Settings }
 func (s SysctlGone) Changes() Parts { return Settings }
 func (s TableStep) Changes() Parts  { return Nftables }
 func (s ForgetStep) Changes() Parts { return 0 }
-func (s SocketStep) Changes() Parts { return Programs }
-func (s SocketMove) Changes() Parts { return Programs }
-func (s SocketGone) Changes() Parts { return Programs }
+
+// Changes tells what is to be read again.
+func (s ForgetSourceStep) Changes() Parts { return 0 }
+func (s SocketStep) Changes() Parts       { return Programs }
+func (s SocketMove) Changes() Parts       { return Programs }
+func (s SocketGone) Changes() Parts       { return Programs }
 
 // Plan returns the transaction.
 func (s TableStep) Plan() nft.Plan { return nft.Diff(s.Have, s.Want, s.Names) }

@@ -39,6 +39,8 @@ func (h *Host) Apply(ctx context.Context, steps []decide.Step) (out decide.Outco
 			h.applyTable(ctx, step, &out)
 		case decide.ForgetStep:
 			out.Add(step, h.forget(step))
+		case decide.ForgetSourceStep:
+			out.Add(step, nftkernel.ForgetSource(step.Address))
 		default:
 			out.Add(step, fmt.Errorf("a step of unknown kind %T", step))
 		}
@@ -204,7 +206,31 @@ func (h *Host) transact(ctx context.Context, s decide.TableStep, diff func(nft.S
 		}
 		plan = diff(have, s.Want, nil)
 	}
-	return client.Apply(plan)
+	if err := client.Apply(plan); err != nil || !plan.ConntrackFirst {
+		return err
+	}
+	h.forgetUnmarked(ctx, client, s.Want)
+	return nil
+}
+
+// forgetUnmarked has conntrack forget what pinned services have sent while the
+// marking chain was missing. What it keeps is as if it ran then.
+func (h *Host) forgetUnmarked(ctx context.Context, client Nftables, want nft.Ruleset) {
+	have, err := client.Read()
+	n := 0
+	if err == nil {
+		p := flows.Pinned{Bits: want.ConnectionBits(), Cgroups: map[uint64]bool{}}
+		for _, id := range slices.Concat(have.Paths(), have.PublicElements()) {
+			p.Cgroups[id] = true
+		}
+		n, err = flows.ForgetUnmarked(ctx, p)
+	}
+	if err != nil {
+		h.Log.Errorf("new sockets of services may follow what conntrack remembers of older ones, for half a minute: %s", err)
+	}
+	if n > 0 {
+		h.Log.Debugf("conntrack has forgotten %d UDP flows without a mark", n)
+	}
 }
 
 // enterFlows tells conntrack of the connections that run. One that it misses

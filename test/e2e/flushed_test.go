@@ -1,0 +1,34 @@
+package e2e
+
+import (
+	"testing"
+
+	"wg-multihome/test/lab"
+)
+
+// TestFlushesLeaveNothingBehind: what a service sends while the table is missing, and
+// for the moment in which conntrack goes on, is nothing that its later sockets follow.
+// They have the same far port, and soon the same ports.
+func TestFlushesLeaveNothingBehind(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Script("sysctl -qw net.ipv4.ip_local_port_range='40000 41000'") // a port comes again at once
+	service, config := packetService(t, l)
+	one, two := by(t, l.ISP1, "udp dport 9"), by(t, l.ISP2, "udp dport 9")
+	l.MustMH("sync", "--config", config)
+	stop := l.FloodFrom(service, lab.Far4, 0)
+	for range lab.Rounds(5) {
+		before := two()
+		lab.Until(t, "it sends", func() bool { return two() > before+100 })
+		l.Script("nft flush ruleset")
+		l.MustMH("sync", "--config", config)
+	}
+	_ = stop()
+	stop = l.FloodFrom(service, lab.Far4, 0)
+	wrong, right := one(), two()
+	lab.Until(t, "many sockets were made", func() bool { return two() > right+20*3000 })
+	if n := one() - wrong; n != 0 {
+		t.Errorf("%d datagrams of new sockets by up1, %d by up2", n, two()-right)
+	}
+	_ = stop()
+}
