@@ -42,8 +42,12 @@ func Main() bool {
 		err = pulse(os.Args[1:])
 	case "without-bpf":
 		err = withoutBPF(os.Args[1:])
-	case "burst":
-		err = burst(os.Args[1:])
+	case "probe":
+		err = probe(os.Args[1:])
+	case "serve":
+		err = serve(os.Args[1:])
+	case "cost":
+		err = cost(os.Args[1:])
 	case "chat":
 		err = chat(os.Args[1:])
 	case "sink":

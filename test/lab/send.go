@@ -19,7 +19,8 @@ import (
 type Sender struct {
 	To     string // any address, multicast and broadcast too
 	Source string // "": the socket is bound to no address
-	Mark   uint32
+	Mark   uint32 // 0: as the socket has it
+	Cgroup string // below the mount; "": the test's own
 	Device string // "": the kernel chooses. Else the socket is bound to it (SO_BINDTODEVICE)
 	Hint   bool   // or each datagram is (IP_PKTINFO)
 	Size   int    // of each datagram; 0: one byte
@@ -28,7 +29,7 @@ type Sender struct {
 // Send sends so many datagrams, and returns how many left the socket.
 func (l *Lab) Send(b Sender, count int) int {
 	l.t.Helper()
-	r := l.Try([]string{roleVariable + "=send"}, append(b.args(l), strconv.Itoa(count))...)
+	r := l.Try([]string{roleVariable + "=send"}, l.inCgroup(b.Cgroup, append(b.args(l), strconv.Itoa(count)))...)
 	n, err := strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(r.Stdout), "begun\n"))
 	if err != nil {
 		l.t.Fatalf("send %+v: %q", b, r.Stdout)
@@ -40,7 +41,7 @@ func (l *Lab) Send(b Sender, count int) int {
 // datagrams left the socket.
 func (l *Lab) Stream(b Sender) (stop func() int) {
 	l.t.Helper()
-	return l.counting(l.endless(l.Namespace, "send", append(b.args(l), "0")...))
+	return l.counting(l.endless(l.Namespace, "send", l.inCgroup(b.Cgroup, append(b.args(l), "0"))...))
 }
 
 func (b Sender) args(l *Lab) []string {
@@ -193,6 +194,9 @@ func newSender(to netip.Addr, mark int, device string, hint bool) (sender, error
 	for _, option := range []struct{ level, name, value int }{
 		{unix.SOL_SOCKET, unix.SO_MARK, mark}, {unix.SOL_SOCKET, unix.SO_BROADCAST, 1},
 	} {
+		if option.value == 0 {
+			continue
+		}
 		if err := unix.SetsockoptInt(s.fd, option.level, option.name, option.value); err != nil {
 			return s, err
 		}

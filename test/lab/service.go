@@ -41,6 +41,19 @@ ip route add default via 10.9.0.1; ip route add default via fd00:9::1`)
 	return n
 }
 
+// Bridge makes a namespace on a bridge of the host: device br0, 10.8.0.1/24 and
+// fd00:8::1/64 on the host, .2 and ::2 there.
+func (l *Lab) Bridge() *Namespace {
+	l.t.Helper()
+	n := newNamespace(l.t, "container", false, basics)
+	l.Script(fmt.Sprintf(`ip link add br0 type bridge; ip link add br0p1 type veth peer name home netns %d
+ip link set br0p1 master br0; ip link set br0p1 up; ip link set br0 up
+ip addr add 10.8.0.1/24 dev br0; ip addr add fd00:8::1/64 dev br0 nodad`, n.pid))
+	n.Script(`ip link set home up; ip addr add 10.8.0.2/24 dev home; ip addr add fd00:8::2/64 dev home nodad
+ip route add default via 10.8.0.1; ip route add default via fd00:8::1`)
+	return n
+}
+
 // Talk is a UDP socket of a process on the host that talks to far, as long as
 // the test.
 type Talk struct {
