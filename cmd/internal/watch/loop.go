@@ -334,7 +334,7 @@ func (l *Loop) retry(now time.Time) {
 
 // follow has be heard what matters by a decision.
 func (l *Loop) follow(d decide.Decision, full bool) {
-	i := interest(d)
+	i := Interest(d)
 	i.Again = full
 	i.Places = l.Places(d, full)
 	if err := l.Hearer.Follow(i); err != nil {
@@ -344,7 +344,15 @@ func (l *Loop) follow(d decide.Decision, full bool) {
 }
 
 // mended says and counts what was put.
+//
+// Something may have been taken while the look went on, and put by it: what was
+// heard meanwhile tells by whom. It is looked at all the same.
 func (l *Loop) mended(cause string, heard events.Heard, r Result, now time.Time) {
+	if len(r.Made) > 0 {
+		meanwhile := l.Hearer.Take()
+		l.more.Add(meanwhile)
+		heard.Causes = append(heard.Causes, meanwhile.Causes...)
+	}
 	for _, step := range r.Made {
 		l.hold.Put(now, step)
 		if l.looked {

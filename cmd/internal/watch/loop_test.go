@@ -36,7 +36,6 @@ type stand struct {
 	mu      sync.Mutex
 	heard   events.Heard
 	asleep  time.Duration
-	step    time.Duration // by which the clock was set
 	notes   []string
 	failing error
 	rest    []Refresh
