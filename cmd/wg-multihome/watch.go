@@ -137,9 +137,13 @@ func (p *program) stay(ctx context.Context, interval time.Duration, listener net
 		return report.Failed(err)
 	}
 	mount := mountPoint{}
+	watchdog, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		p.logger().Infof("the watchdog is not fed: %s", err)
+	}
 	loop := &watch.Loop{
 		Looker: watch.HostLooker{Host: s.host, Run: s.Run}, Hearer: source, Poller: polls, Teller: beside{p}, Meter: meter, Clock: clock,
-		Log: p.logger(), Interval: interval, Hangup: hangup, Notify: p.notify, Places: mount.places,
+		Log: p.logger(), Interval: interval, Watchdog: watchdog, Hangup: hangup, Notify: p.notify, Places: mount.places,
 	}
 	wait.Add(1)
 	go func() {

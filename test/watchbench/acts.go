@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -11,6 +12,10 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"wg-multihome/fwmark"
+	"wg-multihome/policy"
+	"wg-multihome/policy/kernel"
 )
 
 // act is what others do, and by what is heard that it was mended.
@@ -38,7 +43,7 @@ func acts() []act {
 			r.Priority, r.Mark, r.Mask, r.Family, r.Type, r.Protocol = 32754, 0x2000, &mask, unix.AF_INET, unix.RTN_UNREACHABLE, 77
 			return netlink.RuleDel(r)
 		}, right: always(guard)},
-		{name: "rules-flushed", do: func(int) error { return script("ip rule flush; ip rule add priority 32766 lookup main") },
+		{name: "rules-flushed", do: func(int) error { return flushRules() },
 			right: always(guard, "rule 4 32753 fwmark 0x2000 lookup 3325231626", "rule 4 32756 from 198.51.2.10 lookup 3325231626")},
 		{name: "nft-flush-ruleset", do: func(int) error {
 			c, err := nftables.New()
@@ -69,6 +74,27 @@ func acts() []act {
 				return netlink.RouteReplace(&netlink.Route{LinkIndex: device("wan2").Attrs().Index, Gw: net.ParseIP("198.51.2.1"), Priority: 2})
 			}, right: always("route of table 3325231626")},
 	}
+}
+
+// flushRules deletes all IPv4 rules of ours, without a process that would have to be
+// started.
+func flushRules() error {
+	c, err := kernel.Open()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var f policy.Facts
+	if err := c.ReadRules(&f); err != nil {
+		return err
+	}
+	var steps []policy.Step
+	for _, r := range f.Rules {
+		if r.Ours() && r.Family == fwmark.IPv4 {
+			steps = append(steps, policy.Step{Op: policy.Delete, Rule: r})
+		}
+	}
+	return errors.Join(c.Apply(steps)...)
 }
 
 func device(name string) netlink.Link {
