@@ -109,7 +109,7 @@ func TestBadRoutersAreLeftOut(t *testing.T) {
 func TestUsageErrors(t *testing.T) {
 	l := newLab(t)
 	before := l.State()
-	for _, args := range [][]string{{"bogus"}, {"explain"}, {"watch"}, {}, {"sync", "x"}, {"sync", "--bogus"}, {"status", "--json=maybe"}, {"exit-hook", "--client", "nobody"}} {
+	for _, args := range [][]string{{"bogus"}, {"explain"}, {"watch", "x"}, {}, {"sync", "x"}, {"sync", "--bogus"}, {"status", "--json=maybe"}, {"exit-hook", "--client", "nobody"}} {
 		oneLine(t, l.MH(args...))
 	}
 	oneLine(t, l.MH("sync", "--config", "/run/absent.toml"), "/run/absent.toml")
