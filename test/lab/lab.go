@@ -65,8 +65,15 @@ echo 1 >/proc/sys/net/ipv4/conf/all/promote_secondaries
 func New(t testing.TB, binary string) *Lab {
 	t.Helper()
 	cgroups := newCgroups(t)
+	host := newNamespace(t, "host", true, fmt.Sprintf("mount --bind %s %s\n", cgroups.dir, cgroups.mount)+privateMounts)
+	return around(t, binary, host, cgroups)
+}
+
+// around gives a host its surroundings.
+func around(t testing.TB, binary string, host *Namespace, cgroups Cgroups) *Lab {
+	t.Helper()
 	l := &Lab{
-		Namespace: newNamespace(t, "host", true, fmt.Sprintf("mount --bind %s %s\n", cgroups.dir, cgroups.mount)+privateMounts),
+		Namespace: host,
 		ISP1:      newNamespace(t, "isp1", false, basics),
 		ISP2:      newNamespace(t, "isp2", false, basics),
 		Far:       newNamespace(t, "far", false, basics),
