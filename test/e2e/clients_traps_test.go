@@ -160,3 +160,31 @@ X`)
 	l.WantSeen(lab.Far6, "", 0, "2001:db8:1::10")
 	noSpoof(t, l)
 }
+
+// TestDhclientOfIPv6 has two real clients on one uplink, one for each family:
+// neither ends the other's lease. The hook of the second one comes while its
+// address is tentative.
+func TestDhclientOfIPv6(t *testing.T) {
+	l := leased(t)
+	l.Script("for s in accept_ra=1 autoconf=0 forwarding=0 accept_dad=1; do sysctl -qw net.ipv6.conf.up2.$s; done")
+	l.Serve(l.ISP2, "198.51.100.20", "198.51.100.20", "--enable-ra", "--ra-param=home,5,1800", "--dhcp-range=2001:db8:2::100,2001:db8:2::100,64,2m")
+	l.Dhclient("up2")
+	until(t, "a router", func() string { return l.Run("ip", "-6", "route") }, func() bool { return l.Run("ip", "-6", "route", "show", "default", "dev", "up2") != "" })
+	before := l.Read(record)
+	six := func(mode string) {
+		t.Helper()
+		l.Run("dhclient", "-6", mode, "-pf", "/run/dhclient6.pid", "-lf", "/var/lib/dhcp/up2.leases6", "up2")
+	}
+	t.Cleanup(func() { l.Try(nil, "sh", "-c", "read pid </run/dhclient6.pid && kill $pid") })
+	six("-1")
+	until(t, "the pair of the leased address", func() string { return l.Read("/run/hook.log") + l.Rules("-6") }, func() bool { return strings.Contains(l.Rules("-6"), "from 2001:db8:2::100 lookup ") })
+	l.WantSeen(lab.Far6, "", mark, "2001:db8:2::100")
+	l.WantSeen(lab.Far4, "", mark, "198.51.100.20")
+	six("-r")
+	until(t, "the pair goes", func() string { return l.Read("/run/hook.log") + l.Rules("-6") }, func() bool { return !strings.Contains(l.Rules("-6"), "from 2001:db8:2::100 ") })
+	l.WantRefused(lab.Far6, "", mark)
+	wantEqual(t, "the record of IPv4", l.Read(record), before)
+	l.WantSeen(lab.Far4, "", mark, "198.51.100.20")
+	noDrift(t, l)
+	noSpoof(t, l)
+}
