@@ -61,6 +61,7 @@ configuration; with --exit-code 3 where there is drift.`,
 			return p.finish(report.Failed(err))
 		}
 		st := status.Of(d, status.Inspect(cmd.Context(), s.host, d), time.Now())
+		st.Try = p.pendingTry()
 		if err := show(cmd.OutOrStdout(), st, asJSON); err != nil {
 			return p.finish(report.Failed(err))
 		}
