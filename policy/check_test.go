@@ -28,6 +28,9 @@ func (r *run) checkPlan(p policytest.Plan) {
 	last := -2
 	for i, s := range slices.Concat(p.Open, p.Close) {
 		rank := openRank(s)
+		if s.Op == policy.Set && slices.ContainsFunc(p.Open, misleads) { // by what it leads to until that is gone
+			rank = openRank(policy.Step{Op: policy.Add, IsRoute: true})
+		}
 		if i >= len(p.Open) {
 			rank = closeRank(s, pinned[s.Rule.Mark])
 		}
@@ -57,6 +60,11 @@ func openRank(s policy.Step) int {
 		return 4
 	}
 	return 5
+}
+
+// misleads reports whether a step of Open deletes what leads by a wrong uplink.
+func misleads(s policy.Step) bool {
+	return s.Op == policy.Delete && openRank(s) == openRank(policy.Step{Op: policy.Delete})
 }
 
 // closeRank returns a step's place in the order of Close: pairs, blocks of

@@ -10,7 +10,8 @@ import (
 //
 //  1. deletions of rules that pass over another link group than the wanted one: they
 //     would let through what leaves their group;
-//  2. link groups;
+//  2. link groups; behind 5 where 4 has something to do, as what main's routes
+//     through a link have led by the right uplink would go by a wrong look-up;
 //  3. every missing unreachable, and those that guard marks while rules move
 //     (see interimGuards);
 //  4. deletions of rules that lead packets by a wrong uplink (see
@@ -33,13 +34,19 @@ func Open(have, want State) []Step {
 		}
 	}
 	steps = append(steps, deleteOtherGroups(have, want)...)
-	steps = append(steps, setGroups(have, want)...)
+	groups := setGroups(have, want)
+	misleading := append(deleteMisleading(have, want, stands), deleteMisplaced(have, want)...)
+	if len(misleading) == 0 {
+		steps = append(steps, groups...)
+	}
 	add((*Rule).isUnreachable)
 	steps = append(steps, interimGuards(have, want)...)
-	steps = append(steps, deleteMisleading(have, want, stands)...)
-	steps = append(steps, deleteMisplaced(have, want)...)
+	steps = append(steps, misleading...)
 	for _, r := range routes {
 		steps = append(steps, Step{Op: Add, IsRoute: true, Route: *r})
+	}
+	if len(misleading) > 0 {
+		steps = append(steps, groups...)
 	}
 	add((*Rule).isLocal)
 	add(func(r *Rule) bool { return r.marked() && r.isSuppress() })

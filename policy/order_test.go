@@ -14,10 +14,16 @@ import (
 func stateOf(t *testing.T, text string) (s policy.State) {
 	t.Helper()
 	for _, line := range lines(text) {
-		step, err := policytest.ParseStep("- " + line)
+		op := "- "
+		if strings.HasPrefix(line, "link ") {
+			op = "= "
+		}
+		step, err := policytest.ParseStep(op + line)
 		switch {
 		case err != nil:
 			t.Fatal(err)
+		case step.Op == policy.Set:
+			s.Groups = append(s.Groups, step.Link)
 		case step.IsRoute:
 			s.Routes = append(s.Routes, step.Route)
 		default:
@@ -67,6 +73,31 @@ func TestOrder(t *testing.T) {
 			close: `
 				- rule 4 101 fwmark 0x2005 lookup 16909060
 				- rule 4 102 fwmark 0x2005 unreachable`,
+		},
+		// By the LAN's route while there is no group, and by the look-up's table as
+		// soon as there is one.
+		"a mark goes to another uplink, which was a LAN": {
+			have: `
+				rule 4 100 fwmark 0x2005 lookup main suppress_prefixlength 0 suppress_ifgroup 77
+				rule 4 101 fwmark 0x2005 lookup 16909060
+				rule 4 102 fwmark 0x2005 unreachable
+				route 4 16909060 default dev up1 src 1.2.3.4
+				link up1 group 77`,
+			want: `
+				rule 4 100 fwmark 0x2005 lookup main suppress_prefixlength 0 suppress_ifgroup 77
+				rule 4 101 fwmark 0x2005 lookup 84281096
+				rule 4 102 fwmark 0x2005 unreachable
+				route 4 84281096 default dev up0 src 5.6.7.8
+				link up0 group 77
+				link up1 group 77`,
+			open: `
+				- rule 4 101 fwmark 0x2005 lookup 16909060
+				+ route 4 84281096 default dev up0 src 5.6.7.8
+				= link up0 group 77
+				+ rule 4 101 fwmark 0x2005 lookup 84281096`,
+			close: `
+				- rule 4 101 fwmark 0x2005 lookup 16909060
+				- route 4 16909060 default dev up1 src 1.2.3.4`,
 		},
 		"a mark that is held while pairs move in front of it": {
 			have: `
