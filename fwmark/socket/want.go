@@ -176,13 +176,14 @@ func moves(f Facts) []Move {
 	return list
 }
 
-// hold has the cgroups stay that have a mark in force and that nobody pins.
+// hold has the cgroups stay that have a mark in force and that nobody pins. Of those
+// that could not be read nobody can say whose they are.
 func hold(f Facts, w Want) {
 	for cgroup, c := range f.Have.Cgroups {
 		_, target := w.Targets[cgroup]
 		inForce := slices.ContainsFunc(f.Pins, func(p fwmark.Pin) bool { return slices.Contains(c.Marks(), p.Mark) })
 		listed := slices.ContainsFunc(w.Services, func(s Service) bool { return s.Cgroup == cgroup })
-		if inForce && !target && !listed {
+		if (inForce || f.Unseen) && len(c.Marks()) > 0 && !target && !listed {
 			w.Held[cgroup] = true
 		}
 	}

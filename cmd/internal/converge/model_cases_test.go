@@ -161,6 +161,11 @@ var leaked = map[string][]stage{
 		{config: begun.config, faults: noFaults, event: func(h *history) { h.startUnit(0x200) }},
 		{config: given(has("0x100", "wg0"), has("0x200", "wg1")), faults: noFaults},
 	},
+	"a mark moves, and the cgroup of a command of run cannot be read": {
+		{config: given(has("0x100"), has("0x200", "wg1"), has("0x300")), faults: noFaults},
+		{config: given(has("0x100"), has("0x200", "wg1"), has("0x300")), faults: noFaults, event: func(h *history) { h.startRun("wan3") }},
+		{config: given(has("0x300"), has("0x200", "wg1")), faults: unreadable(runPrefix + "wan3")},
+	},
 	"a mark moves, and the table was flushed": {
 		begun,
 		{config: given(has(""), has("0x100", "wg1", "b.service"), has("0x200")), faults: noFaults, event: func(h *history) { h.flushTable(nil) }},

@@ -46,10 +46,12 @@ func (d *Decision) intents() ([]fwmark.Intent, []fwmark.Problem) {
 }
 
 // claimOf returns the mark that stands for a slice of `run`: the one that its
-// processes get or, where others have taken our table away, the one that leads
-// to its uplink.
+// sockets or its packets get or, where others have taken our table away, the one
+// that leads to its uplink.
 func (d *Decision) claimOf(run RunSlice) (fwmark.Claim, bool) {
+	gives := d.Sockets.Have.Cgroups[d.Cgroups.Names[run.Cgroup.ID]].Marks()
 	for _, is := range []func(fwmark.Claim) bool{
+		func(c fwmark.Claim) bool { return slices.Contains(gives, c.Mark) },
 		func(c fwmark.Claim) bool { return d.getsMark(c.Mark, run.Cgroup.ID) && c.Uplink == run.Uplink },
 		func(c fwmark.Claim) bool { return d.getsMark(c.Mark, run.Cgroup.ID) },
 		func(c fwmark.Claim) bool { return run.Uplink != "" && c.Uplink == run.Uplink },
