@@ -37,6 +37,14 @@ func (c *caseLab) pin(options string) {
 	c.Interfaces(pinned + "\tmultihomed-marking " + c.way + "\n\tmultihomed-cgroup " + c.service + "\n" + options)
 }
 
+// pins has both uplinks with their marks, and the cgroups that each is to carry. It
+// returns the configuration's file.
+func (c *caseLab) pins(up1, up2 []string) string {
+	c.t.Helper()
+	c.Interfaces("")
+	return pinsBy(c.Lab, c.way, up1, up2)
+}
+
 // bySocket reports whether sockets are marked.
 func (c *caseLab) bySocket() bool { return c.way == "socket" }
 
