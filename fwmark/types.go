@@ -111,6 +111,7 @@ type Uplink struct {
 
 	Through []netip.Prefix // destinations that everybody reaches through it
 
+	LinkMTU     [2]uint32 // by Family: what the link takes, bytes; 0: not known
 	MTU, AdvMSS [2]uint32 // by Family: those of main's default through it; 0: not set
 }
 

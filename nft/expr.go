@@ -19,12 +19,19 @@ const (
 	SetMetaMark                 // Mark: set the bits under the mask
 	SetCtMark                   // Mark
 	Confirmed                   // the connection is known to conntrack already: its first packet has left
-	NotNew                      // `ct state` is not new
+	Established                 // the connection was answered, or the packet is an error about one that conntrack knows
+	Invalid                     // conntrack takes the packet for none of a connection that it knows
 	Original                    // the packet goes in the direction of the connection's first one
 	Reply                       // it answers
+	FromHere                    // sent by this host, and not forwarded
+	InDevice                    // Name: came in by the device
 	OutDevice                   // Name: leaves by the device
 	OutKind                     // Name: leaves by a device of the kind (rtnl_link_ops, ip-link(8) TYPES)
+	OfFamily                    // Family
 	TCP                         // is TCP
+	SYN                         // opens a TCP connection, or answers what does
+	SetMSS                      // Size: the segment size that a SYN allows gets that small, and never larger
+	HasSocket                   // a socket of this host takes the packet
 	To                          // Prefix: destination
 	ToSet                       // Family, Name of a set of prefixes, Not: destination
 	FromSet                     // Family, Name of a set of prefixes: source
@@ -51,6 +58,7 @@ type Expr struct {
 	Family fwmark.Family
 	Prefix netip.Prefix
 	Level  int // of a cgroup: the number of its path's components, from 1
+	Size   uint16
 	Name   string
 }
 
@@ -65,6 +73,8 @@ func (e Expr) String() string {
 		return "meta mark set " + e.setText("meta mark")
 	case SetCtMark:
 		return "ct mark set " + e.setText("ct mark")
+	case InDevice:
+		return fmt.Sprintf("iifname %q", e.Name)
 	case OutDevice:
 		return fmt.Sprintf("oifname %q", e.Name)
 	case OutKind:
@@ -75,6 +85,10 @@ func (e Expr) String() string {
 		return network(e.Family) + " daddr " + e.not() + "@" + e.Name
 	case FromSet:
 		return network(e.Family) + " saddr @" + e.Name
+	case OfFamily:
+		return "meta nfproto ipv" + e.Family.String()
+	case SetMSS:
+		return fmt.Sprintf("tcp option maxseg size set %d", e.Size)
 	case InCgroup:
 		return fmt.Sprintf("socket cgroupv2 level %d @%s", e.Level, e.Name)
 	case Count:
@@ -89,21 +103,25 @@ func (e Expr) String() string {
 
 // words are the texts of expressions that take nothing.
 var words = [...]string{
-	Confirmed:  "ct status confirmed",
-	NotNew:     "ct state != new",
-	Original:   "ct direction original",
-	Reply:      "ct direction reply",
-	TCP:        "meta l4proto tcp",
-	Renewal:    "udp sport 68 udp dport 67 @th,160,32 != 0x0",
-	SetSource:  "ip saddr set @th,160,32",
-	ToOther:    "fib daddr type != local",
-	FromOther:  "fib saddr . oif type != local",
-	Reset:      "reject with tcp reset",
-	Masquerade: "masquerade",
-	Accept:     "accept",
-	Return:     "return",
-	Drop:       "drop",
-	Jump:       "",
+	Confirmed:   "ct status confirmed",
+	Established: "ct state established,related",
+	Invalid:     "ct state invalid",
+	FromHere:    "iif 0",
+	Original:    "ct direction original",
+	Reply:       "ct direction reply",
+	TCP:         "meta l4proto tcp",
+	SYN:         "tcp flags syn / syn,rst",
+	HasSocket:   "socket transparent <= 1",
+	Renewal:     "udp sport 68 udp dport 67 @th,160,32 != 0x0",
+	SetSource:   "ip saddr set @th,160,32",
+	ToOther:     "fib daddr type != local",
+	FromOther:   "fib saddr . oif type != local",
+	Reset:       "reject with tcp reset",
+	Masquerade:  "masquerade",
+	Accept:      "accept",
+	Return:      "return",
+	Drop:        "drop",
+	Jump:        "",
 }
 
 func (e Expr) not() string {

@@ -28,16 +28,30 @@ var onLink = [...]netip.Prefix{
 	netip.MustParsePrefix("fe80::/10"),
 }
 
+// lockName is the chain that the lock begins with.
+const lockName = "lock"
+
+// unmarkedPass lets through what has no mark, most packets of most hosts.
+var unmarkedPass = Rule{{Kind: MetaMark, Mark: fwmark.Mark{Mask: fwmark.FullMask}}, {Kind: Accept}}
+
 // lock drops what carries a mark and does not leave by its own uplink, but for
 // what lies behind the device that it leaves by, as the rules have it too. The
 // rules are the first lock; others can delete them, and a socket that is bound
 // to a device goes past them.
 //
 // It stands in postrouting, behind everything that may set a mark there, and
-// before NAT. It holds devices that it has not seen: at boot none is there yet
-// when systemd-networkd deletes the rules, and what comes later may be an uplink.
+// behind NAT: it sees the source that a packet leaves with. It holds devices that
+// it has not seen: at boot none is there yet when systemd-networkd deletes the
+// rules, and what comes later may be an uplink.
+//
+// While connections have marks, a packet of one is held by that mark too: a rule of
+// others may have taken its own mark off on the way here.
 func (w *wanter) lock() {
-	entry := []Rule{{{Kind: MetaMark, Mark: fwmark.Mark{Mask: fwmark.FullMask}}, {Kind: Accept}}}
+	none := unmarkedPass
+	if len(w.keeping) > 0 {
+		none = slices.Insert(slices.Clone(none), 1, Expr{Kind: CtMark, Mark: w.bits()})
+	}
+	entry := []Rule{none}
 	// Of marks that one packet can have, that under more bits says more.
 	pins := slices.Concat(w.facts.Pins, w.facts.Going)
 	slices.SortStableFunc(pins, func(a, b fwmark.Pin) int {
@@ -47,7 +61,12 @@ func (w *wanter) lock() {
 		entry = append(entry, Rule{{Kind: MetaMark, Mark: p.Mark}, {Kind: Goto, Name: lockChain(p.Mark, p.Full)}})
 		w.out.Counters = append(w.out.Counters, LockCounter(p.Mark))
 	}
-	w.chain("lock", Base{"filter", "postrouting", prioritySNAT - 10}, entry...)
+	for _, p := range pins {
+		if w.keeps(p.Mark) && !p.Full {
+			entry = append(entry, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Original}, {Kind: Goto, Name: lockChain(p.Mark, p.Full)}})
+		}
+	}
+	w.chain(lockName, Base{"filter", "postrouting", prioritySNAT + 1}, entry...)
 	w.exempt()
 	for _, p := range pins {
 		w.lockOf(p)
@@ -85,46 +104,51 @@ const exemptChain = "lock_exempt"
 // lockOf makes the chain of a mark. What is the same for all marks is in
 // exemptChain: in each of these it would make a lock as large as the product of
 // marks and uplinks.
+//
+// By its own uplink, a connection that was answered passes at once. One that begins
+// is told how large its segments may be, and is dropped without a source of that
+// uplink: `masquerade` takes another interface's where there is none, which happens
+// in IPv6 between the loss of the address and the removal of the mark's table.
 func (w *wanter) lockOf(p fwmark.Pin) {
 	var rules []Rule
 	if p.Uplink != "" {
+		by := Expr{Kind: OutDevice, Name: p.Uplink}
+		of := Expr{Kind: CtMark, Mark: p.Mark}
+		if w.keeps(p.Mark) {
+			rules = append(rules, Rule{by, of, {Kind: Established}, {Kind: Accept}})
+			rules = append(rules, w.fitting(p, true)...)
+		}
+		if w.keeps(p.Mark) || w.facts.Sockets[p.Mark] {
+			rules = append(rules, w.foreignSources(p)...)
+		}
+		if w.keeps(p.Mark) {
+			rules = append(rules, Rule{by, {Kind: Confirmed}, {Kind: Accept}}, Rule{by, of, {Kind: FromOther}, {Kind: Drop}})
+		}
 		rules = append(rules, own(p.Uplink))
 	}
 	rules = append(rules, Rule{{Kind: Jump, Name: exemptChain}}, Rule{{Kind: Count, Name: LockCounter(p.Mark)}, {Kind: Drop}})
 	w.chain(lockChain(p.Mark, p.Full), Base{}, rules...)
 }
 
-// foreignChain drops what would leave by an uplink with another uplink's address.
-const foreignChain = "foreign_sources"
-
-// foreignSources drops what sockets send by their mark's own uplink with a source
-// that is another uplink's: they are bound to it, and nothing translates them. Who
-// has an address is told by sets, so that what is on no uplink passes, and one that
-// comes. It stands behind NAT, which may give the right one.
-func (w *wanter) foreignSources() {
-	rules := []Rule{{{Kind: MetaMark, Mark: fwmark.Mark{Mask: fwmark.FullMask}}, {Kind: Accept}}}
-	made := map[string]bool{}
-	for _, p := range w.facts.Pins {
-		if !w.facts.Sockets[p.Mark] || p.Uplink == "" {
+// foreignSources drops what this host sends by a mark's own uplink with a source
+// that is another uplink's: a marked socket that is bound to it, or a connection
+// that conntrack does not know, and so does not translate. Who has an address is
+// told by sets, so that what is on no uplink passes, and one that comes. What others
+// forward with our mark is theirs.
+func (w *wanter) foreignSources(p fwmark.Pin) (rules []Rule) {
+	for family, ranges := range merged(w.addressesOfOthers(p.Uplink)) {
+		if len(ranges) == 0 {
 			continue
 		}
-		for family, ranges := range merged(w.addressesOfOthers(p.Uplink)) {
-			if len(ranges) == 0 {
-				continue
-			}
-			f := fwmark.Family(family)
-			set := Set{Name: setName("others"+f.String()+"_", p.Uplink), Type: Prefixes, Family: f, Ranges: ranges}
-			if !made[set.Name] {
-				made[set.Name] = true
-				w.out.Sets = append(w.out.Sets, set)
-			}
-			rules = append(rules, Rule{{Kind: MetaMark, Mark: p.Mark}, {Kind: OutDevice, Name: p.Uplink},
-				{Kind: FromSet, Family: f, Name: set.Name}, {Kind: Count, Name: LockCounter(p.Mark)}, {Kind: Drop}})
+		f := fwmark.Family(family)
+		set := Set{Name: setName("others"+f.String()+"_", p.Uplink), Type: Prefixes, Family: f, Ranges: ranges}
+		if !slices.ContainsFunc(w.out.Sets, func(s Set) bool { return s.Name == set.Name }) {
+			w.out.Sets = append(w.out.Sets, set)
 		}
+		rules = append(rules, Rule{{Kind: OutDevice, Name: p.Uplink}, {Kind: FromSet, Family: f, Name: set.Name}, {Kind: FromHere},
+			{Kind: Count, Name: LockCounter(p.Mark)}, {Kind: Drop}})
 	}
-	if len(rules) > 1 {
-		w.chain(foreignChain, Base{"filter", "postrouting", prioritySNAT + 1}, rules...)
-	}
+	return rules
 }
 
 // addressesOfOthers returns the addresses of the other uplinks.
@@ -190,8 +214,8 @@ func (s State) Claims() []fwmark.Claim {
 			continue
 		}
 		claim := fwmark.Claim{Mark: m, Full: full}
-		if len(c.Devices) > 0 && c.Fingerprints[0] == own(c.Devices[0]).Fingerprint() {
-			claim.Uplink = c.Devices[0]
+		if i := slices.IndexFunc(c.Devices, func(d string) bool { return slices.Contains(c.Fingerprints, own(d).Fingerprint()) }); i >= 0 {
+			claim.Uplink = c.Devices[i]
 		}
 		claims = append(claims, claim)
 	}

@@ -26,7 +26,7 @@ func partOf(name string) Part {
 	switch name {
 	case renewalsChain:
 		return RenewalsPart
-	case marking, answersChain, sourcesChain, sourceless, OtherMarks:
+	case marking, answersChain, arrivalsChain, straysChain, sourcesChain, OtherMarks:
 		return ServicesPart
 	}
 	for _, prefix := range []string{pinPrefix, publicPrefix, pathsPrefix, reachPrefix} {
@@ -37,13 +37,29 @@ func partOf(name string) Part {
 	return LockPart
 }
 
-// Only returns one part of what is wanted.
+// Only returns one part of what is wanted. The lock alone asks nothing of
+// connections: what that takes the kernel may lack.
 func (r Ruleset) Only(p Part) Ruleset {
 	r.Counters, r.Sets, r.Chains = slices.Clone(r.Counters), slices.Clone(r.Sets), slices.Clone(r.Chains)
 	r.Counters = slices.DeleteFunc(r.Counters, func(name string) bool { return partOf(name) != p })
 	r.Sets = slices.DeleteFunc(r.Sets, func(s Set) bool { return partOf(s.Name) != p })
 	r.Chains = slices.DeleteFunc(r.Chains, func(c Chain) bool { return partOf(c.Name) != p })
+	if p == LockPart {
+		for i, c := range r.Chains {
+			r.Chains[i].Rules = slices.DeleteFunc(slices.Clone(c.Rules), Rule.asksConnections)
+			if c.Name == lockName && len(r.Chains[i].Rules) < len(c.Rules) {
+				r.Chains[i].Rules = slices.Insert(r.Chains[i].Rules, 0, unmarkedPass)
+			}
+		}
+	}
 	return r
+}
+
+// asksConnections reports whether a rule asks conntrack.
+func (r Rule) asksConnections() bool {
+	return slices.ContainsFunc(r, func(e Expr) bool {
+		return slices.Contains([]Kind{CtMark, Confirmed, Established, Invalid, Original, Reply}, e.Kind)
+	})
 }
 
 // Only returns one part of what stands.

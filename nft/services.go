@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 
@@ -19,12 +20,12 @@ const OtherMarks = "other_marks"
 var multicast = [...]netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("ff00::/8")}
 
 // The chains: which gives services their marks, the answers theirs, and
-// services the uplink's address, or drops what has none.
+// services the uplink's address; and what looks at all that comes in.
 const (
-	marking      = "services"
-	answersChain = "answers"
-	sourcesChain = "sources"
-	sourceless   = "sourceless"
+	marking       = "services"
+	answersChain  = "answers"
+	sourcesChain  = "sources"
+	arrivalsChain = "arrivals"
 )
 
 // What names of chains and sets of one mark, or family, begin with.
@@ -79,13 +80,27 @@ func (w *wanter) services(pins []fwmark.Pin) {
 		w.out.Sets = append(w.out.Sets, Set{Name: MarkSet(p.Mark), Type: Cgroups, Public: true},
 			Set{Name: PathsSet(p.Mark), Type: Cgroups, Cgroups: w.ids(p)})
 	}
-	keeping := byValue(slices.Concat(pins, w.facts.Leaving))
-	for _, p := range keeping[len(pins):] {
+	for _, p := range w.keeping[len(pins):] {
 		w.out.Sets = append(w.out.Sets, Set{Name: PathsSet(p.Mark), Type: Cgroups})
 	}
-	w.marking(keeping, pins)
-	w.answers(keeping)
-	w.sources(keeping)
+	w.marking(pins)
+	w.answers()
+	w.arrivals()
+	w.sources()
+}
+
+// bits returns all bits of the marks that connections have, none of them set.
+func (w *wanter) bits() fwmark.Mark {
+	var bits fwmark.Mark
+	for _, p := range w.keeping {
+		bits.Mask |= p.Mark.Mask
+	}
+	return bits
+}
+
+// keeps reports whether connections have a mark.
+func (w *wanter) keeps(m fwmark.Mark) bool {
+	return slices.ContainsFunc(w.keeping, func(p fwmark.Pin) bool { return p.Mark == m })
 }
 
 // byValue leaves one pin of each value, as the sets are named by it: that with
@@ -159,15 +174,15 @@ func (w *wanter) cgroups(p fwmark.Pin) []Cgroup {
 //
 // A later packet gets the mark that its connection began with. `ct state new` does
 // not tell a first packet from a later one, as one-way UDP stays new; the
-// confirmed bit does. A packet whose own mark has one of our bits is left alone:
+// confirmed bit does. What conntrack does not follow, as others said so
+// (`notrack`) or as it has forgotten the connection, has no connection's mark: each
+// of its packets gets the mark, and the lock drops those that keep the source of
+// another uplink. A packet whose own mark has one of our bits is left alone:
 // it is WireGuard's, or other software's. Those to multicast are not counted: the
 // kernel keeps the mark of IGMP and MLD in a field that it uses for something
 // else there (sk_buff's reserved_tailroom).
-func (w *wanter) marking(keeping, pins []fwmark.Pin) {
-	var bits fwmark.Mark // all of ours, none set
-	for _, p := range keeping {
-		bits.Mask |= p.Mark.Mask
-	}
+func (w *wanter) marking(pins []fwmark.Pin) {
+	bits, keeping := w.bits(), w.keeping
 	rules := []Rule{{{Kind: CtMark, Mark: bits}, {Kind: Confirmed}, {Kind: Accept}}}
 	for _, p := range keeping {
 		rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Original}, unmarked(p.Mark), {Kind: SetMetaMark, Mark: p.Mark}, {Kind: Accept}})
@@ -184,7 +199,7 @@ func (w *wanter) marking(keeping, pins []fwmark.Pin) {
 	}
 	rules = append(rules,
 		Rule{{Kind: MetaMark, Mark: bits, Not: true}, {Kind: Count, Name: OtherMarks}, {Kind: Accept}},
-		Rule{{Kind: NotNew}, {Kind: Accept}})
+		Rule{{Kind: Established}, {Kind: Accept}})
 	// Of nested claims the deepest wins.
 	for level := w.levels(pins); level > 0; level-- {
 		for _, p := range pins {
@@ -248,14 +263,94 @@ func (w *wanter) pin(p fwmark.Pin, resets [2]bool) {
 	w.chain(byMark(pinPrefix, p.Mark), Base{}, rules...)
 }
 
-// answers gives the replies to pinned connections their mark, so that a strict
-// rp_filter with src_valid_mark looks for the way back as for the way out.
-func (w *wanter) answers(pins []fwmark.Pin) {
+// answers gives the replies to pinned connections their mark where rp_filter is
+// strict, so that with src_valid_mark it looks for the way back as for the way out.
+func (w *wanter) answers() {
 	var rules []Rule
-	for _, p := range pins {
-		rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Reply}, unmarked(p.Mark), {Kind: SetMetaMark, Mark: p.Mark}})
+	for _, p := range w.keeping {
+		if w.facts.Strict[p.Uplink] {
+			rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: Reply}, unmarked(p.Mark), {Kind: SetMetaMark, Mark: p.Mark}})
+		}
 	}
-	w.chain(answersChain, Base{"filter", "prerouting", priorityMangle}, rules...)
+	if len(rules) > 0 {
+		w.chain(answersChain, Base{"filter", "prerouting", priorityMangle}, rules...)
+	}
+}
+
+// arrivals looks at what comes in for this host. Most of that is of connections
+// that run and are not pinned, so it leaves the chain first.
+func (w *wanter) arrivals() {
+	rules := []Rule{{{Kind: CtMark, Mark: w.bits()}, {Kind: Established}, {Kind: Accept}}}
+	for _, p := range w.keeping {
+		rules = append(rules, w.fitting(p, false)...)
+	}
+	uplinks := w.keepingUplinks()
+	for _, u := range uplinks {
+		rules = append(rules, Rule{{Kind: InDevice, Name: u}, {Kind: Invalid}, {Kind: TCP}, {Kind: Goto, Name: straysChain}})
+	}
+	w.chain(arrivalsChain, Base{"filter", "input", priorityMangle}, rules...)
+	if len(uplinks) > 0 {
+		w.chain(straysChain, Base{}, Rule{{Kind: HasSocket}, {Kind: Accept}}, Rule{{Kind: Drop}})
+	}
+}
+
+// straysChain drops segments that no socket takes: one outside of its connection's
+// window is not translated back, so this host would answer it with a reset, and end
+// a connection that would have outlived it.
+const straysChain = "strays"
+
+// keepingUplinks returns the uplinks of marks that connections have, sorted.
+func (w *wanter) keepingUplinks() []string {
+	var names []string
+	for _, p := range w.keeping {
+		if p.Uplink != "" {
+			names = append(names, p.Uplink)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// fitting has the segments of a pinned connection fit the uplink. Its socket found
+// its route, and by it the size of its segments, before it had a mark; where another
+// uplink takes larger packets these are lost, and not every router says so.
+//
+// What leaves says what the host may be sent, and what answers what it may send.
+func (w *wanter) fitting(p fwmark.Pin, leaves bool) (rules []Rule) {
+	if p.Uplink == "" {
+		return nil
+	}
+	by := Expr{Kind: InDevice, Name: p.Uplink}
+	if leaves {
+		by.Kind = OutDevice
+	}
+	for _, f := range fwmark.Families {
+		if size := segmentSize(w.uplinks[p.Uplink], f, leaves); size > 0 {
+			rules = append(rules, Rule{by, {Kind: CtMark, Mark: p.Mark}, {Kind: OfFamily, Family: f}, {Kind: SYN}, {Kind: SetMSS, Size: size}})
+		}
+	}
+	return rules
+}
+
+// headers is what IP's header and TCP's take, bytes (RFC 9293, 3.7.1).
+var headers = [2]uint32{fwmark.IPv4: 20 + 20, fwmark.IPv6: 40 + 20}
+
+// segmentSize is that which a socket would have that was routed by the uplink from
+// the start; 0: nothing is known of it.
+func segmentSize(u fwmark.Uplink, f fwmark.Family, advertised bool) uint16 {
+	size := uint32(math.MaxUint32)
+	for _, mtu := range []uint32{u.LinkMTU[f], u.MTU[f]} {
+		if mtu > headers[f] {
+			size = min(size, mtu-headers[f])
+		}
+	}
+	if advertised && u.AdvMSS[f] > 0 {
+		size = min(size, u.AdvMSS[f])
+	}
+	if size > math.MaxUint16 { // nothing is known, or no option says as much
+		return 0
+	}
+	return uint16(size)
 }
 
 // sources gives pinned connections a source of their uplink. A socket's source
@@ -266,19 +361,13 @@ func (w *wanter) answers(pins []fwmark.Pin) {
 // keep its source for as long as it lasts.
 //
 // On an uplink without an address `masquerade` takes the address of another
-// interface, and the connection keeps that. It happens in IPv6, between the loss
-// of the address and the removal of the mark's table. So the first packet of a
-// connection whose source is not the uplink's, after masquerading, is dropped.
-func (w *wanter) sources(pins []fwmark.Pin) {
-	var masquerade []Rule
-	drop := []Rule{{{Kind: Confirmed}, {Kind: Accept}}}
-	for _, p := range pins {
+// interface, and the connection keeps that. The lock drops those (see lockOf).
+func (w *wanter) sources() {
+	var rules []Rule
+	for _, p := range w.keeping {
 		if p.Uplink != "" {
-			foreign := Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: OutDevice, Name: p.Uplink}, {Kind: FromOther}}
-			masquerade = append(masquerade, append(slices.Clone(foreign), Expr{Kind: Masquerade}))
-			drop = append(drop, append(foreign, Expr{Kind: Drop}))
+			rules = append(rules, Rule{{Kind: CtMark, Mark: p.Mark}, {Kind: OutDevice, Name: p.Uplink}, {Kind: FromOther}, {Kind: Masquerade}})
 		}
 	}
-	w.chain(sourcesChain, Base{"nat", "postrouting", prioritySNAT}, masquerade...)
-	w.chain(sourceless, Base{"filter", "postrouting", prioritySNAT + 1}, drop...)
+	w.chain(sourcesChain, Base{"nat", "postrouting", prioritySNAT}, rules...)
 }

@@ -17,6 +17,20 @@ type Filter struct {
 	Ours                    bool // ValidMark was set by us
 }
 
+func (f Filter) strict() bool { return max(f.RPFilter, f.AllRPFilter) == 1 }
+
+// Strict returns the devices whose filter drops what comes in by another way than
+// an answer would leave by.
+func Strict(filters []Filter) map[string]bool {
+	strict := map[string]bool{}
+	for _, f := range filters {
+		if f.strict() {
+			strict[f.Device] = true
+		}
+	}
+	return strict
+}
+
 // Sysctl is one step: an uplink's src_valid_mark gets a value, 0 or 1.
 type Sysctl struct {
 	Device string
@@ -38,8 +52,7 @@ func Sysctls(r Ruleset, filters []Filter) []Sysctl {
 	needed := masquerading(r)
 	var steps []Sysctl
 	for _, f := range filters {
-		const strict = 1
-		needs := slices.Contains(needed, f.Device) && max(f.RPFilter, f.AllRPFilter) == strict && f.AllValidMark == 0
+		needs := slices.Contains(needed, f.Device) && f.strict() && f.AllValidMark == 0
 		switch {
 		case needs && f.ValidMark == 0:
 			steps = append(steps, Sysctl{f.Device, 1})

@@ -29,6 +29,10 @@ type Facts struct {
 	// packets have whatever source these are bound to.
 	Sockets map[fwmark.Mark]bool
 
+	// Strict are the uplinks whose rp_filter is: answers to translated connections
+	// pass it by their mark alone.
+	Strict map[string]bool
+
 	// Unguarded are the marks whose unreachable rules do not stand: nothing
 	// gets such a mark that does not have it.
 	Unguarded map[fwmark.Mark]bool
@@ -74,12 +78,13 @@ func Want(f Facts) Ruleset {
 	for _, u := range f.Uplinks {
 		w.uplinks[u.Name] = u
 	}
+	pins := w.withSets()
+	w.keeping = byValue(slices.Concat(pins, f.Leaving))
 	if len(f.Pins)+len(f.Going) > 0 {
 		w.lock()
-		w.foreignSources()
 	}
 	w.renewals()
-	if pins := w.withSets(); len(pins)+len(f.Leaving) > 0 {
+	if len(w.keeping) > 0 {
 		w.services(pins)
 	}
 	slices.Sort(w.out.Counters)
@@ -91,6 +96,7 @@ func Want(f Facts) Ruleset {
 type wanter struct {
 	facts   Facts
 	uplinks map[string]fwmark.Uplink // by name
+	keeping []fwmark.Pin             // those whose connections have their marks
 	out     Ruleset
 }
 

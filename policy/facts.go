@@ -43,6 +43,10 @@ type Link struct {
 	Kind         string // as in `ip link add type KIND`, "tun" for tap too; "": none
 	Group        uint32 // 0 where nobody has set one
 	VRF          string // the VRF that it is in; "": none
+
+	// MTU is the largest packet of each family, bytes; 0: not known. A router's
+	// advertisement may allow less in IPv6 than the link does (RFC 4861, 4.6.4).
+	MTU [2]uint32
 }
 
 // Address is an address of an interface.

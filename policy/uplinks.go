@@ -92,7 +92,7 @@ func (s *survey) uplink(name string) *found {
 	u := s.uplinks[name]
 	if u == nil {
 		link, present := s.links[name]
-		u = &found{Uplink: fwmark.Uplink{Name: name, Present: present, Up: link.Up}}
+		u = &found{Uplink: fwmark.Uplink{Name: name, Present: present, Up: link.Up, LinkMTU: link.MTU}}
 		s.uplinks[name] = u
 	}
 	return u

@@ -2,18 +2,23 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"wg-multihome/cmd/internal/install"
 )
 
-// returns are where hooks and units may lie that bring everything back.
-var returns = []string{
-	"/etc/dhcp/dhclient-exit-hooks.d/*wg-multihome*",
-	"/etc/network/if-up.d/*wg-multihome*",
-	"/etc/NetworkManager/dispatcher.d/*wg-multihome*",
-	"/etc/systemd/system/*wg-multihome*",
-	"/lib/systemd/system/*wg-multihome*",
+// returns are where hooks and units may lie that bring everything back: beside what
+// `install` writes, an administrator may have put another one.
+func returns() []string {
+	var patterns []string
+	for _, path := range append(install.Paths(), "/lib/systemd/system/wg-multihome.service") {
+		patterns = append(patterns, filepath.Join(filepath.Dir(path), "*wg-multihome*"))
+	}
+	slices.Sort(patterns)
+	return slices.Compact(patterns)
 }
 
 func (p *program) down() *cobra.Command {
@@ -39,9 +44,12 @@ Exits with 0 done, 1 a step failed or another run took longer than 30 s.`,
 			defer s.Close()
 			report := s.Down(cmd.Context(), lockWait)
 			var found []string
-			for _, pattern := range returns {
+			for _, pattern := range returns() {
 				files, _ := filepath.Glob(pattern) // the patterns are well-formed
 				found = append(found, files...)
+			}
+			if p.dir().Watched() {
+				found = append(found, "`wg-multihome watch`, which runs")
 			}
 			if len(found) > 0 {
 				p.logger().Infof("this will come back, by: %s", strings.Join(found, " "))

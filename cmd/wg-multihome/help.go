@@ -24,7 +24,8 @@ func (p *program) help() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "help [COMMAND | TOPIC]",
 		Short: "Show help about a command or a topic",
-		Long: `Shows the help of a command, or a topic. Without an argument it lists both.
+		Long: `Shows the help of a command, or a topic, and both where both have the name.
+Without an argument it lists them.
 
 Exits with 0; 2 there is neither a command nor a topic of that name.`,
 		Args: cobra.MaximumNArgs(1),
@@ -39,19 +40,19 @@ Exits with 0; 2 there is neither a command nor a topic of that name.`,
 			}
 			return listTopics(out)
 		}
+		isTopic := slices.Contains(topics(), args[0])
 		if c, _, err := cmd.Root().Find(args); err == nil && c != cmd.Root() {
 			c.InitDefaultHelpFlag()
-			return c.Help()
-		}
-		if !slices.Contains(topics(), args[0]) {
+			if err := c.Help(); err != nil || !isTopic {
+				return err
+			}
+			if _, err := io.WriteString(out, "\n"); err != nil {
+				return err
+			}
+		} else if !isTopic {
 			return unknownTopic(cmd.Root(), args[0])
 		}
-		text, err := docs.ReadFile(path.Join(docsDir, args[0]+".md"))
-		if err != nil {
-			return err
-		}
-		_, err = io.WriteString(out, plainText(string(text)))
-		return err
+		return showTopic(out, args[0])
 	}
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -64,6 +65,15 @@ Exits with 0; 2 there is neither a command nor a topic of that name.`,
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
 	return cmd
+}
+
+func showTopic(out io.Writer, name string) error {
+	text, err := docs.ReadFile(path.Join(docsDir, name+".md"))
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, plainText(string(text)))
+	return err
 }
 
 // topics are their names, sorted.

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"reflect"
 	"slices"
 	"time"
 
@@ -69,6 +70,25 @@ func Load(ctx context.Context, f Files) Config { return Config{}.Again(ctx, f) }
 // which interfaces are up, ifquery is not asked: it would say the same.
 func (c Config) Again(ctx context.Context, f Files) Config {
 	return c.again(ctx, f, ifupdownFiles{query: ifquery{paths: ifqueryPaths}, peers: peersFolder})
+}
+
+// IfChanged is Again, but for a configuration with an error: where its files are the
+// same, ifquery is not asked once more, and the error stands.
+func (c Config) IfChanged(ctx context.Context, f Files) Config {
+	i := ifupdownFiles{query: ifquery{paths: ifqueryPaths}, peers: peersFolder}
+	if c.source != nil && len(c.Problems) > 0 && c.source.equal(readTexts(f, i.query)) {
+		return c
+	}
+	return c.again(ctx, f, i)
+}
+
+// Same reports whether two configurations say the same.
+func (c Config) Same(o Config) bool {
+	if c.source != nil && c.source == o.source {
+		return true
+	}
+	c.source, o.source = nil, nil
+	return reflect.DeepEqual(c, o)
 }
 
 func (c Config) again(ctx context.Context, f Files, i ifupdownFiles) Config {

@@ -56,6 +56,7 @@ type stanzaFile struct {
 	stanzas []stanza
 	auto    map[string]bool // by name: an interface is to be brought up by the stanza
 	texts   []string        // paths and texts of the files, in turn
+	folders []string        // where sourced files lie, or would
 	seen    map[string]bool // files that were read: one may source itself
 	errs    []error
 }
@@ -93,6 +94,7 @@ func (r *stanzaFile) read(path string, depth int) {
 		r.auto[name] = true
 	}
 	for _, s := range p.sources {
+		r.folders = append(r.folders, s.folder(filepath.Dir(path)))
 		for _, file := range s.files(filepath.Dir(path)) {
 			if len(r.seen) > maxSourced {
 				return
@@ -106,6 +108,23 @@ func (r *stanzaFile) read(path string, depth int) {
 type source struct {
 	pattern   string
 	directory bool
+}
+
+// folder is where the files lie that a line names, or the nearest folder above
+// those that its pattern leaves open; relative ones are below base.
+func (s source) folder(base string) string {
+	pattern := s.pattern
+	if !filepath.IsAbs(pattern) {
+		pattern = filepath.Join(base, pattern)
+	}
+	folder := filepath.Dir(pattern)
+	if s.directory {
+		folder = filepath.Clean(pattern)
+	}
+	for strings.ContainsAny(folder, `*?[\`) {
+		folder = filepath.Dir(folder)
+	}
+	return folder
 }
 
 // files returns the files that a line names, relative ones below base.

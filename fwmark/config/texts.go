@@ -2,14 +2,18 @@ package config
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"wg-multihome/fwmark/regular"
 )
 
 // texts is what a configuration is read from.
 type texts struct {
+	files      Files
 	toml       []byte
 	tomlErr    error
 	interfaces *stanzaFile
@@ -25,7 +29,7 @@ const (
 )
 
 func readTexts(f Files, q ifquery) texts {
-	t := texts{interfaces: readStanzas(f.Interfaces)}
+	t := texts{files: f, interfaces: readStanzas(f.Interfaces)}
 	t.toml, t.tomlErr = regular.Read(f.TOML, maxFile)
 	dir := runNetwork
 	switch q.linked() {
@@ -42,6 +46,49 @@ func readTexts(f Files, q ifquery) texts {
 		t.state = append([]byte{}, text...)
 	}
 	return t
+}
+
+// equal reports whether two texts are the same, errors included.
+func (t texts) equal(o texts) bool {
+	text := func(errs ...error) string { return fmt.Sprint(errs) }
+	return text(t.tomlErr) == text(o.tomlErr) && bytes.Equal(t.toml, o.toml) && slices.Equal(t.interfaces.texts, o.interfaces.texts) &&
+		text(t.interfaces.errs...) == text(o.interfaces.errs...) && bytes.Equal(t.state, o.state)
+}
+
+// Texts returns the files that the configuration was read from and that have a text:
+// neither one that is absent is among them nor one that is empty.
+func (c Config) Texts() []string {
+	var files []string
+	if c.source == nil {
+		return nil
+	}
+	if c.source.tomlErr == nil && len(bytes.TrimSpace(c.source.toml)) > 0 {
+		files = append(files, c.source.files.TOML)
+	}
+	read := c.source.interfaces.texts
+	for i := 0; i+1 < len(read); i += 2 {
+		if strings.TrimSpace(read[i+1]) != "" {
+			files = append(files, read[i])
+		}
+	}
+	return files
+}
+
+// Places returns what the configuration depends on, whether it is there or not:
+// files, and folders whose entries count.
+func (c Config) Places() (files, folders []string) {
+	if c.source == nil {
+		return nil, nil
+	}
+	files = append(files, c.source.files.TOML, c.source.files.Interfaces, filepath.Join(runNetwork, stateFile), filepath.Join(runItself, stateFile))
+	files = append(files, slices.Sorted(maps.Keys(c.source.interfaces.seen))...)
+	if slices.ContainsFunc(c.source.interfaces.stanzas, stanza.isPPP) {
+		folders = append(folders, peersFolder)
+	}
+	folders = append(folders, c.source.interfaces.folders...)
+	slices.Sort(files)
+	slices.Sort(folders)
+	return slices.Compact(files), slices.Compact(folders)
 }
 
 // same reports whether a configuration that was read from t without an error

@@ -65,12 +65,18 @@ func encode(e nft.Expr) ([]expr.Any, error) {
 		return set(&expr.Ct{Key: expr.CtKeyMARK, Register: register}, &expr.Ct{Key: expr.CtKeyMARK, Register: register, SourceRegister: true}, e.Mark), nil
 	case nft.Confirmed:
 		return []expr.Any{&expr.Ct{Key: expr.CtKeySTATUS, Register: register}, masked(ipsConfirmed, 0), differs(number(0))}, nil
-	case nft.NotNew:
-		return []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: register}, differs(number(expr.CtStateBitNEW))}, nil
+	case nft.Established:
+		return []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: register}, masked(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED, 0), differs(number(0))}, nil
+	case nft.Invalid:
+		return []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: register}, masked(expr.CtStateBitINVALID, 0), differs(number(0))}, nil
 	case nft.Original:
 		return []expr.Any{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: register}, equals([]byte{ctOriginal})}, nil
 	case nft.Reply:
 		return []expr.Any{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: register}, equals([]byte{ctReply})}, nil
+	case nft.FromHere:
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: register}, equals(number(0))}, nil
+	case nft.InDevice:
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register}, equals(padded(e.Name))}, nil
 	case nft.OutDevice:
 		return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register}, equals(padded(e.Name))}, nil
 	case nft.OutKind:
@@ -79,12 +85,36 @@ func encode(e nft.Expr) ([]expr.Any, error) {
 	case nft.TCP:
 		return l4proto(unix.IPPROTO_TCP), nil
 	default:
-		return encodeAddress(e)
+		return encodeTCP(e)
 	}
 }
 
-// encodeAddress is encode's second half: what looks at addresses, and what
-// ends a rule.
+// encodeTCP is encode's second part: what looks into TCP's header, and for its
+// socket. RFC 9293, 3.1 has where the flags are, and the option.
+func encodeTCP(e nft.Expr) ([]expr.Any, error) {
+	const flagsAt, flagSYN, flagRST = 13, 0x02, 0x04
+	switch e.Kind {
+	case nft.OfFamily:
+		return ofFamily(e.Family), nil
+	case nft.SYN:
+		return append(l4proto(unix.IPPROTO_TCP),
+			&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: flagsAt, Len: 1},
+			&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{flagSYN | flagRST}, Xor: []byte{0}},
+			equals([]byte{flagSYN})), nil
+	case nft.SetMSS:
+		const option, sizeAt = 2, 2
+		return []expr.Any{
+			&expr.Immediate{Register: register, Data: binary.BigEndian.AppendUint16(nil, e.Size)},
+			&expr.Exthdr{SourceRegister: register, Type: option, Offset: sizeAt, Len: 2, Op: expr.ExthdrOpTcpopt},
+		}, nil
+	case nft.HasSocket: // without one the expression ends the rule
+		return []expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: register}, &expr.Cmp{Op: expr.CmpOpLte, Register: register, Data: []byte{1}}}, nil
+	}
+	return encodeAddress(e)
+}
+
+// encodeAddress is encode's third part: what looks at addresses, and what ends a
+// rule.
 func encodeAddress(e nft.Expr) ([]expr.Any, error) {
 	switch e.Kind {
 	case nft.To:

@@ -69,7 +69,9 @@ func everything() nft.Facts {
 	two := fwmark.Uplink{Name: "enp2s0.5@x", Present: true, Up: true, Addrs: addrs("198.51.100.10")}
 	one.Address, two.Address = [2]netip.Addr(addrs("192.0.2.10", "2001:db8:1::10")), [2]netip.Addr{netip.MustParseAddr("198.51.100.10")}
 	one.Gateways, two.Gateways = [2]netip.Addr(addrs("192.0.2.1", "fe80::1")), [2]netip.Addr{netip.MustParseAddr("198.51.100.1")}
+	one.LinkMTU, two.LinkMTU, two.AdvMSS = [2]uint32{1500, 1400}, [2]uint32{1400, 1400}, [2]uint32{1300}
 	return nft.Facts{
+		Strict:  map[string]bool{"up1": true},
 		Uplinks: []fwmark.Uplink{two, one},
 		Pins: []fwmark.Pin{
 			{Mark: fwmark.Mark{Value: 0x1001, Mask: fwmark.FullMask}, Uplink: "up1"},

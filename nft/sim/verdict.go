@@ -101,6 +101,7 @@ func (s *Rules) apply(r nft.Rule, f *Fate) (end outcome, left bool) {
 			f.Mark = f.Mark&^e.Mark.Mask | e.Mark.Value
 		case nft.SetCtMark:
 			f.CtMark = f.CtMark&^e.Mark.Mask | e.Mark.Value
+		case nft.SetMSS:
 		case nft.Count:
 			f.CounterNames = append(f.CounterNames, e.Name)
 		case nft.Masquerade:
@@ -135,18 +136,26 @@ func (s *Rules) matches(e nft.Expr, p Packet) bool {
 		return (p.CtMark&e.Mark.Mask == e.Mark.Value) != e.Not
 	case nft.Confirmed:
 		return p.Confirmed
-	case nft.NotNew: // of connections that answers came for; those here have none as yet
+	case nft.Established: // those here were answered, or have just begun
 		return p.Confirmed
+	case nft.Invalid: // conntrack knows all of them
+		return false
 	case nft.Original:
 		return !p.Reply
 	case nft.Reply:
 		return p.Reply
+	case nft.FromHere:
+		return true
 	case nft.OutDevice:
 		return p.Out == e.Name
 	case nft.OutKind:
 		return p.OutKind == e.Name
+	case nft.OfFamily:
+		return fwmark.FamilyOf(p.Dst) == e.Family
 	case nft.TCP:
 		return p.TCP
+	case nft.SYN:
+		return p.TCP && !p.Confirmed
 	case nft.To:
 		return e.Prefix.Contains(p.Dst)
 	case nft.ToSet:
@@ -161,7 +170,7 @@ func (s *Rules) matches(e nft.Expr, p Packet) bool {
 		id, deep := p.Cgroups[e.Level]
 		return deep && slices.Contains(s.sets[e.Name].Cgroups, id)
 	}
-	return false // Renewal: DHCP's packets are not sent through here
+	return false // Renewal, InDevice, HasSocket: DHCP's packets, and what comes in, are not sent through here
 }
 
 func holds(s nft.Set, a netip.Addr) bool {

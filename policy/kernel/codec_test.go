@@ -220,3 +220,19 @@ func FuzzAddress(f *testing.F) {
 		}
 	})
 }
+
+func FuzzNotice(f *testing.F) {
+	route := make([]byte, headerSize)
+	route[0], route[1], route[4] = unix.AF_INET6, 64, unix.RT_TABLE_MAIN
+	f.Add(uint16(unix.RTM_NEWROUTE), appendNumber(route, unix.RTA_TABLE, 1000))
+	rule := make([]byte, headerSize)
+	rule[0] = 128 // RTNL_FAMILY_IPMR
+	f.Add(uint16(unix.RTM_DELRULE), rule)
+	f.Add(uint16(unix.RTM_NEWLINK), appendName(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_IFNAME, "wg0"))
+	f.Fuzz(func(t *testing.T, kind uint16, m []byte) {
+		n, err := ReadNotice(kind, m)
+		if n.Gone && n.Subject == OtherSubject || err == nil && n.Subject == RuleSubject && n.Rule.Family > fwmark.IPv6 {
+			t.Errorf("%+v, %v", n, err)
+		}
+	})
+}

@@ -92,14 +92,39 @@ func decodeLink(m []byte) (l policy.Link, index, master uint32, err error) {
 			return err == nil
 		case unix.IFLA_GROUP:
 			l.Group, _ = a.number()
+		case unix.IFLA_MTU:
+			l.MTU[fwmark.IPv4], _ = a.number()
+		case unix.IFLA_AF_SPEC:
+			l.MTU[fwmark.IPv6] = mtuOfIPv6(a.value)
 		}
 		return true
 	})
+	if l.MTU[fwmark.IPv6] == 0 {
+		l.MTU[fwmark.IPv6] = l.MTU[fwmark.IPv4]
+	}
 	if err != nil {
 		return l, 0, 0, fmt.Errorf("attributes of a link: %w", err)
 	}
 	l.WireGuard = l.Kind == "wireguard"
 	return l, binary.NativeEndian.Uint32(m[4:]), master, nil
+}
+
+// mtuOfIPv6 reads IFLA_AF_SPEC: the largest packet of IPv6, which a router's
+// advertisement may have set; 0 where the link has no IPv6.
+func mtuOfIPv6(spec []byte) (mtu uint32) {
+	const at = 4 * 2                                    // DEVCONF_MTU6 of linux/ipv6.h is the third of an array of numbers
+	_, _ = eachAttribute(spec, func(a attribute) bool { // where it is cut off the link's own MTU does
+		if a.kind == unix.AF_INET6 {
+			_, _ = eachAttribute(a.value, func(a attribute) bool {
+				if a.kind == unix.IFLA_INET6_CONF && len(a.value) >= at+4 {
+					mtu = binary.NativeEndian.Uint32(a.value[at:])
+				}
+				return true
+			})
+		}
+		return true
+	})
+	return mtu
 }
 
 // decodeAddress reads a message of RTM_NEWADDR, from struct ifaddrmsg on. ok is

@@ -35,7 +35,9 @@ var docLabs = map[string]func(t *testing.T, l *lab.Lab) docLab{
 		l.Static()
 		top, err := filepath.Abs("../..")
 		fatal(t, err)
-		l.Script(fmt.Sprintf("mount -t tmpfs none /usr/local/sbin; mkdir /run/src; cd %q; cp -r go.mod go.sum cmd fwmark nft policy wg /run/src", top))
+		l.Script(fmt.Sprintf("mkdir /run/src; cd %q; cp -r go.mod go.sum cmd fwmark nft policy wg /run/src", top))
+		l.Script(ownEtc)
+		noSystemd(l)
 		env := []string{"GOFLAGS=-buildvcs=false", "CGO_ENABLED=0"}
 		for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOROOT"} {
 			value, err := exec.Command("go", "env", name).Output()
@@ -72,15 +74,26 @@ func rename(l *lab.Lab, one, two string) {
 	}
 }
 
-// ownFiles gives the host an /etc of its own, with the folders that packages
-// bring, and the program. All else cannot be written.
-func ownFiles(l *lab.Lab) docLab {
-	l.Script(fmt.Sprintf(`mkdir /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc
+// ownEtc gives the host an /etc and /usr/lib of its own, with the folders that
+// packages bring, and a place for the program.
+const ownEtc = `mkdir /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc
 mkdir -p /etc/systemd/system /etc/NetworkManager/dispatcher.d /etc/bash_completion.d
-rm -f /etc/dhcpcd.exit-hook
-mount -t tmpfs none /usr/local/sbin; ln -s %q %s
-mount -o remount,bind,ro /`, l.Binary, installed))
-	// No systemd is there to start anything: files are written, and that is all.
+mount -t tmpfs none /usr/local/sbin
+mkdir /run/lib /run/lib/upper /run/lib/work
+mount -t overlay -o lowerdir=/usr/lib,upperdir=/run/lib/upper,workdir=/run/lib/work none /usr/lib
+`
+
+// ownFiles gives the host an /etc of its own, and the program. All else cannot be
+// written.
+func ownFiles(l *lab.Lab) docLab {
+	l.Script(ownEtc + fmt.Sprintf("ln -s %q %s; mount -o remount,bind,ro /", l.Binary, installed))
+	noSystemd(l)
+	return docLab{l, "/", []string{"PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}}
+}
+
+// noSystemd: no systemd is there to start anything. Files are written, and that is
+// all.
+func noSystemd(l *lab.Lab) {
 	l.Write("/usr/local/sbin/systemctl", `#!/bin/sh
 for word; do
 	shift
@@ -88,7 +101,6 @@ for word; do
 done
 SYSTEMD_OFFLINE=1 exec /usr/bin/systemctl "$@"
 `, 0o755)
-	return docLab{l, "/", []string{"PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}}
 }
 
 // docEvents are what a comment has happen.
@@ -105,10 +117,6 @@ var docEvents = map[string]func(t *testing.T, d docLab){
 	"a mark": func(t *testing.T, d docLab) {
 		d.Write("/etc/wg-multihome.toml", fmt.Sprintf("[uplink.wan2]\nfwmark = %#x\n", mark), 0o644)
 		d.MustMH("sync")
-	},
-	"dhcpcd runs": func(t *testing.T, d docLab) {
-		d.Script("cp /bin/sleep /run/dhcpcd")
-		d.Start(nil, "/run/dhcpcd", "1000")
 	},
 }
 

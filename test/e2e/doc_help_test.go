@@ -45,11 +45,17 @@ func TestHelpShowsTopics(t *testing.T) {
 // TestHelpOfCommands is what each command's --help shows.
 func TestHelpOfCommands(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"sync", "exit-hook", "plan", "status", "run", "refresh", "down", "hook", "help"} {
+	for _, command := range []string{"sync", "exit-hook", "plan", "status", "run", "refresh", "down", "uninstall", "hook", "help"} {
 		text, _ := help(t, 0, command)
 		want, err := exec.Command(binary, command, "--help").Output()
 		fatal(t, err)
 		wantEqual(t, "help "+command, text, string(want))
+	}
+	both, _ := help(t, 0, "install") // a command, and a topic
+	want, err := exec.Command(binary, "install", "--help").Output()
+	fatal(t, err)
+	if !strings.HasPrefix(both, string(want)+"\nINSTALL: ") {
+		t.Errorf("help install:\n%s", both)
 	}
 }
 

@@ -30,6 +30,12 @@ func TestSystemdPapers(t *testing.T) {
 			machineFile(t, "/etc/network/interfaces", pinned, 0o644)
 			for _, b := range blocks {
 				units := regexp.MustCompile(`(?m)^cat >(/etc/systemd/system/(\S+))`).FindAllStringSubmatch(b.text, -1)
+				installs := strings.Contains(b.text, "wg-multihome install")
+				if installs {
+					for _, u := range installedUnits {
+						units = append(units, []string{"", "/etc/systemd/system/" + u, u})
+					}
+				}
 				for _, u := range units {
 					t.Cleanup(func() {
 						_ = exec.Command("systemctl", "disable", "--now", u[2]).Run()
@@ -48,30 +54,26 @@ func TestSystemdPapers(t *testing.T) {
 						t.Errorf("%s: %s has failed", b, u[2])
 					}
 				}
-				if strings.Contains(b.text, "sync --hook") {
+				if installs || strings.Contains(b.text, "sync --hook") {
 					wantPart(t, fmt.Sprintf("rules after %s", b), l.Rules("-4"), "fwmark 0x2005 unreachable proto 77")
 				}
 			}
-			if last := blocks[len(blocks)-1].text; strings.Contains(last, "wg-multihome down") {
-				wantNone(t, "rules after down", l.Rules("-4"), "proto 77")
-				list, err := exec.Command("sh", "-c", "ls /etc/systemd/system /etc/systemd/system/*.wants").Output()
+			if last := blocks[len(blocks)-1].text; strings.Contains(last, "wg-multihome uninstall") {
+				wantNone(t, "rules after uninstall", l.Rules("-4"), "proto 77")
+				list, err := exec.Command("sh", "-c", "find /etc /usr/lib/systemd -name '*wg-multihome*'").Output()
 				fatal(t, err)
-				wantNone(t, "units after down", string(list), "wg-multihome")
+				wantNone(t, "what is left", string(list), "wg-multihome")
 			}
 		})
 	}
 }
 
-// networkdSettings are those of the topic install, as written.
+// installedUnits are the units that install writes.
+var installedUnits = []string{"wg-multihome.service"}
+
+// networkdSettings are those that install writes.
 func networkdSettings(t *testing.T) {
 	t.Helper()
 	const file = "/etc/systemd/networkd.conf.d/50-wg-multihome.conf"
-	text := docText(t, "mkdir -p /etc/systemd/networkd.conf.d")
-	if !strings.Contains(text, "cat >"+file+" ") {
-		t.Fatalf("another file than %s:\n%s", file, text)
-	}
-	t.Cleanup(func() { _ = os.Remove(file) })
-	if out, err := exec.Command("sh", "-euc", text).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	machineFile(t, file, installedText(t, "/etc/systemd/network/any.network", file), 0o644)
 }

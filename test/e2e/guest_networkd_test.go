@@ -13,7 +13,7 @@ import (
 )
 
 // networkdOnHost has systemd-networkd work on the lab's host, as the
-// topic install configures it: it would take a network of the machine's from its socket unit,
+// `install` configures it: it would take a network of the machine's from its socket unit,
 // and would wait for udev, which sees no other network, unless /sys is read-only.
 func networkdOnHost(t *testing.T, l *lab.Lab) {
 	t.Helper()

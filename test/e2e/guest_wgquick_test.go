@@ -75,12 +75,13 @@ func machineMH(t *testing.T, l *lab.Lab, args ...string) {
 }
 
 // TestSystemdWgQuick is what the topic tunnels has, as written, with the unit
-// that Debian's wg-quick has. A reload takes the mark off a device whose file
+// that Debian's wg-quick has and the drop-in that install writes. A reload takes the mark off a device whose file
 // has none; the drop-in is what brings it back.
 func TestSystemdWgQuick(t *testing.T) {
 	const unit, template = "wg-quick@wg0.service", "wg-quick@.service"
 	fwMark, hooks := docText(t, "[Interface]"), docText(t, "PostUp = ")
-	reload := docText(t, "[Service]\nExecReload=")
+	const dropIn = "/etc/systemd/system/" + template + ".d/50-wg-multihome.conf"
+	reload := installedText(t, "/usr/bin/wg-quick", dropIn)
 	for _, c := range []struct {
 		name, allowed, lines string
 		mark                 string // of the device
@@ -111,7 +112,7 @@ func TestSystemdWgQuick(t *testing.T) {
 			systemctl(t, "reload", unit)
 			wantEqual(t, "mark after a reload without the drop-in", q.mark(), c.reloaded)
 			if c.reloaded != c.mark {
-				machineFile(t, "/etc/systemd/system/"+template+".d/override.conf", reload, 0o644)
+				machineFile(t, dropIn, reload, 0o644)
 				systemctl(t, "daemon-reload")
 				systemctl(t, "restart", unit)
 				check("restart")

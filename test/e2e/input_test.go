@@ -122,7 +122,7 @@ func TestUsageErrors(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	l := newLab(t)
-	for _, command := range []string{"exit-hook", "sync", "hook", "plan", "status", "down"} {
+	for _, command := range []string{"exit-hook", "sync", "hook", "plan", "status", "down", "install", "uninstall"} {
 		help := l.MustMH(command, "--help").Stdout
 		for _, word := range []string{"Reads:", "Writes:", "Exits with"} {
 			wantPart(t, "help of "+command, help, word)

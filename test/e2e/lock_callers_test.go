@@ -22,9 +22,9 @@ func TestWhoAddsRoutesCallsUs(t *testing.T) {
 			l.Start(nil, "openvpn", "--config", "/run/vpn.conf")
 		},
 		"NetworkManager": func(t *testing.T, l *lab.Lab) {
-			const folder, script = "/run/dispatcher.d", "/run/dispatcher.d/90-wg-multihome"
-			block := strings.ReplaceAll(docBlock(t, l, "cat >/etc/NetworkManager"), "/etc/NetworkManager/dispatcher.d", folder)
-			l.Script("mkdir " + folder + "\n" + block + "\nip tuntap add dev tun9 mode tun; ip link set tun9 up; ip addr add 10.8.0.1/24 dev tun9")
+			const script = "/run/root/etc/NetworkManager/dispatcher.d/90-wg-multihome"
+			l.Script("mkdir -p /run/root/usr/sbin; : >/run/root/usr/sbin/NetworkManager; ip tuntap add dev tun9 mode tun; ip link set tun9 up; ip addr add 10.8.0.1/24 dev tun9")
+			l.MustMH("install", "--root", "/run/root")
 			l.Run(script, "tun9", "pre-up")
 			l.Run("ip", "route", "add", "10.77.0.0/16", "dev", "tun9")
 			wantCode(t, l.MH("plan", "--exit-code"), 3)

@@ -231,6 +231,7 @@ func TestNestedClaims(t *testing.T) {
 func TestMarkUnderAMask(t *testing.T) {
 	l := newLab(t)
 	l.Static()
+	l.Script("sysctl -qw net.ipv4.conf.all.rp_filter=1") // answers need a mark
 	service := l.MakeCgroup("a.service")
 	l.Script(`nft -f - <<X
 table inet other {

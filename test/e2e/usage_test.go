@@ -44,7 +44,7 @@ func TestHelpAndVersion(t *testing.T) {
 		t.Errorf("version: %q", version)
 	}
 	wantEqual(t, "help sync", as("help", "sync").Stdout, as("sync", "--help").Stdout)
-	for _, command := range []string{"sync", "plan", "status", "refresh", "run", "down", "exit-hook", "hook", "completion", "help"} {
+	for _, command := range []string{"sync", "plan", "status", "refresh", "run", "down", "install", "uninstall", "exit-hook", "hook", "completion", "help"} {
 		wantPart(t, "help", as("help").Stdout, "\n  "+command+" ")
 	}
 }
@@ -73,6 +73,7 @@ func TestCompletion(t *testing.T) {
 		{"refresh --config " + config + " wg|", "wg7 wg8 " + none},
 		{"refresh --config " + config + " wg7 |", "wg8 " + none},
 		{"refresh --config " + config + " --st|", "--state-dir --stale " + none},
+		{"inst|", "install " + none},
 		{"exit-hook --client |", "dhclient dhcpcd udhcpc " + none},
 		{"sync |", none},
 		{"status --config |", "toml :8"},

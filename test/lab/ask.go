@@ -87,3 +87,11 @@ func (l *Lab) FloodFrom(cgroup, far string, mark uint32) (stop func() int) {
 	l.t.Helper()
 	return l.counting(l.endless(l.Namespace, "flood", l.inCgroup(cgroup, []string{self(l.t), far, fmt.Sprint(mark)})...))
 }
+
+// ForgetConnections has conntrack forget all connections of the host.
+func (l *Lab) ForgetConnections() {
+	l.t.Helper()
+	if r := l.Try([]string{roleVariable + "=forget"}, self(l.t)); r.Code != 0 {
+		l.t.Fatalf("forget connections: %s%s", r.Stdout, r.Stderr)
+	}
+}

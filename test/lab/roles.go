@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,6 +52,12 @@ func Main() bool {
 		err = chat(os.Args[1:])
 	case "chat-server":
 		err = chatServer(os.Args[1:])
+	case "forget":
+		err = netlink.ConntrackTableFlush(netlink.ConntrackTable)
+	case "transfer":
+		err = transfer(os.Args[1:])
+	case "transfer-server":
+		err = transferServer(os.Args[1:])
 	case "wireguard":
 		err = wireguard(os.Args[1:])
 	case "wireguard-go":

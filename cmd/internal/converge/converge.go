@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"wg-multihome/cmd/internal/decide"
@@ -34,6 +35,14 @@ type Run struct {
 	// MarkDue notes devices that are to be refreshed, before the step that
 	// makes them so.
 	MarkDue func(devices ...string)
+
+	// Hold tells of steps that are left for later; nil: none is. Others may be at
+	// work, or take again and again what a step puts.
+	Hold func(decide.Decision, decide.Step) bool
+
+	known decide.Observation // of an earlier run
+	fresh decide.Parts       // its parts that need not be read again
+	made  []string
 
 	memory decide.Memory
 	config config.Config // as it was read last
@@ -76,6 +85,15 @@ func (r *Run) Down(ctx context.Context, wait time.Duration) report.Report {
 	})
 }
 
+// Left are the steps that Down would still make. An error means that the kernel could not be read.
+func (r *Run) Left(ctx context.Context) ([]string, error) {
+	o, err := r.observe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return decide.Nothing(o, r.remembered()).Plan(), nil
+}
+
 // Look observes the host and decides, and changes nothing. An error means that
 // the kernel could not be read.
 func (r *Run) Look(ctx context.Context) (decide.Decision, error) {
@@ -85,6 +103,17 @@ func (r *Run) Look(ctx context.Context) (decide.Decision, error) {
 	}
 	return decide.Decide(o, r.remembered()), nil
 }
+
+// Next has the next run begin with nothing remembered but what an earlier one has
+// observed, and read anew all but the parts of it that are fresh: nothing can have
+// changed them since. Where the configuration has changed, nothing is fresh.
+func (r *Run) Next(known decide.Observation, fresh decide.Parts) {
+	r.known, r.fresh, r.config = known, fresh, known.Config
+	r.memory, r.lost = decide.Memory{}, nil
+}
+
+// Made are the lines of the steps that the last run has made.
+func (r *Run) Made() []string { return r.made }
 
 // Waited is how long this run was kept by WireGuard devices: what one that is
 // silent takes is not there for a refresh.
@@ -101,7 +130,20 @@ func (r *Run) remembered() decide.Memory {
 // has said of them already.
 func (r *Run) observe(ctx context.Context) (decide.Observation, error) {
 	o := decide.Observation{Config: r.config}
-	err := r.again(ctx, &o, decide.Everything)
+	if r.fresh == 0 {
+		err := r.again(ctx, &o, decide.Everything)
+		return o, err
+	}
+	if err := r.again(ctx, &o, decide.Configuration); err != nil {
+		return o, err
+	}
+	stale := decide.Everything &^ decide.Configuration
+	if o.Config.Same(r.known.Config) {
+		config := o.Config
+		o, stale = r.known, stale&^r.fresh
+		o.Config = config
+	}
+	err := r.again(ctx, &o, stale)
 	return o, err
 }
 
@@ -125,6 +167,7 @@ func (r *Run) again(ctx context.Context, o *decide.Observation, parts decide.Par
 
 // loop goes through the phases until nothing is left to do.
 func (r *Run) loop(ctx context.Context, decideOn decider) (decide.Decision, report.Report) {
+	r.made = nil
 	o, err := r.observe(ctx)
 	if err != nil {
 		return decide.Decision{}, report.Failed(err)
@@ -140,7 +183,7 @@ func (r *Run) loop(ctx context.Context, decideOn decider) (decide.Decision, repo
 			return d, report.Report{Problems: d.Problems, Errs: d.Errs}
 		}
 	}
-	return d, ended(d, failed)
+	return d, r.ended(d, failed)
 }
 
 // round goes through the phases once, and reports whether anything was tried.
@@ -166,7 +209,7 @@ func (r *Run) round(ctx context.Context, o *decide.Observation, d *decide.Decisi
 		if err := catchUp(phase.Observed()); err != nil {
 			return made, err
 		}
-		steps := d.Steps(phase)
+		steps := r.now(*d, d.Steps(phase))
 		if len(steps) == 0 {
 			continue
 		}
@@ -180,6 +223,14 @@ func (r *Run) round(ctx context.Context, o *decide.Observation, d *decide.Decisi
 	return made, catchUp(true)
 }
 
+// now returns those of the steps that are not left for later.
+func (r *Run) now(d decide.Decision, steps []decide.Step) []decide.Step {
+	if r.Hold == nil {
+		return steps
+	}
+	return slices.DeleteFunc(steps, func(s decide.Step) bool { return r.Hold(d, s) })
+}
+
 // quiet is from how many lines on a phase does not name each without -v.
 const quiet = 64
 
@@ -191,6 +242,7 @@ func (r *Run) make(ctx context.Context, steps []decide.Step, failed map[string]e
 	for line, err := range out.Failed {
 		failed[line] = err
 	}
+	r.made = append(r.made, out.Made...)
 	each := r.Log.Infof
 	if len(out.Made) > quiet {
 		r.Log.Infof("%d steps", len(out.Made))
@@ -218,8 +270,14 @@ func (r *Run) make(ctx context.Context, steps []decide.Step, failed map[string]e
 // ended reports what still differs after the last round: each step with the
 // error that it met, where it met one. A step that failed and is not wanted any
 // more is no failure.
-func ended(d decide.Decision, failed map[string]error) report.Report {
+func (r *Run) ended(d decide.Decision, failed map[string]error) report.Report {
 	rep := report.Report{Problems: d.Problems, Errs: d.Errs}
+	if r.Hold != nil { // what is left for later is no failure
+		for _, err := range failed {
+			rep.Add(err)
+		}
+		return rep
+	}
 	for _, s := range d.Steps(decide.ForgetFresh) { // no lines of a plan
 		if err := failed[decide.Keys(s)[0]]; err != nil {
 			rep.Add(err)

@@ -88,8 +88,10 @@ func TestKernelLacksAnExpression(t *testing.T) {
 			have, err := b.nft.Read()
 			must(t, err)
 			for name, chain := range want.Chains {
-				if !slices.Equal(have.Chains[name].Fingerprints, chain.Fingerprints) {
-					t.Errorf("chain %s is %v, want %v", name, have.Chains[name], chain)
+				for _, rule := range chain.Fingerprints {
+					if !slices.Contains(have.Chains[name].Fingerprints, rule) {
+						t.Errorf("chain %s is %v, want %v", name, have.Chains[name], chain)
+					}
 				}
 			}
 			b.check("without "+what, false)

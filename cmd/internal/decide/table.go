@@ -14,7 +14,7 @@ func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 		Uplinks: d.Uplinks, Pins: d.packetPins(pins), Devices: d.lockDevices(), Leased: d.leased(), Reach: policy.Reach(d.Facts, d.Rules.Away),
 		Cgroups: d.Cgroups.ByPath, Runs: map[fwmark.Mark][]nft.Cgroup{}, Unseen: d.Cgroups.Unread,
 		Broken: len(d.Problems) > 0, Have: d.Table.Have,
-		Sockets: d.socketMarks(),
+		Sockets: d.socketMarks(), Strict: nft.Strict(d.Sysctls.Filters),
 	}
 	for _, p := range d.Pins { // whose uplink is known even while their mark moves
 		if runs := d.packetRuns(p); len(runs) > 0 {

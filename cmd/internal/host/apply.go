@@ -161,16 +161,22 @@ func (h *Host) applyParts(ctx context.Context, s decide.TableStep, out *decide.O
 	if err != nil {
 		return false
 	}
+	var failure error
 	for _, part := range nft.Parts {
 		if s.Have, err = client.Read(); err != nil {
 			return false
 		}
 		lines := part.Diff(s.Have, s.Want, s.Names).Steps
 		if err := h.transact(ctx, s, part.Diff); err != nil {
-			out.Fail(lines, together(lines, err))
+			failure = together(lines, err)
+			out.Fail(lines, failure)
 		} else {
 			out.Made = append(out.Made, lines...)
 		}
+	}
+	if have, err := client.Read(); err == nil && failure != nil { // the lock lacks what it asks of connections
+		rest := nft.Diff(have, s.Want, s.Names).Steps
+		out.Fail(slices.DeleteFunc(rest, func(line string) bool { return out.Failed[line] != nil }), failure)
 	}
 	return true
 }

@@ -33,9 +33,14 @@ type Host struct {
 	// and not those alone that are listed or noted.
 	Whole bool
 
+	// Patient has an error in the configuration stand as long as its files are the
+	// same: ifquery is not asked once more.
+	Patient bool
+
 	sockets *socketkernel.Client // nil until a cgroup is asked
 
-	wg *wg.Client // nil until a device is asked for
+	wg       *wg.Client // nil until a device is asked for
+	wgKernel bool       // it was opened while the kernel had WireGuard
 }
 
 // Rtnetlink is what is asked of the kernel's rules and routes: *kernel.Client.
@@ -98,11 +103,12 @@ func (h *Host) table() (Nftables, error) {
 // most hosts have no such device.
 func (h *Host) devices() (*wg.Client, error) {
 	if h.wg == nil {
+		inKernel := wg.InKernel()
 		c, err := wg.Open()
 		if err != nil {
 			return nil, err
 		}
-		h.wg = c
+		h.wg, h.wgKernel = c, inKernel
 	}
 	return h.wg, nil
 }

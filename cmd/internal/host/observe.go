@@ -36,7 +36,11 @@ func (h *Host) Observe(ctx context.Context, o *decide.Observation, parts decide.
 }
 
 func (h *Host) readConfiguration(ctx context.Context, o *decide.Observation) error {
-	o.Config = o.Config.Again(ctx, h.Files)
+	if h.Patient {
+		o.Config = o.Config.IfChanged(ctx, h.Files)
+	} else {
+		o.Config = o.Config.Again(ctx, h.Files)
+	}
 	for _, note := range o.Config.Notes {
 		h.Log.Debugf("%s", note)
 	}
@@ -120,6 +124,12 @@ func (h *Host) readDevices(ctx context.Context, o *decide.Observation) error {
 		if l.WireGuard || listed[l.Name] {
 			names = append(names, l.Name)
 		}
+		if l.Kind == "wireguard" && h.wg != nil && !h.wgKernel {
+			// A client that was opened before the kernel had WireGuard knows userspace
+			// devices alone, for ever.
+			_ = h.wg.Close() // it is asked nothing any more
+			h.wg = nil
+		}
 	}
 	if len(names) == 0 {
 		return nil
@@ -186,7 +196,7 @@ func (h *Host) readSysctls(_ context.Context, o *decide.Observation) error {
 		names = append(names, name)
 	}
 	for _, in := range o.Config.Intents {
-		if in.Uplink != "" && !ours[in.Uplink] && (in.Cgroups != nil || len(o.Cgroups.Runs) > 0) {
+		if in.Uplink != "" && !ours[in.Uplink] && (in.Cgroups != nil || len(o.Cgroups.Runs) > 0 || o.Table.Have.MarksConnections()) {
 			names = append(names, in.Uplink)
 		}
 	}

@@ -67,6 +67,16 @@ func (r *Refresher) Named(ctx context.Context, names []string, olderThan time.Du
 	return rep
 }
 
+// Silent refreshes those of the named devices that are pinned, as far as peers of
+// theirs have had no handshake for olderThan. Their endpoints' names are looked up
+// only with names.
+func (r *Refresher) Silent(ctx context.Context, devices []string, olderThan time.Duration, names bool) []error {
+	x := r.Begin(ctx, 0)
+	x.olderThan, x.nameless = olderThan, !names
+	pinned := x.Decision.PinnedDevices()
+	return x.Run(ctx, slices.DeleteFunc(slices.Clone(devices), func(device string) bool { return !slices.Contains(pinned, device) }), false)
+}
+
 // Refresh is a refresh of several devices, side by side.
 type Refresh struct {
 	Decision decide.Decision // by what was observed as it began
@@ -76,6 +86,7 @@ type Refresh struct {
 	unlock     func() // nil: another run holds the lock
 	unobserved bool
 	olderThan  time.Duration
+	nameless   bool // endpoints' names are not looked up
 
 	mu   sync.Mutex
 	errs []error
@@ -152,6 +163,9 @@ func (x *Refresh) Run(ctx context.Context, devices []string, due bool) []error {
 			x.apply(ctx, t, marks(changes))
 			marked.Done()
 			x.apply(ctx, t, afterMark(changes))
+			if x.nameless {
+				return
+			}
 			asking, cancel := context.WithDeadline(ctx, x.ends.Add(-last))
 			defer cancel()
 			x.follow(ctx, t, wg.LookUp(asking, t.Names(), t.Families))

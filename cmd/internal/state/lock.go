@@ -18,8 +18,9 @@ import (
 var ErrBusy = errors.New("another run of wg-multihome holds the lock")
 
 const (
-	lockFile = "lock"
-	tellFile = "tell.lock"
+	lockFile  = "lock"
+	tellFile  = "tell.lock"
+	watchFile = "watch.lock"
 
 	// pollEvery is how often a held lock is tried. flock(2) can wait by
 	// itself, but then no time limit ends it.
@@ -59,6 +60,20 @@ func (d Dir) Lock(ctx context.Context, wait time.Duration) (unlock func(), err e
 // TryTell takes STATE-DIR/tell.lock if nobody holds it; ok is false, without
 // an error, where somebody does.
 func (d Dir) TryTell() (unlock func(), ok bool, err error) { return d.try(tellFile) }
+
+// TryWatch takes STATE-DIR/watch.lock, likewise: one watch runs at a time.
+func (d Dir) TryWatch() (unlock func(), ok bool, err error) { return d.try(watchFile) }
+
+// Watched reports whether a watch runs. Where the lock cannot be opened, none is
+// known of.
+func (d Dir) Watched() bool {
+	f, err := regular.Open(filepath.Join(string(d), watchFile), os.O_RDONLY, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
 
 func (d Dir) try(file string) (unlock func(), ok bool, err error) { return d.take(file, openLock) }
 

@@ -39,7 +39,7 @@ const killAfter = 2 * time.Second
 // runHooks runs all hooks for one piece of news, within what is left of the
 // time for all of them. ran is false where they were not run at all, and it is
 // to be told again. A missing directory is no error: there are no hooks.
-func runHooks(ctx context.Context, log *logging.Logger, n decide.News, left time.Duration) (ran bool, err error) {
+func runHooks(ctx context.Context, log *logging.Logger, n decide.News, left time.Duration, outside bool) (ran bool, err error) {
 	if _, err := os.Stat(hooksDir); errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	} else if err != nil {
@@ -55,8 +55,13 @@ func runHooks(ctx context.Context, log *logging.Logger, n decide.News, left time
 	limit, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
 	var out capped
-	cmd := exec.CommandContext(limit, runPartsPaths[runParts], hooksDir) // run-parts, by absolute path
-	cmd.Env = append([]string{hookPath}, environment(n)...)
+	command := []string{runPartsPaths[runParts], hooksDir} // by absolute path
+	env := append([]string{hookPath}, environment(n)...)
+	if outside && systemdRuns() {
+		command = bySystemd(command, env, left)
+	}
+	cmd := exec.CommandContext(limit, command[0], command[1:]...)
+	cmd.Env = env
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = &out, &out
 	// A group of its own, so that what hooks start can be ended with them.
@@ -78,6 +83,28 @@ func runHooks(ctx context.Context, log *logging.Logger, n decide.News, left time
 		return true, fmt.Errorf("run-parts %s: %w", hooksDir, err)
 	}
 	return true, nil
+}
+
+// systemdRun is where systemd-run(1) is.
+const systemdRun = "/usr/bin/systemd-run"
+
+// systemdRuns reports whether systemd is this host's init, as sd_booted(3) does, and
+// can be asked to run something.
+func systemdRuns() bool {
+	_, booted := os.Lstat("/run/systemd/system")
+	_, can := os.Stat(systemdRun)
+	return booted == nil && can == nil
+}
+
+// bySystemd is the command that has systemd run another one, as a unit of its own,
+// and waits for it. Should that wait be cut short, the unit ends by itself.
+func bySystemd(command, env []string, left time.Duration) []string {
+	run := []string{systemdRun, "--quiet", "--collect", "--pipe", "--wait", "--service-type=exec", "--description=hooks of wg-multihome",
+		"--working-directory=/", fmt.Sprintf("--property=RuntimeMaxSec=%d", max(1, int(left.Seconds()))), fmt.Sprintf("--property=TimeoutStopSec=%d", int(killAfter.Seconds()))}
+	for _, variable := range env {
+		run = append(run, "--setenv="+variable)
+	}
+	return append(append(run, "--"), command...)
 }
 
 // wait runs the hooks to their end, or to that of their time; then nothing of

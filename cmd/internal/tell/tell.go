@@ -30,6 +30,10 @@ type Teller struct {
 	Log       *logging.Logger
 	Refresher *refresh.Refresher
 
+	// Outside has hooks run by systemd, where it runs: what this process may not do,
+	// as a unit that is hardened, they may.
+	Outside bool
+
 	errs   failures
 	budget time.Duration // what is left of the time for hooks
 }
@@ -119,7 +123,7 @@ func (t *Teller) tell(ctx context.Context, spent time.Duration) (again bool) {
 func (t *Teller) tellHooks(ctx context.Context, n decide.News) (told, wrote bool) {
 	t.Log.Infof("%s has %s in IPv%s: %s", n.Uplink, n.Now.Address, n.Family, n.Event)
 	begun := time.Now()
-	ran, err := runHooks(ctx, t.Log, n, t.budget)
+	ran, err := runHooks(ctx, t.Log, n, t.budget, t.Outside)
 	t.budget -= time.Since(begun)
 	if err != nil {
 		t.errs.add(n.Uplink+n.Family.String(), fmt.Errorf("tell hooks of %s: %w", n.Uplink, err))

@@ -137,6 +137,24 @@ func before(effective []socket.Attached, own socket.Standing) []socket.Attached 
 	return effective[:max(0, slices.Index(effective, ours[0]))]
 }
 
+// IDs returns the ids of the programs at each place of a cgroup, ours and others'.
+// there is false where it is not there, or cannot be asked.
+func (c *Client) IDs(cgroup string) (ids [len(socket.Places)][]uint32, there bool) {
+	dir, err := c.open(cgroup)
+	if err != nil {
+		return ids, false
+	}
+	defer dir.Close()
+	for _, place := range socket.Places {
+		list, _, err := query(int(dir.Fd()), place, false)
+		if err != nil {
+			return ids, false
+		}
+		ids[place] = list
+	}
+	return ids, true
+}
+
 // query asks a cgroup for the programs at one place.
 func (r *reader) query(path string, dir *os.File, place socket.Place, effective bool) ([]socket.Attached, uint32, error) {
 	ids, flags, err := query(int(dir.Fd()), place, effective)

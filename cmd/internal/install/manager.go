@@ -1,0 +1,99 @@
+package install
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// managerPatience bounds one call of systemctl. A unit of ours starts in some
+// hundred milliseconds, but waits for another run's lock.
+const managerPatience = 90 * time.Second
+
+// Manager is this host's systemd.
+type Manager struct {
+	// Runs says that it is PID 1 (sd_booted(3)). Else units can be enabled, and that is
+	// all.
+	Runs bool
+	// Say is told each change before it is made.
+	Say func(format string, args ...any)
+}
+
+// NewManager learns whether systemd runs.
+func NewManager(say func(format string, args ...any)) Manager {
+	info, err := os.Lstat("/run/systemd/system")
+	return Manager{Runs: err == nil && info.IsDir(), Say: say}
+}
+
+// Begin has units enabled and started, as far as they are not, and reports whether
+// it had anything to do. changed says that files of units have changed.
+func (m Manager) Begin(ctx context.Context, units []string, changed bool) (did bool, err error) {
+	if changed && m.Runs {
+		if err := m.change(ctx, "daemon-reload"); err != nil {
+			return true, err
+		}
+	}
+	for _, unit := range units {
+		if !m.is(ctx, "is-enabled", unit) {
+			did = true
+			if err := m.change(ctx, "enable", unit); err != nil {
+				return did, err
+			}
+		}
+		if m.Runs && !m.is(ctx, "is-active", unit) {
+			did = true
+			if err := m.change(ctx, "start", unit); err != nil {
+				return did, err
+			}
+		}
+	}
+	return did || changed, nil
+}
+
+// End has units stopped and disabled, while their files are still there.
+func (m Manager) End(ctx context.Context, units []string) error {
+	for _, unit := range units {
+		args := []string{"disable", unit}
+		if m.Runs {
+			args = []string{"disable", "--now", unit}
+		}
+		if err := m.change(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Reload has it read files of units again.
+func (m Manager) Reload(ctx context.Context) error {
+	if !m.Runs {
+		return nil
+	}
+	return m.change(ctx, "daemon-reload")
+}
+
+// Active reports whether a unit runs.
+func (m Manager) Active(ctx context.Context, unit string) bool {
+	return m.Runs && m.is(ctx, "is-active", unit)
+}
+
+func (m Manager) is(ctx context.Context, question, unit string) bool {
+	ctx, cancel := context.WithTimeout(ctx, managerPatience)
+	defer cancel()
+	return exec.CommandContext(ctx, "systemctl", "--quiet", question, unit).Run() == nil
+}
+
+func (m Manager) change(ctx context.Context, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, managerPatience)
+	defer cancel()
+	m.Say("= systemctl %s", strings.Join(args, " "))
+	cmd := exec.CommandContext(ctx, "systemctl", append([]string{"--quiet"}, args...)...)
+	cmd.WaitDelay = time.Second
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package watch
+
+import (
+	"slices"
+	"time"
+)
+
+// What counts as a fight. Each object has a back-off of its own: what others take
+// from us again and again is put back more slowly, and all else at once.
+const (
+	fightWithin = 200 * time.Millisecond // taken again so soon
+	fightRow    = 3                      // so often in a row
+	backoffMin  = 50 * time.Millisecond
+	backoffMax  = time.Second
+	peaceAfter  = 10 * time.Second // not taken for so long: forgotten
+)
+
+// maxFights bounds how many objects are remembered; those that were put longest
+// ago are forgotten first.
+const maxFights = 4096
+
+// Fights remembers what was put and taken again. The zero value knows of nothing.
+type Fights struct {
+	objects map[string]*fight // by the text of the step that puts it
+}
+
+type fight struct {
+	put     time.Time     // when it was put last
+	missed  time.Time     // when it was first seen to be taken since; zero: it was not
+	row     int           // how often in a row it was taken at once
+	backoff time.Duration // how long it is left then; 0: it is put at once
+	said    bool
+}
+
+// Put notes that a step was made.
+func (f *Fights) Put(now time.Time, step string) {
+	if f.objects == nil {
+		f.objects = map[string]*fight{}
+	}
+	o := f.objects[step]
+	if o == nil {
+		f.shrink()
+		o = &fight{}
+		f.objects[step] = o
+	}
+	o.put, o.missed = now, time.Time{}
+}
+
+// shrink makes room for one more.
+func (f *Fights) shrink() {
+	for len(f.objects) >= maxFights {
+		var oldest string
+		for step, o := range f.objects {
+			if oldest == "" || o.put.Before(f.objects[oldest].put) {
+				oldest = step
+			}
+		}
+		delete(f.objects, oldest)
+	}
+}
+
+// Holds reports whether a step that is to be made is left for later: what it puts
+// was taken again and again.
+func (f *Fights) Holds(now time.Time, step string) bool {
+	o := f.objects[step]
+	if o == nil {
+		return false
+	}
+	if o.missed.IsZero() {
+		o.missed = now
+		o.taken(now.Sub(o.put))
+	}
+	return o.row >= fightRow && now.Before(o.missed.Add(o.backoff))
+}
+
+// taken counts a time that it was taken, so long after it was put.
+func (o *fight) taken(after time.Duration) {
+	switch {
+	case after >= peaceAfter:
+		o.row, o.backoff, o.said = 0, 0, false
+		return
+	case after >= fightWithin:
+		o.row = 0
+		return
+	}
+	o.row++
+	if o.row >= fightRow {
+		o.backoff = min(max(2*o.backoff, backoffMin), backoffMax)
+	}
+}
+
+// Next returns when the first of what is held is to be put; the zero time where
+// nothing is.
+func (f *Fights) Next() time.Time {
+	var next time.Time
+	for _, o := range f.objects {
+		if o.missed.IsZero() || o.row < fightRow {
+			continue
+		}
+		if at := o.missed.Add(o.backoff); next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return next
+}
+
+// Settled forgets what is wanted no longer, or was found to stand: steps are those
+// that were left for later by the last look.
+func (f *Fights) Settled(steps []string) {
+	for step, o := range f.objects {
+		if !o.missed.IsZero() && !slices.Contains(steps, step) {
+			o.missed = time.Time{}
+		}
+	}
+}
+
+// News returns the steps that are in a fight since it was asked last, sorted.
+func (f *Fights) News() []string {
+	var list []string
+	for step, o := range f.objects {
+		if o.row >= fightRow && !o.said {
+			o.said = true
+			list = append(list, step)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Active returns how many objects are in a fight.
+func (f *Fights) Active() int {
+	n := 0
+	for _, o := range f.objects {
+		if o.row >= fightRow {
+			n++
+		}
+	}
+	return n
+}
+
+// Forget forgets what nobody has taken for a while.
+func (f *Fights) Forget(now time.Time) {
+	for step, o := range f.objects {
+		if o.missed.IsZero() && now.Sub(o.put) >= peaceAfter {
+			delete(f.objects, step)
+		}
+	}
+}

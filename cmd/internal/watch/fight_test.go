@@ -1,0 +1,127 @@
+package watch
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// ms is a time, in milliseconds since a beginning.
+func ms(n int) time.Time {
+	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(n) * time.Millisecond)
+}
+
+const guard = "+ rule 4 32754 fwmark 0x2005 unreachable"
+
+// fought has an object be put, and taken again each time so long after it was put,
+// until the end. It returns when it was put.
+func fought(f *Fights, after, end int) (puts []int) {
+	f.Put(ms(0), guard)
+	for now := after; now < end; {
+		if f.Holds(ms(now), guard) {
+			now = int(f.Next().Sub(ms(0)) / time.Millisecond)
+			continue
+		}
+		f.Put(ms(now), guard)
+		puts = append(puts, now)
+		now += after
+	}
+	return puts
+}
+
+// TestFight: what is taken at once, again and again, is put more and more slowly.
+func TestFight(t *testing.T) {
+	var f Fights
+	puts := fought(&f, 1, 6000)
+	want := []int{1, 2, 53, 154, 355, 756, 1557, 2558, 3559, 4560, 5561}
+	if !slices.Equal(puts, want) {
+		t.Errorf("put at %v ms, want %v", puts, want)
+	}
+	if news := f.News(); !slices.Equal(news, []string{guard}) || len(f.News()) != 0 || f.Active() != 1 {
+		t.Errorf("said of it: %v", news)
+	}
+	f.Put(ms(6000), guard)
+	if f.Holds(ms(17000), guard) {
+		t.Error("held, though nobody has taken it for 10 s")
+	}
+	f.Put(ms(17000), guard)
+	if f.Holds(ms(17001), guard) {
+		t.Error("held at the first time that it is taken again")
+	}
+}
+
+// TestSlowlyTaken: anything slower is put at once.
+func TestSlowlyTaken(t *testing.T) {
+	var f Fights
+	puts := fought(&f, 200, 4000)
+	for i, at := range puts {
+		if at != 200*(i+1) {
+			t.Fatalf("put at %v ms", puts)
+		}
+	}
+}
+
+// TestOthersAreNotHeld: a back-off is an object's own.
+func TestOthersAreNotHeld(t *testing.T) {
+	var f Fights
+	fought(&f, 1, 1000)
+	if f.Holds(ms(1000), "+ rule 6 32754 fwmark 0x2005 unreachable") {
+		t.Error("another object is held")
+	}
+}
+
+// TestWantedNoLonger: what is left for later and not wanted any more wakes nobody.
+func TestWantedNoLonger(t *testing.T) {
+	var f Fights
+	fought(&f, 1, 1000)
+	f.Holds(ms(1000), guard)
+	if f.Next().IsZero() {
+		t.Fatal("nothing is held")
+	}
+	f.Settled(nil)
+	if at := f.Next(); !at.IsZero() {
+		t.Errorf("to be looked at again at %s", at)
+	}
+}
+
+func TestFightsAreBounded(t *testing.T) {
+	var f Fights
+	for i := range 2 * maxFights {
+		f.Put(ms(i), fmt.Sprint(i))
+	}
+	if len(f.objects) > maxFights {
+		t.Errorf("%d objects", len(f.objects))
+	}
+	f.Forget(ms(1000 * 1000))
+	if len(f.objects) != 0 {
+		t.Errorf("%d objects are remembered", len(f.objects))
+	}
+}
+
+// TestPace: looks that follow each other without end take no more than their share;
+// the first ones are made at once.
+func TestPace(t *testing.T) {
+	var p Pace
+	now, looked, first := ms(0), time.Duration(0), 0
+	const look = 3 * time.Millisecond
+	for now.Before(ms(10000)) {
+		if at := p.Ready(now); at.After(now) {
+			now = at
+		} else if looked < 50*time.Millisecond {
+			first++
+		}
+		now = now.Add(look)
+		looked += look
+		p.Looked(now, look)
+	}
+	if share := looked.Seconds() / 10; share > paceShare+0.02 || share < paceShare-0.05 {
+		t.Errorf("%.2f of a core", share)
+	}
+	if first < 15 {
+		t.Errorf("%d looks were made at once", first)
+	}
+	if at := p.Ready(now.Add(time.Second)); at.After(now.Add(time.Second)) {
+		t.Error("there is a pause after a second of quiet")
+	}
+}

@@ -1,0 +1,465 @@
+package watch
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/events"
+	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/report"
+)
+
+// What the loop waits for.
+const (
+	lockWait = 5 * time.Second // at a time; then it says that it lives, and waits on
+
+	// settled is how long the configuration has to be valid and unchanged until
+	// what it does not have any more is taken away.
+	settled = 5 * time.Second
+
+	// backWithin is how long an uplink's address may be away until the next one is
+	// told: clients take an address away and put it back.
+	backWithin = 100 * time.Millisecond
+
+	// feedEvery bounds how often the watchdog is fed, and feedIdle is when an idle
+	// loop feeds it, of the 90 s of the unit.
+	feedEvery = 10 * time.Second
+	feedIdle  = 30 * time.Second
+
+	// retryMin and retryMax bound when what has failed is tried again.
+	retryMin = time.Second
+	retryMax = time.Minute
+)
+
+// Request is what a look goes by.
+type Request struct {
+	Known  decide.Observation // by the last look
+	Fresh  decide.Parts       // parts of it that nothing has changed since; 0: read all anew
+	Person bool               // guards of marks that are configured no longer go
+	Wait   time.Duration      // for the lock
+	Hold   func(decide.Decision, decide.Step) bool
+}
+
+// Result is what came of it.
+type Result struct {
+	Busy     bool // another run held the lock for all of the time: nothing was done
+	Known    bool // the host could be read; else there is no decision
+	Decision decide.Decision
+	Report   report.Report
+	Made     []string // steps
+}
+
+// Looker looks at the host, and brings it to what is wanted.
+type Looker interface {
+	Look(context.Context, Request) Result
+}
+
+// Hearer hears of changes: *events.Source.
+type Hearer interface {
+	Ready() <-chan struct{}
+	Err() error
+	Take() events.Heard
+	Follow(events.Interest) error
+}
+
+// Poller looks at what tells of no change by itself.
+type Poller interface {
+	Follow(decide.Decision)
+	Found() <-chan events.Heard
+	Due() <-chan Refresh
+}
+
+// Refresh names tunnels that are to be refreshed for their stale handshakes.
+type Refresh struct {
+	Devices []string
+	Names   bool // endpoints' names are to be looked up as well
+}
+
+// Teller tells hooks and tunnels.
+type Teller interface {
+	// Pending returns what is to be told, and the devices that are due.
+	Pending(decide.Decision) (news []decide.News, due []string)
+	Tell(context.Context, decide.Decision) []error
+	Refresh(context.Context, Refresh) []error
+}
+
+// Meter counts.
+type Meter interface {
+	Converged(cause string, took time.Duration, r Result)
+	Mended(kind, by string)
+	MendedByInterval()
+	Overrun(times int)
+}
+
+// Loop is the watch. All fields are to be set.
+type Loop struct {
+	Looker   Looker
+	Hearer   Hearer
+	Poller   Poller
+	Teller   Teller
+	Meter    Meter
+	Clock    Clock
+	Log      *logging.Logger
+	Interval time.Duration
+	Hangup   <-chan os.Signal
+	Notify   func(state string)                                // sd_notify(3)
+	Places   func(d decide.Decision, full bool) []events.Place // to be heard of
+
+	hold Hold
+	pace Pace
+
+	known   decide.Observation
+	looked  bool // known is
+	last    decide.Decision
+	more    events.Heard // beside what the hearer has
+	pending bool         // it has something
+	full    string       // why all is to be read; "": it need not
+	person  bool
+
+	nextFull  time.Time
+	retryAt   time.Time // zero: nothing has failed
+	retryWait time.Duration
+	fed       time.Time
+	slept     time.Duration
+	ready     bool
+	status    string
+
+	said      map[string]bool // what was logged, and is so still
+	changedAt time.Time       // when the configuration was read that stands
+	personAt  time.Time       // when what is configured no longer goes; zero: never
+	personFor string          // the problems that such a look has left
+	texts     map[string]bool // files that had text
+
+	tells tells
+}
+
+// Run watches until ctx ends, and leaves everything in place. An error says why
+// nothing can be heard any more.
+func (l *Loop) Run(ctx context.Context) error {
+	l.said, l.texts, l.slept, l.full = map[string]bool{}, map[string]bool{}, l.Clock.Suspended(), "start"
+	l.tells.done = make(chan []error, 1)
+	defer l.tells.wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		now := l.Clock.Now()
+		l.due(now)
+		if l.wanted() && !l.pace.Ready(now).After(now) {
+			l.look(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			continue
+		}
+		l.tellAt(ctx, now)
+		l.feed(now)
+		timer.Reset(l.next(now).Sub(now))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.Hearer.Ready():
+			if err := l.Hearer.Err(); err != nil {
+				return err
+			}
+			l.pending = true
+		case h := <-l.Poller.Found():
+			l.more.Add(h)
+		case r := <-l.Poller.Due():
+			l.refresh(ctx, r)
+		case <-l.Clock.Changed():
+			l.woken()
+		case <-l.Hangup:
+			l.full = "hangup"
+		case errs := <-l.tells.done:
+			l.told(errs)
+		case <-timer.C:
+		}
+	}
+}
+
+// wanted reports whether there is a reason to look.
+func (l *Loop) wanted() bool { return l.pending || l.more.Any() || l.full != "" }
+
+// due makes reasons of times that have come.
+func (l *Loop) due(now time.Time) {
+	come := func(at time.Time) bool { return !at.IsZero() && !now.Before(at) }
+	switch {
+	case l.full != "":
+	case come(l.personAt):
+		l.full, l.person = "configuration", true
+	case come(l.nextFull):
+		l.full = "interval"
+	case come(l.retryAt):
+		l.full = "retry"
+	}
+	if come(l.hold.Next()) {
+		l.more.Add(events.Heard{Stale: decide.Routing | decide.WireGuard | decide.Interfaces | decide.Nftables | decide.Services | decide.Programs | decide.Settings})
+	}
+}
+
+// next returns when the loop has something to do by itself.
+func (l *Loop) next(now time.Time) time.Time {
+	next := now.Add(feedIdle)
+	for _, at := range []time.Time{l.nextFull, l.retryAt, l.personAt, l.hold.Next(), l.tells.at} {
+		if !at.IsZero() && at.Before(next) {
+			next = at
+		}
+	}
+	if ready := l.pace.Ready(now); l.wanted() && ready.Before(next) {
+		next = ready
+	}
+	return next
+}
+
+// feed says that the loop works.
+func (l *Loop) feed(now time.Time) {
+	if now.Sub(l.fed) >= feedEvery {
+		l.fed = now
+		l.Notify("WATCHDOG=1")
+	}
+}
+
+// woken looks at all that a suspend may have changed; a clock that was set changes
+// nothing.
+func (l *Loop) woken() {
+	slept := l.Clock.Suspended()
+	const jump = 500 * time.Millisecond
+	if slept-l.slept >= jump {
+		l.Log.Infof("woken up after %s", (slept - l.slept).Round(time.Second))
+		l.full, l.tells.all = "resume", true
+	}
+	l.slept = slept
+}
+
+// look looks at the host once, and brings it to what is wanted.
+func (l *Loop) look(ctx context.Context) {
+	cause, person := l.full, l.person
+	heard := l.more
+	l.more, l.pending, l.full, l.person = events.Heard{}, false, "", false
+	heard.Add(l.Hearer.Take())
+	switch {
+	case heard.Overruns > 0:
+		l.Meter.Overrun(heard.Overruns)
+		l.Log.Infof("the kernel told more than could be taken in: all is looked at")
+		cause = "overrun"
+	case cause == "":
+		cause = "event"
+	}
+	l.meet(heard)
+	request := Request{Known: l.known, Person: person, Wait: lockWait}
+	if cause == "event" && l.looked {
+		request.Fresh = decide.Everything &^ heard.Stale &^ (decide.Configuration | decide.Leases)
+	}
+	r, began := l.wait(ctx, request)
+	now := l.Clock.Now()
+	l.pace.Looked(now, now.Sub(began))
+	if ctx.Err() != nil {
+		return
+	}
+	l.Meter.Converged(cause, now.Sub(began), r)
+	l.took(ctx, cause, heard, r, now)
+}
+
+// meet notes the devices that have come.
+func (l *Loop) meet(h events.Heard) {
+	if !l.looked {
+		return
+	}
+	now := l.Clock.Now()
+	for _, c := range h.Causes {
+		known := false
+		for i := range l.known.Facts.Links {
+			known = known || l.known.Facts.Links[i].Name == c.Device
+		}
+		if c.Kind == events.Link && !c.Gone && !known {
+			l.hold.Born(now, c.Device)
+		}
+	}
+}
+
+// wait makes the request until the lock was had, and returns when that was.
+func (l *Loop) wait(ctx context.Context, request Request) (Result, time.Time) {
+	for {
+		began := l.Clock.Now()
+		l.hold.Begin(began)
+		request.Hold = func(d decide.Decision, s decide.Step) bool { return l.hold.Holds(l.Clock.Now(), d, s) }
+		r := l.Looker.Look(ctx, request)
+		if !r.Busy || ctx.Err() != nil {
+			return r, began
+		}
+		l.say([]error{fmt.Errorf("another run holds the lock for %s", lockWait)})
+		l.feed(l.Clock.Now())
+	}
+}
+
+// took takes a look's result.
+func (l *Loop) took(ctx context.Context, cause string, heard events.Heard, r Result, now time.Time) {
+	if !r.Known {
+		l.say(r.Report.Errs)
+		l.looked = false
+		l.retry(now)
+		return
+	}
+	d := r.Decision
+	l.follow(d, cause != "event")
+	l.hold.End(now, d)
+	l.mended(cause, heard, r, now)
+	l.configured(d, cause == "configuration", now)
+	l.say(problems(r.Report))
+	if len(r.Report.Errs) > 0 {
+		l.retry(now)
+	} else {
+		l.retryAt, l.retryWait = time.Time{}, 0
+	}
+	if cause != "event" || l.nextFull.IsZero() {
+		l.nextFull = now.Add(l.Interval)
+	}
+	l.known, l.last, l.looked = d.Observation, d, true
+	l.state(d, heard, r, now)
+	l.news(ctx, now, cause != "event")
+}
+
+// retry has all be tried again, each time later.
+func (l *Loop) retry(now time.Time) {
+	l.retryWait = min(max(2*l.retryWait, retryMin), retryMax)
+	l.retryAt = now.Add(l.retryWait)
+}
+
+// follow has be heard what matters by a decision.
+func (l *Loop) follow(d decide.Decision, full bool) {
+	i := interest(d)
+	i.Again = full
+	i.Places = l.Places(d, full)
+	if err := l.Hearer.Follow(i); err != nil {
+		l.say([]error{fmt.Errorf("hear of files: %w", err)})
+	}
+	l.Poller.Follow(d)
+}
+
+// mended says and counts what was put.
+func (l *Loop) mended(cause string, heard events.Heard, r Result, now time.Time) {
+	for _, step := range r.Made {
+		l.hold.Put(now, step)
+		if l.looked {
+			l.Meter.Mended(Kind(step), By(heard, step))
+		}
+	}
+	if cause == "interval" && len(r.Made) > 0 {
+		l.Meter.MendedByInterval()
+		l.Log.Errorf("the look of each %s has found what no event told, a defect: %s", l.Interval, strings.Join(r.Made[:min(len(r.Made), 8)], "; "))
+	}
+	fights := l.hold.News()
+	for _, step := range fights[:min(len(fights), 8)] {
+		l.Log.Errorf("%q is taken away again and again, by %s: it is put back more and more slowly, each second at last; the second lock holds meanwhile", step, Party(heard, step))
+	}
+}
+
+// configured notes what the configuration is, and when what it does not have any
+// more is taken away: not before it was seen without it, valid and unchanged, for
+// a while, and never for a file that is absent or empty.
+func (l *Loop) configured(d decide.Decision, person bool, now time.Time) {
+	if !l.looked || !d.Config.Same(l.known.Config) {
+		l.changedAt, l.personFor = now, ""
+		clear(l.said)
+	}
+	missing := false
+	texts := d.Config.Texts()
+	for _, file := range texts {
+		l.texts[file] = true
+	}
+	for file := range l.texts {
+		missing = missing || !slices.Contains(texts, file)
+	}
+	left := ""
+	for _, p := range d.Problems {
+		left += p.Error() + "\n"
+	}
+	if person {
+		l.personFor = left
+	}
+	l.personAt = time.Time{}
+	if left != "" && left != l.personFor && len(d.Config.Problems) == 0 && len(texts) > 0 && !missing {
+		l.personAt = l.changedAt.Add(settled)
+	}
+}
+
+// problems are what is to be said of a look.
+func problems(r report.Report) []error {
+	var errs []error
+	for _, p := range r.Problems {
+		errs = append(errs, fmt.Errorf("%s", p.Error()))
+	}
+	return append(errs, r.Errs...)
+}
+
+// maxSaid bounds what is remembered of what was said.
+const maxSaid = 1000
+
+// say says errors, each once until the configuration changes.
+func (l *Loop) say(errs []error) {
+	for _, err := range errs {
+		if l.said[err.Error()] {
+			continue
+		}
+		if len(l.said) >= maxSaid {
+			clear(l.said)
+		}
+		l.said[err.Error()] = true
+		l.Log.Errorf("%s", err)
+	}
+}
+
+// state says that watch is ready, and a line of how things are.
+func (l *Loop) state(d decide.Decision, heard events.Heard, r Result, now time.Time) {
+	up := 0
+	for _, u := range d.Uplinks {
+		if u.Up {
+			up++
+		}
+	}
+	line := fmt.Sprintf("%d of %d uplinks up, %d marks", up, len(d.Uplinks), len(d.Pins))
+	if n := len(d.Problems); n > 0 {
+		line += fmt.Sprintf(", %d errors in the configuration", n)
+	}
+	if n := len(r.Report.Errs); n > 0 {
+		line += fmt.Sprintf(", %d failures", n)
+	}
+	if n := l.hold.Active(); n > 0 {
+		line += fmt.Sprintf(", %d taken away again and again", n)
+	}
+	if len(r.Made) > 0 {
+		line += fmt.Sprintf("; last mended at %s", now.Format(time.TimeOnly))
+	} else if i := strings.IndexByte(l.status, ';'); i >= 0 {
+		line += l.status[i:]
+	}
+	if line != l.status {
+		l.status = line
+		l.Notify("STATUS=" + line)
+	}
+	if !l.ready {
+		l.ready = true
+		l.Notify("READY=1")
+	}
+}
+
+// NoMeter counts nothing.
+type NoMeter struct{}
+
+// Converged counts nothing, and so do the others.
+func (NoMeter) Converged(string, time.Duration, Result) {}
+
+// Mended counts nothing.
+func (NoMeter) Mended(string, string) {}
+
+// MendedByInterval counts nothing.
+func (NoMeter) MendedByInterval() {}
+
+// Overrun counts nothing.
+func (NoMeter) Overrun(int) {}
