@@ -13,13 +13,7 @@ var ways = []string{"socket", "packet"}
 // eachWay runs a test for each of them, with a service of up2 in a lab of its own.
 func eachWay(t *testing.T, test func(t *testing.T, c *caseLab)) {
 	for _, way := range ways {
-		t.Run(way, func(t *testing.T) {
-			l := newLab(t)
-			l.Static()
-			c := &caseLab{Lab: l, t: t, way: way, service: l.MakeCgroup("a.service")}
-			c.pin("")
-			test(t, c)
-		})
+		t.Run(way, func(t *testing.T) { test(t, newCaseLab(t, way)) })
 	}
 }
 
@@ -29,6 +23,15 @@ type caseLab struct {
 	t       *testing.T
 	way     string
 	service string
+}
+
+func newCaseLab(t *testing.T, way string) *caseLab {
+	t.Helper()
+	l := newLab(t)
+	l.Static()
+	c := &caseLab{Lab: l, t: t, way: way, service: l.MakeCgroup("a.service")}
+	c.pin("")
+	return c
 }
 
 // pin writes the configuration, with further options of up2.
