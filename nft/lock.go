@@ -13,8 +13,9 @@ import (
 )
 
 // tunnelKinds are the kinds of devices that lead elsewhere though they are no
-// uplinks. "tun" are tap devices, too, and those of OpenVPN and wireguard-go.
-var tunnelKinds = [...]string{"tun", "wireguard"}
+// uplinks. "tun" are tap devices, too, and those of OpenVPN and wireguard-go;
+// "amneziawg" is WireGuard with its packets disguised.
+var tunnelKinds = [...]string{"amneziawg", "tun", "wireguard"}
 
 // IsTunnel reports whether a device of that kind is a tunnel: by it the lock lets
 // only those private destinations through that a route leads there.

@@ -146,14 +146,21 @@ func freeIn(p netip.Prefix, hosts map[netip.Addr]bool) netip.Addr {
 	return netip.Addr{}
 }
 
+// Leaves returns what a packet of an uplink is to leave by, "" where it is to be
+// refused. known is false of what the kernel alone has: this host, multicast,
+// broadcast, the link.
+func (w Wanted) Leaves(uplink string, dst netip.Addr) (device string, known bool) {
+	owner := w.Destinations.Of(uplink, dst)
+	if owner.Whose == Mains && owner.Route.isDefault() { // an unreachable default: it is not meant for what is pinned
+		return w.Destinations.rest[deviceKey{fwmark.FamilyOf(dst), uplink}].Device, true
+	}
+	return owner.Route.Device, owner.Whose != TheHosts
+}
+
 // Astray says in one line what is not as it is to be, "" where the kernel's answer
 // is what is wanted: where the packet goes instead, and by which rule or route.
 func (w Wanted) Astray(f Facts, q Question, a Answer) string {
-	owner := w.Destinations.Of(q.Uplink, q.Dst)
-	want := owner.Route.Device
-	if owner.Whose == Mains && owner.Route.isDefault() { // an unreachable default: it is not meant for what is pinned
-		want = w.Destinations.rest[deviceKey{fwmark.FamilyOf(q.Dst), q.Uplink}].Device
-	}
+	want, _ := w.Leaves(q.Uplink, q.Dst)
 	if a.Device == want && (a.Errno == 0) == (want != "") {
 		return ""
 	}

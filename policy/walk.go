@@ -45,33 +45,19 @@ type Exception struct {
 // The packet is bound to no device. What a rule selects by beside the fields of
 // Rule (see Opaque) counts as matching.
 func (w Routing) Walk(p Packet) Verdict {
+	probe := Probe{Packet: p}
 	family := fwmark.FamilyOf(p.Dst)
-	for i := 0; i < len(w.Rules); i++ {
-		r := w.Rules[i]
-		if r.Family != family || !r.selects(p) {
+	for i := 0; i < len(w.Rules); {
+		r := &w.Rules[i]
+		if r.Family != family || !r.selects(&probe) {
+			i++
 			continue
 		}
-		switch r.Action {
-		case Lookup:
-			route, found := w.find(r.Table, p.Dst)
-			errno := routeErrno[route.Type]
-			switch {
-			case !found, route.Type == ThrowRoute:
-			case errno != 0: // only routes that lead somewhere are suppressed
-				return Verdict{Rule: r, Errno: errno}
-			case r.Suppresses && route.Dst.Bits() <= int(r.Suppress), r.SuppressesGroup && w.group(route.Device) == r.SuppressGroup:
-			default:
-				return Verdict{Rule: r, Route: route}
-			}
-		case Goto:
-			i = gotoTarget(w.Rules, i)
-		case Blackhole:
-			return Verdict{Rule: r, Errno: syscall.EINVAL}
-		case Prohibit:
-			return Verdict{Rule: r, Errno: syscall.EACCES}
-		case Unreachable:
-			return Verdict{Rule: r, Errno: syscall.ENETUNREACH}
+		a, next := w.ask(i, &probe)
+		if a.Result == Decides {
+			return Verdict{Rule: *r, Route: a.taken(), Errno: a.Errno}
 		}
+		i = next
 	}
 	return Verdict{Errno: syscall.ENETUNREACH}
 }
@@ -82,28 +68,42 @@ var routeErrno = [256]syscall.Errno{
 	BlackholeRoute: syscall.EINVAL, UnreachableRoute: syscall.EHOSTUNREACH, ProhibitRoute: syscall.EACCES,
 }
 
-// gotoTarget returns the index before the first rule at the priority that rule
-// i leads to. Without one the rule does nothing.
+// gotoTarget returns the index of the first rule at the priority that rule i
+// leads to. Without one the rule does nothing.
 func gotoTarget(rules []Rule, i int) int {
 	for j, r := range rules {
 		if r.Family == rules[i].Family && r.Priority == rules[i].Table {
-			return j - 1
+			return j
 		}
 	}
-	return i
+	return i + 1
 }
 
-// selects is fib_rule_match, for a packet that comes from this host and is bound
-// to no device. Of an opaque rule it is not known whether its other selectors
-// match: it is taken as matching, with `not` too.
-func (r Rule) selects(p Packet) bool {
+// selects is fib_rule_match, for a packet that comes from this host. Of an opaque
+// rule it is not known whether its other selectors match: it is taken as matching,
+// with `not` too.
+func (r *Rule) selects(p *Probe) bool { return r.differs(p) == "" != r.Invert || r.Opaque && r.Invert }
+
+// differs names the first of a rule's selectors that a packet does not have; "":
+// it has all. IPv6 compares no source that is not chosen yet (fib6_rule_match).
+func (r *Rule) differs(p *Probe) string {
 	src := p.Src
-	if !src.IsValid() {
-		src = fwmark.FamilyOf(p.Dst).Unspecified()
+	if !src.IsValid() && r.Family == fwmark.IPv4 {
+		src = r.Family.Unspecified()
 	}
-	match := (r.Iif == "" || r.Iif == "lo") && r.Oif == "" && (p.Mark^r.Mark.Value)&r.Mark.Mask == 0 &&
-		(!r.From.IsValid() || r.From.Contains(src)) && (!r.To.IsValid() || r.To.Contains(p.Dst))
-	return match != r.Invert || r.Opaque && r.Invert
+	switch {
+	case (p.Mark^r.Mark.Value)&r.Mark.Mask != 0:
+		return "fwmark"
+	case r.From.IsValid() && !r.From.Contains(src):
+		return "from"
+	case r.To.IsValid() && !r.To.Contains(p.Dst):
+		return "to"
+	case r.Iif != "" && r.Iif != "lo":
+		return "iif"
+	case r.Oif != "" && r.Oif != p.Device:
+		return "oif"
+	}
+	return ""
 }
 
 // group returns the group of a device. Of a multipath route it is that of the
@@ -118,12 +118,13 @@ func (w Routing) group(device string) uint32 {
 }
 
 // find returns the route of a table with the longest prefix, and of those the
-// first one with the lowest metric.
-func (w Routing) find(table uint32, dst netip.Addr) (Route, bool) {
+// first one with the lowest metric. A packet that is bound to a device finds those
+// through it alone, and in IPv4 those that refuse (fib_table_lookup).
+func (w Routing) find(table uint32, p *Probe) (Route, bool) {
 	var best Route
 	found := false
 	for _, r := range w.Routes {
-		if r.Table != table || r.Family != fwmark.FamilyOf(dst) || !r.Dst.Contains(dst) {
+		if r.Table != table || r.Family != fwmark.FamilyOf(p.Dst) || !r.Dst.Contains(p.Dst) || !r.usable(p.Device) {
 			continue
 		}
 		longer := !found || r.Dst.Bits() > best.Dst.Bits()
@@ -132,9 +133,13 @@ func (w Routing) find(table uint32, dst netip.Addr) (Route, bool) {
 		}
 	}
 	for _, e := range w.Exceptions {
-		if found && e.Dst == dst && e.Route == best {
-			best.Dst = netip.PrefixFrom(dst, dst.BitLen())
+		if found && e.Dst == p.Dst && e.Route == best {
+			best.Dst = netip.PrefixFrom(p.Dst, p.Dst.BitLen())
 		}
 	}
 	return best, found
+}
+
+func (r *Route) usable(device string) bool {
+	return device == "" || r.Device == device || r.Family == fwmark.IPv4 && (routeErrno[r.Type] != 0 || r.Type == ThrowRoute)
 }

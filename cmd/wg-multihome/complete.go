@@ -43,6 +43,24 @@ func (p *program) completeRefresh(cmd *cobra.Command, args []string, typed strin
 	return beginning(devices, typed), cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeDevice offers the interfaces that there are.
+func (p *program) completeDevice(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for _, l := range p.quietLook(cmd).Facts.Links {
+		names = append(names, l.Name)
+	}
+	return beginning(names, typed), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeService offers the services that are listed.
+func (p *program) completeService(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for _, pin := range p.quietLook(cmd).Pins {
+		names = append(names, pin.Cgroups...)
+	}
+	return beginning(names, typed), cobra.ShellCompDirectiveNoFileComp
+}
+
 // quietLook looks at the host, and says nothing of what goes wrong: what is
 // said while a person types is in the way.
 func (p *program) quietLook(cmd *cobra.Command) decide.Decision {

@@ -22,9 +22,15 @@ The uplink must have a mark, and an address.
 Signals are passed on; INT and QUIT not where we are in a terminal's foreground:
 its keys reach the command anyway.
 
+With --user it has that user's HOME, USER, LOGNAME and SHELL, and the caller's
+PATH, TERM, LANG and LC_*, but nothing else of the environment (env VAR=VALUE in
+front of the command gives it more). It cannot type into the caller's terminal
+(TIOCSTI): it has one of its own, which is hung up when it ends, with what it has
+left in the background.
+
 Reads: what sync reads, /etc/passwd and /etc/group for --user.
 Writes: what sync writes; a cgroup below wgmultihome.slice, removed afterwards,
-or by a later run where processes live on in it.
+or by a later run or sync where processes live on in it.
 Exits with the command's exit status, 128 and the signal's number where one
 ended it; else the command was not started: 1 it cannot be pinned, or there is no
 such user; 2 bad usage; 126 it cannot be executed; 127 it was not found.`,

@@ -10,6 +10,7 @@ import (
 	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/refresh"
 	"wg-multihome/cmd/internal/report"
+	"wg-multihome/cmd/internal/run"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/cmd/internal/tell"
 )
@@ -41,7 +42,9 @@ func (s *session) Close() { s.host.Close() }
 
 // Sync brings the host to what is wanted, and then tells what is new.
 func (s *session) Sync(ctx context.Context, wait time.Duration) report.Report {
+	idle := run.Collect()
 	last, rep := s.Converge(ctx, wait)
+	rep.Errs = append(rep.Errs, idle...)
 	if rep.Is(state.ErrBusy) || rep.Is(host.ErrPrivilege) {
 		return rep
 	}

@@ -16,6 +16,10 @@ const (
 	maxCgroupLevel = 255
 )
 
+// CgroupPath returns the path of what a person calls by a word, as the
+// configuration has it: the name of a unit, or a path below the cgroup2 mount.
+func CgroupPath(word string) (string, error) { return cgroupPath(word) }
+
 // cgroupPath returns the path, relative to the cgroup2 mount, of what the
 // configuration calls by a word: a full path, which holds a slash, or the name
 // of a unit of systemd's. A unit's place follows from its name, unless it has a

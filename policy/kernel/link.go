@@ -105,7 +105,7 @@ func decodeLink(m []byte) (l policy.Link, index, master uint32, err error) {
 	if err != nil {
 		return l, 0, 0, fmt.Errorf("attributes of a link: %w", err)
 	}
-	l.WireGuard = l.Kind == "wireguard"
+	l.WireGuard = l.Kind == "wireguard" || l.Kind == "amneziawg"
 	return l, binary.NativeEndian.Uint32(m[4:]), master, nil
 }
 

@@ -94,7 +94,10 @@ func appendRule(b []byte, r *policy.Rule) []byte {
 
 // decodeRule reads a message of RTM_NEWRULE, from its header on. What it does
 // not know makes the rule Opaque; an error means that it is no rule at all.
-func decodeRule(m []byte) (policy.Rule, error) {
+func decodeRule(m []byte) (policy.Rule, error) { return decodeRuleWith(m, nil) }
+
+// decodeRuleWith hands the attributes that a Rule does not say to others as well.
+func decodeRuleWith(m []byte, others func(attribute)) (policy.Rule, error) {
 	if len(m) < headerSize {
 		return policy.Rule{}, nlsock.ErrShort
 	}
@@ -107,7 +110,7 @@ func decodeRule(m []byte) (policy.Rule, error) {
 		Family: family, Action: policy.Action(m[7]), Table: uint32(m[4]),
 		Invert: flags&ruleInvert != 0, Opaque: m[3] != 0 || flags&ruleFindSaddr != 0,
 	}
-	d := ruleDecoder{rule: r, dstLen: int(m[1]), srcLen: int(m[2])}
+	d := ruleDecoder{rule: r, dstLen: int(m[1]), srcLen: int(m[2]), others: others}
 	known, err := eachAttribute(m[headerSize:], d.read)
 	if err != nil {
 		return policy.Rule{}, fmt.Errorf("attributes of a rule: %w", err)
@@ -121,6 +124,7 @@ type ruleDecoder struct {
 	dstLen, srcLen int
 	marked, masked bool
 	target         uint32
+	others         func(attribute) // nil, or takes in what a Rule does not say
 }
 
 // read takes in one attribute, and reports whether it could.
@@ -167,6 +171,9 @@ func (d *ruleDecoder) read(a attribute) bool {
 		d.rule.Protocol = a.value[0]
 	case unix.FRA_PAD:
 	default:
+		if d.others != nil {
+			d.others(a)
+		}
 		return false
 	}
 	return true

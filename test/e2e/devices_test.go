@@ -98,3 +98,25 @@ func (d *userDevice) state() string {
 	}
 	return s.String()
 }
+
+// TestDevicesThatAreNone: a listed device that is no WireGuard device is an error,
+// and costs nothing else.
+func TestDevicesThatAreNone(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Script("ip link add strange type veth peer estrange")
+	wg := devices(t, l, 1, "wg0")[0]
+	wg.mark.Store("0")
+	l.Interfaces(pinned + "\tmultihomed-wireguard strange gone wg0\n")
+	const text = `device "strange", which uplink "up2" lists, is no WireGuard device, but of kind "veth": it is not pinned`
+	for _, command := range []string{"sync", "plan", "status"} {
+		r := l.MH(command)
+		wantCode(t, r, 1)
+		wantPart(t, command, r.Stdout+r.Stderr, text)
+		wantEqual(t, "mark of wg0", wg.mark.Load().(string), "8197")
+	}
+	l.WantSeen(lab.Far4, "", 0x2005, two4)
+	wantCode(t, l.MH("sync", "--hook"), 0)
+	l.Script("ip link del strange")
+	l.MustMH("sync")
+}

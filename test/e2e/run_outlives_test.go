@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,6 +75,27 @@ func TestRunOutlivesItsMark(t *testing.T) {
 			if c.status == 0 {
 				wantNone(t, "rules", l.Run("ip", "rule")+l.Run("ip", "-6", "rule"), "fwmark")
 			}
+			noDrift(t, l)
+			noSpoof(t, l)
+		})
+	}
+}
+
+// TestRunEndsWithUnsentData: what a command has left in its socket still leaves by
+// the uplink once it has ended: the socket keeps its mark, and the mark its guards.
+func TestRunEndsWithUnsentData(t *testing.T) {
+	const bytes = 1 << 20
+	for far, seen := range map[string]string{lab.Far4: two4, lab.Far6: two6} {
+		t.Run("to "+far, func(t *testing.T) {
+			l, cgroups := runLab(t)
+			sink := l.Sink(far)
+			variable, command := l.Leaving(far, bytes)
+			r := l.Try([]string{variable}, append([]string{l.Binary, "run", "up2", "--"}, command...)...)
+			wantCode(t, r, 0)
+			wantEqual(t, "cgroups afterwards", cgroups.List(), runSlice)
+			l.MustMH("sync")
+			wantEqual(t, "what far has got", sink.Read(), fmt.Sprintf("%d bytes from %s", bytes, seen))
+			noPart(t, l)
 			noDrift(t, l)
 			noSpoof(t, l)
 		})

@@ -100,8 +100,16 @@ func TestRunIgnoresWhatItsCallerIgnores(t *testing.T) {
 // new terminal. It returns what to type with, and what is shown.
 func startInTerminal(t *testing.T, l *lab.Lab, args ...string) (cmd *exec.Cmd, keys func(string), shown *transcript) {
 	t.Helper()
+	cmd, keys, shown, _ = startInTerminalOf(t, l, unix.Winsize{}, args...)
+	return cmd, keys, shown
+}
+
+// startInTerminalOf does so in a terminal of a size, and returns our end of it too.
+func startInTerminalOf(t *testing.T, l *lab.Lab, size unix.Winsize, args ...string) (cmd *exec.Cmd, keys func(string), shown *transcript, pty *os.File) {
+	t.Helper()
 	pty, terminal := openTerminal(t)
 	defer terminal.Close()
+	fatal(t, unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &size))
 	cmd = l.Command(context.Background(), nil, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -114,13 +122,19 @@ func startInTerminal(t *testing.T, l *lab.Lab, args ...string) (cmd *exec.Cmd, k
 		_, err := io.WriteString(pty, s)
 		fatal(t, err)
 	}
-	return cmd, keys, shown
+	return cmd, keys, shown, pty
 }
 
 // TestRunInATerminal: the command is in the terminal's foreground, and is
 // interrupted, stopped and continued with us.
 func TestRunInATerminal(t *testing.T) {
+	t.Run("as root", func(t *testing.T) { inATerminal(t) })
+	t.Run("as a user", func(t *testing.T) { inATerminal(t, "--user", "ann") })
+}
+
+func inATerminal(t *testing.T, as ...string) {
 	l, cgroups := runLab(t)
+	ann(l)
 	l.Write("/run/command", `#!/bin/sh
 trap 'echo interrupted' INT
 ps -o stat= -p $$ | grep -q + && echo in the foreground
@@ -129,7 +143,8 @@ echo read $line
 exit 6
 `, 0o755)
 	// The shell has it in a process group of its own, as an interactive one.
-	cmd, keys, shown := startInTerminal(t, l, "sh", "-mc", `"$@"; echo stopped $?; fg; echo ended $?`, "-", l.Binary, "run", "up2", "--", "/run/command")
+	command := append(append([]string{l.Binary, "run"}, as...), "up2", "--", "/run/command")
+	cmd, keys, shown := startInTerminal(t, l, append([]string{"sh", "-mc", `"$@"; echo stopped $?; fg; echo ended $?`, "-"}, command...)...)
 	lab.Until(t, "the command begins", lab.Contains(shown.String, "in the foreground"))
 	keys("\x03")
 	lab.Until(t, "an interrupt", lab.Contains(shown.String, "interrupted"))

@@ -78,6 +78,7 @@ func TestRunPassesThrough(t *testing.T) {
 	wantCode(t, runs(l, "no-such-command"), 127)
 	wantCode(t, runs(l, "/no/such/command"), 127)
 	wantCode(t, runs(l, "/etc/passwd"), 126)
+	wantCode(t, runs(l, "/etc"), 126)
 	l.Write("/run/script", "#!/no/such/interpreter\n", 0o755)
 	wantCode(t, runs(l, "/run/script"), 127)
 	// Options of the command are its own, and so is a --hook.
@@ -92,16 +93,21 @@ func TestRunPassesThrough(t *testing.T) {
 	wantEqual(t, "cgroups afterwards", cgroups.List(), runSlice)
 }
 
-func TestRunAsUser(t *testing.T) {
-	l, _ := runLab(t)
+// ann is a user of the lab.
+func ann(l *lab.Lab) {
 	l.Write("/run/passwd", "root:x:0:0:root:/root:/bin/bash\nann:x:4711:4712:Ann:/home/ann:/bin/dash\n", 0o644)
 	l.Write("/run/group", "root:x:0:\nann:x:4712:\nnet:x:4713:ann,root\nplug:x:4714:ann\n", 0o644)
 	l.Script("mount --bind /run/passwd /etc/passwd; mount --bind /run/group /etc/group")
+}
+
+func TestRunAsUser(t *testing.T) {
+	l, _ := runLab(t)
+	ann(l)
 	as := func(command ...string) lab.Result {
-		return l.Try([]string{"HOME=/root", "USER=root", "KEPT=yes"}, append([]string{l.Binary, "run", "--user", "ann", "up2", "--"}, command...)...)
+		return l.Try([]string{"HOME=/root", "USER=root", "SECRET=word", "LD_PRELOAD=", "TERM=dumb", "LANG=C", "LC_ALL=C.UTF-8"}, append([]string{l.Binary, "run", "--user", "ann", "up2", "--"}, command...)...)
 	}
 	wantEqual(t, "id", as("id").Stdout, "uid=4711(ann) gid=4712(ann) groups=4712(ann),4713(net),4714(plug)\n")
-	wantEqual(t, "environment", as("env").Stdout, "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nKEPT=yes\nHOME=/home/ann\nUSER=ann\nLOGNAME=ann\nSHELL=/bin/dash\n")
+	wantEqual(t, "environment", as("env").Stdout, "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nTERM=dumb\nLANG=C\nLC_ALL=C.UTF-8\nHOME=/home/ann\nUSER=ann\nLOGNAME=ann\nSHELL=/bin/dash\n")
 	for _, part := range []string{"Uid:\t4711\t4711\t4711\t4711", "Gid:\t4712\t4712\t4712\t4712", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"} {
 		wantPart(t, "privileges", as("cat", "/proc/self/status").Stdout, part)
 	}
@@ -179,6 +185,15 @@ func TestRunLeavesGrandchildren(t *testing.T) {
 	cgroups.Kill(strings.TrimSpace(left))
 	wantCode(t, runs(l, "true"), 0)
 	wantEqual(t, "cgroups after its end", cgroups.List(), runSlice)
+	// And so does sync: who pins nothing pays for no conntrack.
+	wantCode(t, runs(l, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & exit 5"), 5)
+	left = strings.TrimPrefix(cgroups.List(), runSlice)
+	l.MustMH("sync")
+	wantEqual(t, "cgroups while it lives, after sync", cgroups.List(), runSlice+left)
+	cgroups.Kill(strings.TrimSpace(left))
+	l.MustMH("sync", "--hook")
+	wantEqual(t, "cgroups after its end and sync", cgroups.List(), runSlice)
+	noDrift(t, l)
 }
 
 // TestRunKilled kills it, at some moment or other: either the command runs in

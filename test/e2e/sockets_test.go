@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"wg-multihome/test/lab"
 )
 
@@ -174,42 +172,6 @@ func TestSocketsAndPackets(t *testing.T) {
 // translated are the flows whose source is the other uplink's while packets are
 // marked, and chosen once.
 var translated = map[string]bool{"connected4": true, "stream4": true}
-
-// TestSocketsRefused: where bpf(2) fails, or another program allows none beside it,
-// packets are marked, and status says why.
-func TestSocketsRefused(t *testing.T) {
-	for name, c := range map[string]struct {
-		errno  unix.Errno
-		reason string
-	}{
-		"EPERM":  {unix.EPERM, "bpf(2) is not permitted"},
-		"ENOSYS": {unix.ENOSYS, "there is no bpf(2)"},
-		"EINVAL": {unix.EINVAL, "this kernel has no BPF for cgroups (CONFIG_CGROUP_BPF)"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			l, _ := socketLab(t)
-			wantCode(t, l.MHWithoutBPF(c.errno, "sync"), 0)
-			wantPinned(t, l)
-			r := l.MHWithoutBPF(c.errno, "status", "--exit-code")
-			wantCode(t, r, 0)
-			wantPart(t, "status", r.Stdout, "pinned by packet: "+c.reason)
-			// Once it can be had sockets are marked.
-			wantPart(t, "sync", l.MustMH("sync").Stderr, "+ socket-mark "+socketService)
-			wantPinned(t, l)
-			noPart(t, l)
-			noSpoof(t, l)
-		})
-	}
-	t.Run("another program", func(t *testing.T) {
-		l, cgroups := socketLab(t)
-		cgroups.Exclusive(socketService)
-		l.MustMH("sync")
-		wantPinned(t, l)
-		noDrift(t, l)
-		wantPart(t, "status", howServed(t, l, socketService), "pinned by packet: a program of others allows none beside it: others (id ")
-		noSpoof(t, l)
-	})
-}
 
 // TestSocketsOfRun: `run` attaches before the command starts, and needs no part of
 // the table.

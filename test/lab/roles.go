@@ -52,6 +52,10 @@ func Main() bool {
 		err = cost(os.Args[1:])
 	case "chat":
 		err = chat(os.Args[1:])
+	case "sink":
+		err = sink(os.Args[1:])
+	case "leave":
+		err = leave(os.Args[1:])
 	case "chat-server":
 		err = chatServer(os.Args[1:])
 	case "forget":

@@ -15,7 +15,6 @@ import (
 	"wg-multihome/fwmark/config"
 	"wg-multihome/nft"
 	nftkernel "wg-multihome/nft/kernel"
-	nftsim "wg-multihome/nft/sim"
 	"wg-multihome/policy"
 	"wg-multihome/policy/sim"
 	"wg-multihome/wg"
@@ -26,7 +25,7 @@ type simulated struct {
 	kernel  *sim.Kernel
 	table   nft.Ruleset
 	have    nft.State // of the table, as it reads
-	rules   *nftsim.Rules
+	rules   *nft.Way
 	lacks   bool              // no nf_tables in this kernel
 	devices map[string]uint32 // the WireGuard devices that are there, with their marks
 	cgroups map[string]uint64 // ids of the services' cgroups that are there, by path
@@ -97,7 +96,7 @@ func (h *simulated) setTable(r nft.Ruleset) {
 	for i := range r.Sets {
 		r.Sets[i].Cgroups = h.have.Sets[r.Sets[i].Name].Cgroups // with those of others
 	}
-	h.rules = nftsim.RulesOf(r)
+	h.rules = nft.WayThrough(r)
 }
 
 func (h *simulated) makeCgroup(path string) {

@@ -9,7 +9,6 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
-	nftsim "wg-multihome/nft/sim"
 	"wg-multihome/policy"
 	"wg-multihome/policy/sim"
 )
@@ -21,7 +20,7 @@ var world = [2]netip.Addr{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("2
 // sent.
 type sample struct {
 	what    string
-	packet  nftsim.Packet
+	packet  nft.Packet
 	sources []netip.Addr // which its socket may be bound to; invalid: to none
 	owners  owners
 
@@ -90,11 +89,11 @@ func (h *history) samples() []sample {
 	everywhere := h.host.sources()
 	for _, name := range slices.Sorted(maps.Keys(h.host.devices)) {
 		o := h.ownersOf(thing{kind: aDevice, name: name})
-		list = append(list, sample{what: "device " + name, packet: nftsim.Packet{Mark: h.host.devices[name]}, sources: everywhere, owners: o})
+		list = append(list, sample{what: "device " + name, packet: nft.Packet{Mark: h.host.devices[name]}, sources: everywhere, owners: o})
 	}
 	for _, value := range h.numbers() {
 		t := thing{kind: aNumber, mark: value}
-		list = append(list, sample{what: "a socket", packet: nftsim.Packet{Mark: value}, sources: everywhere, owners: h.ownersOf(t)})
+		list = append(list, sample{what: "a socket", packet: nft.Packet{Mark: value}, sources: everywhere, owners: h.ownersOf(t)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.host.cgroups)) {
 		o := h.ownersOf(thing{kind: aService, name: name})
@@ -102,7 +101,7 @@ func (h *history) samples() []sample {
 	}
 	for _, c := range slices.SortedFunc(maps.Keys(h.host.flows), flow.compare) {
 		o := h.ownersOf(thing{kind: aService, name: c.service})
-		p := nftsim.Packet{TCP: true, CtMark: c.mark, Confirmed: true, Cgroups: map[int]uint64{1: h.host.cgroups[c.service]}}
+		p := nft.Packet{TCP: true, CtMark: c.mark, Confirmed: true, Cgroups: map[int]uint64{1: h.host.cgroups[c.service]}}
 		masqueraded := ""
 		if c.masqueraded {
 			masqueraded = c.uplink
@@ -143,14 +142,14 @@ func (h *simulated) sources() []netip.Addr {
 }
 
 // first is the first packet of a service's connection.
-func (h *simulated) first(name string) nftsim.Packet {
-	return nftsim.Packet{TCP: true, Cgroups: map[int]uint64{1: h.cgroups[name]}}
+func (h *simulated) first(name string) nft.Packet {
+	return nft.Packet{TCP: true, Cgroups: map[int]uint64{1: h.cgroups[name]}}
 }
 
 // route returns the uplink that a packet's default leads to, "" for none: it is
 // looked up with the mark that the socket gives it and, where the table changes
 // that, again.
-func (h *simulated) route(p nftsim.Packet, mark uint32) string {
+func (h *simulated) route(p nft.Packet, mark uint32) string {
 	route, errno := h.kernel.Walk(policy.Packet{Mark: p.Mark, Src: p.Src, Dst: p.Dst})
 	if errno == sim.Done && mark != p.Mark {
 		route, errno = h.kernel.Walk(policy.Packet{Mark: mark, Src: p.Src, Dst: p.Dst})
@@ -163,7 +162,7 @@ func (h *simulated) route(p nftsim.Packet, mark uint32) string {
 
 // passes reports whether the table lets a packet leave by an uplink, whatever
 // its source.
-func (h *simulated) passes(p nftsim.Packet, uplink string) bool {
+func (h *simulated) passes(p nft.Packet, uplink string) bool {
 	p.Out, p.FromOut = uplink, true
 	if slices.Contains(wireguards, uplink) {
 		p.OutKind = "wireguard"

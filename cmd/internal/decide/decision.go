@@ -83,6 +83,7 @@ func (d Decision) wanted() Decision {
 	d.Locks = d.lockFacts(d.placed())
 	d.Errs = append(d.Errs, d.Rules.Errs...)
 	d.Errs = append(d.Errs, d.missing()...)
+	d.Errs = append(d.Errs, d.strangers()...)
 	return d
 }
 

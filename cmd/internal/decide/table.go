@@ -44,18 +44,29 @@ func (d Decision) table() []Step {
 	if d.Table.Missing != nil {
 		return nil
 	}
-	var want nft.Ruleset
-	if d.scope != nothing || len(d.held()) > 0 { // until what carries marks was released
-		facts := d.services()
-		for _, p := range d.lockedStill() {
-			if !d.keepsServices(p.Mark) {
-				facts.Going = append(facts.Going, p)
-			}
-		}
-		facts.Leaving = d.leaving()
-		want = nft.Want(facts)
-	}
+	want := d.wantedTable()
 	return append(d.sysctls(want), d.tableStep(want)...)
+}
+
+// wantedTable returns what is to stand in the nftables table.
+func (d Decision) wantedTable() nft.Ruleset {
+	if d.scope == nothing && len(d.held()) == 0 { // else until what carries marks was released
+		return nft.Ruleset{}
+	}
+	facts := d.services()
+	for _, p := range d.lockedStill() {
+		if !d.keepsServices(p.Mark) {
+			facts.Going = append(facts.Going, p)
+		}
+	}
+	facts.Leaving = d.leaving()
+	return nft.Want(facts)
+}
+
+// TableStands returns what stands of the table as it is to be, and the names of the
+// chains that do not.
+func (d Decision) TableStands() (nft.Ruleset, []string) {
+	return d.Table.Have.Standing(d.wantedTable())
 }
 
 // services gathers what the part of the table for services is made from.

@@ -6,4 +6,7 @@
 // the mark's set. Only then the order follows, over a socket: whose privileges
 // to take, what to execute. Wherever either is killed, the command starts pinned
 // or not at all.
+//
+// A command with other privileges has a session and a terminal of its own. Its
+// process supervises it there, and this program passes on what is typed and shown.
 package run

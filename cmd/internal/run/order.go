@@ -19,13 +19,14 @@ type order struct {
 	Args        []string // with the name of the command first
 	Environment []string
 	Privileges  *privileges // nil: those that it has
+	Foreground  bool        // it begins in that of its own terminal
 }
 
 // newOrder looks up the command and the user. With an error comes the exit
 // status that says what went wrong.
 func newOrder(q Request) (order, int, error) {
 	path, err := exec.LookPath(q.Command[0])
-	if errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EISDIR) {
 		return order{}, notExecutable, err
 	}
 	if err != nil {
@@ -49,10 +50,11 @@ type written struct {
 	Path              []byte
 	Args, Environment [][]byte
 	Privileges        *privileges
+	Foreground        bool
 }
 
 func (o order) write(w io.Writer) error {
-	text, err := json.Marshal(written{[]byte(o.Path), convert[[]byte](o.Args), convert[[]byte](o.Environment), o.Privileges})
+	text, err := json.Marshal(written{[]byte(o.Path), convert[[]byte](o.Args), convert[[]byte](o.Environment), o.Privileges, o.Foreground})
 	if err == nil {
 		_, err = w.Write(text)
 	}
@@ -64,7 +66,7 @@ func (o order) write(w io.Writer) error {
 func readOrder(r io.Reader) (order, error) {
 	var w written
 	err := json.NewDecoder(r).Decode(&w)
-	return order{string(w.Path), convert[string](w.Args), convert[string](w.Environment), w.Privileges}, err
+	return order{string(w.Path), convert[string](w.Args), convert[string](w.Environment), w.Privileges, w.Foreground}, err
 }
 
 func convert[To, From ~string | ~[]byte](list []From) []To {
@@ -82,7 +84,11 @@ func (o order) execute() (int, error) {
 			return report.Error, err
 		}
 	}
-	err := syscall.Exec(o.Path, o.Args, o.Environment)
+	return o.failed(syscall.Exec(o.Path, o.Args, o.Environment))
+}
+
+// failed says why a command could not be executed.
+func (o order) failed(err error) (int, error) {
 	status := notExecutable
 	if errors.Is(err, fs.ErrNotExist) {
 		status = notFound

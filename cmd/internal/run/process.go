@@ -11,10 +11,12 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/logging"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft/cgroup"
@@ -31,6 +33,9 @@ type process struct {
 	scope   string // its cgroup
 	systemd bool   // which made the cgroup, and removes it
 	ended   bool
+
+	terminal *terminal           // of the command's own; nil: its caller's, if any
+	stops    chan syscall.Signal // what has stopped the command there
 }
 
 // ready is what the process says once it waits.
@@ -45,10 +50,17 @@ const startLimit = 30 * time.Second
 const tries = 20
 
 // newProcess starts a process that waits in its place.
-func newProcess(ctx context.Context, log *logging.Logger, mount cgroup.Mount, pin fwmark.Pin) (*process, error) {
+func newProcess(ctx context.Context, log *logging.Logger, mount cgroup.Mount, pin fwmark.Pin, user *privileges) (*process, error) {
 	name := fmt.Sprintf("run-%d-%s.scope", os.Getpid(), random())
 	slice := cgroup.RunSlice(pin.Mark, pin.Uplink)
 	p := &process{log: log, mount: mount, slice: slice, scope: slice + "/" + name}
+	if user != nil {
+		t, err := newTerminal(user.UID)
+		if err != nil {
+			return nil, err
+		}
+		p.terminal, p.stops = t, make(chan syscall.Signal, 16)
+	}
 	args := []string{fmt.Sprintf("/proc/%d/exe", os.Getpid()), insideArg} // itself, also where the file was replaced
 	if command := systemdRun(); command != "" {
 		p.systemd = true
@@ -108,12 +120,21 @@ func (p *process) start(args []string) error {
 	defer theirs.Close()
 	p.orders = os.NewFile(uintptr(fds[0]), "order")
 	args = append(args, strconv.Itoa(fds[1]))
+	if p.terminal != nil {
+		args = append(args, strconv.Itoa(p.terminal.tty))
+	}
 	p.cmd = exec.Command(args[0], args[1:]...) // systemd-run, by absolute path, or this program
 	p.cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := p.cmd.Start(); err != nil {
 		_ = p.orders.Close() // nothing was written
+		if p.terminal != nil {
+			p.terminal.release()
+		}
 		return err
+	}
+	if p.terminal != nil {
+		p.terminal.handOver()
 	}
 	return nil
 }
@@ -158,6 +179,29 @@ func (p *process) enter() error {
 	}
 }
 
+// Collect removes the cgroups of earlier runs where nothing lives any more: what
+// they had left behind has ended since. Systemd removes its own.
+func Collect() []error {
+	if host.Privileged() != nil || systemdRun() != "" {
+		return nil
+	}
+	mount, err := cgroup.Find()
+	if err != nil {
+		return nil // who looks for services says so
+	}
+	runs, err := mount.Runs()
+	if err != nil {
+		return []error{err}
+	}
+	var errs []error
+	for _, r := range runs {
+		if _, err := mount.RemoveIdle(r.Slice.Path); err != nil {
+			errs = append(errs, fmt.Errorf("remove what commands of `run` have left: %w", err))
+		}
+	}
+	return errs
+}
+
 // check makes sure of where the process is, whoever has put it there.
 func (p *process) check() error {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.cmd.Process.Pid))
@@ -173,10 +217,23 @@ func (p *process) check() error {
 	return fmt.Errorf("the process of the command is not in cgroup %s, but in %.500q", p.scope, text)
 }
 
-// send gives the order: from now on the process is the command.
+// send gives the order: from now on the process is the command, or supervises it.
 func (p *process) send(o order) error {
-	err := o.write(p.orders)
-	return errors.Join(err, p.orders.Close())
+	t := p.terminal
+	if t == nil {
+		err := o.write(p.orders)
+		return errors.Join(err, p.orders.Close())
+	}
+	t.leads = t.direct && t.inForeground()
+	o.Foreground = t.leads
+	if err := errors.Join(p.orders.SetReadDeadline(time.Time{}), o.write(p.orders)); err != nil {
+		return err
+	}
+	if t.leads {
+		t.take()
+	}
+	go p.readStops()
+	return nil
 }
 
 // removalTries times removalPoll is how long systemd is given to remove an
@@ -189,11 +246,10 @@ const (
 // end ends a process that got no order.
 func (p *process) end() {
 	_ = p.orders.Close() // which tells it
-	if p.ended {
-		return
+	if !p.ended {
+		_ = p.cmd.Process.Kill() // and systemd-run too, if it is that still
+		p.wait()
 	}
-	_ = p.cmd.Process.Kill() // and systemd-run too, if it is that still
-	p.wait()
 }
 
 // cleanUp removes the cgroup, unless a process lives in it: a later run does

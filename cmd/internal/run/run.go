@@ -57,7 +57,7 @@ func (r Runner) Run(ctx context.Context, q Request) (status int, err error) {
 	if err != nil {
 		return report.Error, err
 	}
-	p, err := newProcess(ctx, r.Log, mount, pin)
+	p, err := newProcess(ctx, r.Log, mount, pin, o.Privileges)
 	if err != nil {
 		return report.Error, err
 	}

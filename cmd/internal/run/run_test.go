@@ -202,14 +202,14 @@ func TestSliceIsHeld(t *testing.T) {
 // TestPartOfAnOrder is none.
 func TestPartOfAnOrder(t *testing.T) {
 	var whole bytes.Buffer
-	want := order{Path: "/bin/true", Args: []string{"true", "\xff"}, Environment: []string{"A=\xfe"}, Privileges: &privileges{1, 2, []int{3}}}
+	want := order{Path: "/bin/true", Args: []string{"true", "\xff"}, Environment: []string{"A=\xfe"}, Privileges: &privileges{1, 2, []int{3}}, Foreground: true}
 	must(t, want.write(&whole))
 	for n := range whole.Len() {
 		if o, err := readOrder(bytes.NewReader(whole.Bytes()[:n])); err == nil {
 			t.Errorf("%d of %d bytes: %+v", n, whole.Len(), o)
 		}
 	}
-	if got, err := readOrder(&whole); err != nil || got.Args[1] != "\xff" || got.Environment[0] != "A=\xfe" || got.Privileges.Groups[0] != 3 {
+	if got, err := readOrder(&whole); err != nil || got.Args[1] != "\xff" || got.Environment[0] != "A=\xfe" || got.Privileges.Groups[0] != 3 || !got.Foreground {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -3,7 +3,6 @@ package run
 import (
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,12 +22,14 @@ var forwarded = []os.Signal{
 
 // forwardSignals passes on what we get, until stop is called. The command is in
 // our process group, so the terminal is its own as it is ours, in a pipeline
-// too; what a terminal's keys send, it has got already. A signal that we were
-// started to ignore, as by nohup(1), it ignores too.
+// too; what a terminal's keys send, it has got already. One with a terminal of its
+// own is in a session of its own.
 func (p *process) forwardSignals() (stop func()) {
-	wanted := slices.DeleteFunc(slices.Clone(forwarded), signal.Ignored)
+	if p.terminal != nil {
+		return p.tend()
+	}
 	signals, done := make(chan os.Signal, 16), make(chan struct{})
-	signal.Notify(signals, wanted...)
+	signal.Notify(signals, wanted()...)
 	go func() {
 		defer close(done)
 		for s := range signals {
@@ -47,7 +48,7 @@ func (p *process) forwardSignals() (stop func()) {
 // inForeground reports whether our process group is the one that a terminal
 // sends its signals to.
 func inForeground() bool {
-	fd, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(controlling, unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false // no terminal
 	}
@@ -60,6 +61,9 @@ func inForeground() bool {
 func (p *process) wait() int {
 	_ = p.cmd.Wait() // its files are ours, so it fails for an exit status alone
 	p.ended = true
+	if p.terminal != nil {
+		p.terminal.close()
+	}
 	s, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if ok && s.Signaled() {
 		return signalled + int(s.Signal())

@@ -96,12 +96,12 @@ func shellOf(name string) string {
 	return standard
 }
 
-// environment returns the caller's environment, as the user's.
+// environment returns the user's, with what sudo(8) keeps of the caller's: the rest
+// may be secrets, or have programs do what their user may not.
 func (a account) environment(caller []string) []string {
-	own := []string{"HOME=" + a.home, "USER=" + a.name, "LOGNAME=" + a.name, "SHELL=" + a.shell}
-	rest := slices.DeleteFunc(slices.Clone(caller), func(v string) bool {
+	kept := slices.DeleteFunc(slices.Clone(caller), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return slices.ContainsFunc(own, func(o string) bool { return strings.HasPrefix(o, name+"=") })
+		return !slices.Contains([]string{"PATH", "TERM", "LANG"}, name) && !strings.HasPrefix(name, "LC_")
 	})
-	return append(rest, own...)
+	return append(kept, "HOME="+a.home, "USER="+a.name, "LOGNAME="+a.name, "SHELL="+a.shell)
 }

@@ -1,9 +1,11 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/fwmark"
@@ -95,6 +97,25 @@ func outside(v decide.Decision) []string {
 		}
 	}
 	return list
+}
+
+// elements are the cgroups that others have put into marks' sets, a line for a set:
+// they are marked by packet, and keep the part for services.
+func elements(v decide.Decision) []string {
+	list := []string{}
+	for _, p := range v.Pins {
+		set := v.Table.Have.Sets[nft.MarkSet(p.Mark)]
+		var names []string
+		for _, id := range set.Cgroups {
+			names = append(names, cmp.Or(v.Sockets.Elements[id], v.Cgroups.Names[id], fmt.Sprintf("id %d", id)))
+		}
+		if len(names) > 0 {
+			slices.Sort(names)
+			list = append(list, set.Name+": "+strings.Join(names, ", "))
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // emptySets are the public sets that hold nothing while nothing else is pinned

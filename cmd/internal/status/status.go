@@ -29,10 +29,11 @@ type Status struct {
 	Detours  []string  `json:"detours"`       // private destinations, and those given to an uplink, that a mark reaches through another uplink or tunnel
 	Routing  []string  `json:"routing_notes"` // what rules and routes cannot hold, or leave out
 
-	Held       []string `json:"held_routes"`  // routes where the second lock, as it stands, drops pinned packets
-	Outside    []string `json:"outside_lock"` // devices that it leaves out, with a full feed
-	EmptySets  []string `json:"empty_sets"`   // public sets that hold nothing, while nothing else is pinned by their mark
-	OtherMarks uint64   `json:"other_marks"`  // packets and connections with a mark in our bits that is none of ours
+	Held       []string `json:"held_routes"`        // routes where the second lock, as it stands, drops pinned packets
+	Outside    []string `json:"outside_lock"`       // devices that it leaves out, with a full feed
+	Elements   []string `json:"elements_of_others"` // cgroups that others have put into public sets: marked by packet
+	EmptySets  []string `json:"empty_sets"`         // public sets that hold nothing, while nothing else is pinned by their mark
+	OtherMarks uint64   `json:"other_marks"`        // packets and connections with a mark in our bits that is none of ours
 
 	Fronts   []string `json:"fronts"`              // foreign rules that ours stand in front of
 	Served   []string `json:"served"`              // uplinks' addresses that are left to foreign rules
@@ -88,7 +89,7 @@ type Service struct {
 func Of(v decide.Decision, in Inspection, now time.Time) Status {
 	held := held(v)
 	s := Status{
-		Locks: locks(v, held), Held: held, Outside: outside(v), EmptySets: emptySets(v), OtherMarks: v.Table.Have.Counters[nft.OtherMarks],
+		Locks: locks(v, held), Held: held, Outside: outside(v), Elements: elements(v), EmptySets: emptySets(v), OtherMarks: v.Table.Have.Counters[nft.OtherMarks],
 		Uplinks: []Uplink{}, Marks: marks(v, in), Tunnels: tunnels(v), Services: services(v), Detours: detours(v), Routing: routing(v),
 		Notes: []string{}, Fronts: []string{}, Served: []string{}, Unasked: []string{}, Lacks: []string{}, Problems: []string{}, Errors: []string{},
 		Drift: v.Plan(), Astray: append([]string{}, v.Astray(in.questions, in.answers)...),

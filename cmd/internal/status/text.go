@@ -102,6 +102,7 @@ func (s Status) writeLock(t *table) {
 	}
 	t.list("ROUTES THAT THE SECOND LOCK DOES NOT KNOW, pinned packets are dropped there until the next sync", s.Held)
 	t.list(fmt.Sprintf("PRIVATE DESTINATIONS ALONE PASS THE SECOND LOCK, as there are more than %d prefixes", nft.MaxRanges), s.Outside)
+	t.list("SETS WITH ELEMENTS OF OTHERS, as by NFTSet=, whose packets are marked", s.Elements)
 	t.list("SETS WITHOUT ELEMENTS, of marks that pin nothing else; what NFTSet= puts there comes with the unit's next start", s.EmptySets)
 	if s.OtherMarks > 0 {
 		t.list("MARKS OF OTHER SOFTWARE IN OUR BITS", []string{fmt.Sprintf("%d packets or connections had one, and were left alone: give our marks a mask", s.OtherMarks)})

@@ -1,4 +1,4 @@
-package sim
+package nft
 
 import (
 	"cmp"
@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"wg-multihome/fwmark"
-	"wg-multihome/nft"
 )
 
 // Packet is one packet of this host, as a rule of ours sees it.
@@ -20,6 +19,8 @@ type Packet struct {
 	Src, Dst netip.Addr
 	ToHost   bool // the destination is an address of this host
 	FromOut  bool // the source is an address of the device that it leaves by
+
+	Given netip.Addr // the source that masquerading gives; invalid: it is not known
 
 	Out     string // the device that it leaves by; "": not known as yet
 	OutKind string // and that device's kind
@@ -36,16 +37,16 @@ type Fate struct {
 	CounterNames []string // that counted it
 }
 
-// Rules is a ruleset in the form that packets are sent through.
-type Rules struct {
-	bases  map[string][]nft.Chain // by hook, in the order in which the kernel calls them
-	chains map[string]nft.Chain
-	sets   map[string]nft.Set
+// Way is a ruleset in the form that packets are sent through.
+type Way struct {
+	bases  map[string][]Chain // by hook, in the order in which the kernel calls them
+	chains map[string]Chain
+	sets   map[string]Set
 }
 
-// RulesOf returns the rules of a ruleset.
-func RulesOf(r nft.Ruleset) *Rules {
-	s := &Rules{bases: map[string][]nft.Chain{}, chains: map[string]nft.Chain{}, sets: map[string]nft.Set{}}
+// WayThrough returns the way through a ruleset.
+func WayThrough(r Ruleset) *Way {
+	s := &Way{bases: map[string][]Chain{}, chains: map[string]Chain{}, sets: map[string]Set{}}
 	for _, c := range r.Chains {
 		s.chains[c.Name] = c
 		if c.Base.Hook != "" {
@@ -53,7 +54,7 @@ func RulesOf(r nft.Ruleset) *Rules {
 		}
 	}
 	for hook := range s.bases {
-		slices.SortStableFunc(s.bases[hook], func(a, b nft.Chain) int { return cmp.Compare(a.Base.Priority, b.Base.Priority) })
+		slices.SortStableFunc(s.bases[hook], func(a, b Chain) int { return cmp.Compare(a.Base.Priority, b.Base.Priority) })
 	}
 	for _, set := range r.Sets {
 		s.sets[set.Name] = set
@@ -63,7 +64,7 @@ func RulesOf(r nft.Ruleset) *Rules {
 
 // Send sends a packet through all base chains of a hook. What one of them
 // accepts goes on to the next one; what one drops is gone.
-func (s *Rules) Send(hook string, p Packet) Fate {
+func (s *Way) Send(hook string, p Packet) Fate {
 	f := Fate{Packet: p}
 	for _, c := range s.bases[hook] {
 		if s.walk(c, &f) == dropped {
@@ -83,7 +84,7 @@ const (
 	dropped
 )
 
-func (s *Rules) walk(c nft.Chain, f *Fate) outcome {
+func (s *Way) walk(c Chain, f *Fate) outcome {
 	for _, r := range c.Rules {
 		end, left := s.apply(r, f)
 		if left {
@@ -94,28 +95,30 @@ func (s *Rules) walk(c nft.Chain, f *Fate) outcome {
 }
 
 // apply applies one rule. left says that the chain is left, and how.
-func (s *Rules) apply(r nft.Rule, f *Fate) (end outcome, left bool) {
+func (s *Way) apply(r Rule, f *Fate) (end outcome, left bool) {
 	for _, e := range r {
 		switch e.Kind {
-		case nft.SetMetaMark:
+		case SetMetaMark:
 			f.Mark = f.Mark&^e.Mark.Mask | e.Mark.Value
-		case nft.SetCtMark:
+		case SetCtMark:
 			f.CtMark = f.CtMark&^e.Mark.Mask | e.Mark.Value
-		case nft.SetMSS:
-		case nft.Count:
+		case SetMSS:
+		case Count:
 			f.CounterNames = append(f.CounterNames, e.Name)
-		case nft.Masquerade:
-			f.Masqueraded = true
+		case Masquerade:
+			if f.Masqueraded = true; f.Given.IsValid() {
+				f.Src, f.FromOut = f.Given, true
+			}
 			return accepted, true
-		case nft.Accept:
+		case Accept:
 			return accepted, true
-		case nft.Drop, nft.Reset:
+		case Drop, Reset:
 			return dropped, true
-		case nft.Return:
+		case Return:
 			return goesOn, true
-		case nft.Goto: // what comes back from there does not come back here
+		case Goto: // what comes back from there does not come back here
 			return s.walk(s.chains[e.Name], f), true
-		case nft.Jump:
+		case Jump:
 			if end := s.walk(s.chains[e.Name], f); end != goesOn {
 				return end, true
 			}
@@ -128,52 +131,52 @@ func (s *Rules) apply(r nft.Rule, f *Fate) (end outcome, left bool) {
 	return goesOn, false
 }
 
-func (s *Rules) matches(e nft.Expr, p Packet) bool {
+func (s *Way) matches(e Expr, p Packet) bool {
 	switch e.Kind {
-	case nft.MetaMark:
+	case MetaMark:
 		return (p.Mark&e.Mark.Mask == e.Mark.Value) != e.Not
-	case nft.CtMark:
+	case CtMark:
 		return (p.CtMark&e.Mark.Mask == e.Mark.Value) != e.Not
-	case nft.Confirmed:
+	case Confirmed:
 		return p.Confirmed
-	case nft.Established: // those here were answered, or have just begun
+	case Established: // those here were answered, or have just begun
 		return p.Confirmed
-	case nft.Invalid: // conntrack knows all of them
+	case Invalid: // conntrack knows all of them
 		return false
-	case nft.Original:
+	case Original:
 		return !p.Reply
-	case nft.Reply:
+	case Reply:
 		return p.Reply
-	case nft.FromHere:
+	case FromHere:
 		return true
-	case nft.OutDevice:
+	case OutDevice:
 		return p.Out == e.Name
-	case nft.OutKind:
+	case OutKind:
 		return p.OutKind == e.Name
-	case nft.OfFamily:
+	case OfFamily:
 		return fwmark.FamilyOf(p.Dst) == e.Family
-	case nft.TCP:
+	case TCP:
 		return p.TCP
-	case nft.SYN:
+	case SYN:
 		return p.TCP && !p.Confirmed
-	case nft.To:
+	case To:
 		return e.Prefix.Contains(p.Dst)
-	case nft.ToSet:
+	case ToSet:
 		return fwmark.FamilyOf(p.Dst) == e.Family && holds(s.sets[e.Name], p.Dst) != e.Not
-	case nft.FromSet:
+	case FromSet:
 		return fwmark.FamilyOf(p.Src) == e.Family && holds(s.sets[e.Name], p.Src)
-	case nft.ToOther:
+	case ToOther:
 		return !p.ToHost
-	case nft.FromOther:
+	case FromOther:
 		return !p.FromOut
-	case nft.InCgroup:
+	case InCgroup:
 		id, deep := p.Cgroups[e.Level]
 		return deep && slices.Contains(s.sets[e.Name].Cgroups, id)
 	}
 	return false // Renewal, InDevice, HasSocket: DHCP's packets, and what comes in, are not sent through here
 }
 
-func holds(s nft.Set, a netip.Addr) bool {
+func holds(s Set, a netip.Addr) bool {
 	for _, r := range s.Ranges {
 		if r.Contains(a) {
 			return true

@@ -1,4 +1,4 @@
-package sim_test
+package nft_test
 
 import (
 	"net/netip"
@@ -9,7 +9,6 @@ import (
 
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
-	"wg-multihome/nft/sim"
 )
 
 // TestSend sends packets through a small ruleset of each kind of way.
@@ -22,7 +21,7 @@ func TestSend(t *testing.T) {
 		}
 		return c
 	}
-	rules := sim.RulesOf(nft.Ruleset{
+	rules := nft.WayThrough(nft.Ruleset{
 		Sets: []nft.Set{
 			{Name: "units", Type: nft.Cgroups, Cgroups: []uint64{7}},
 			{Name: "nets", Type: nft.Prefixes, Ranges: []netipx.IPRange{netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.0.0/8"))}},
@@ -46,18 +45,18 @@ func TestSend(t *testing.T) {
 	world, lan := netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("10.1.2.3")
 	for name, c := range map[string]struct {
 		hook    string
-		packet  sim.Packet
+		packet  nft.Packet
 		mark    uint32
 		dropped string
 	}{
-		"comes back from a jump, and is dropped":     {"output", sim.Packet{Dst: world}, 0, "first"},
-		"accepted where it was led to":               {"output", sim.Packet{Dst: lan}, 0, ""},
-		"accepted by one chain, dropped by the next": {"output", sim.Packet{Dst: lan, Mark: 0x1200}, 0x1200, "second"},
-		"marked, and dropped by the next":            {"output", sim.Packet{Dst: world, Cgroups: map[int]uint64{2: 7}}, 0x200, "second"},
-		"of another level":                           {"output", sim.Packet{Dst: world, Cgroups: map[int]uint64{1: 7}}, 0, "first"},
-		"does not come back from a goto":             {"output", sim.Packet{Dst: world, CtMark: 0x200, Confirmed: true, Mark: 0xff}, 0xf1, ""},
-		"by a tunnel":                                {"postrouting", sim.Packet{Out: "wg0", OutKind: "wireguard"}, 0, "late"},
-		"by an uplink":                               {"postrouting", sim.Packet{Out: "wan2"}, 0, ""},
+		"comes back from a jump, and is dropped":     {"output", nft.Packet{Dst: world}, 0, "first"},
+		"accepted where it was led to":               {"output", nft.Packet{Dst: lan}, 0, ""},
+		"accepted by one chain, dropped by the next": {"output", nft.Packet{Dst: lan, Mark: 0x1200}, 0x1200, "second"},
+		"marked, and dropped by the next":            {"output", nft.Packet{Dst: world, Cgroups: map[int]uint64{2: 7}}, 0x200, "second"},
+		"of another level":                           {"output", nft.Packet{Dst: world, Cgroups: map[int]uint64{1: 7}}, 0, "first"},
+		"does not come back from a goto":             {"output", nft.Packet{Dst: world, CtMark: 0x200, Confirmed: true, Mark: 0xff}, 0xf1, ""},
+		"by a tunnel":                                {"postrouting", nft.Packet{Out: "wg0", OutKind: "wireguard"}, 0, "late"},
+		"by an uplink":                               {"postrouting", nft.Packet{Out: "wan2"}, 0, ""},
 	} {
 		f := rules.Send(c.hook, c.packet)
 		if f.Mark != c.mark || f.Dropped != (c.dropped != "") || f.By != c.dropped || f.Masqueraded {
@@ -67,7 +66,7 @@ func TestSend(t *testing.T) {
 			t.Errorf("%s: counted %t", name, counted)
 		}
 	}
-	if f := rules.Send("postrouting", sim.Packet{Out: "wan1", OutKind: "wireguard"}); !f.Masqueraded || f.By != "late" {
+	if f := rules.Send("postrouting", nft.Packet{Out: "wan1", OutKind: "wireguard"}); !f.Masqueraded || f.By != "late" {
 		t.Errorf("masquerade ends its own chain alone: %+v", f)
 	}
 }
