@@ -335,7 +335,7 @@ func serve(args []string) error {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 16)
 	}
 	if err == nil && of == unix.SOCK_STREAM {
-		answer, err = answerConnections, unix.Listen(fd, 16)
+		answer, err = answerConnections, unix.Listen(fd, 1024)
 	}
 	if err != nil {
 		return err
