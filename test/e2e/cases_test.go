@@ -98,6 +98,8 @@ func TestCaseClients(t *testing.T) {
 		c.MustMH("sync")
 		beside := c.beside()
 		for _, f := range families {
+			c.Server(c.Far, "", "tcp", f.far, 70) // Echo ends before it has read what is in a SYN
+			c.want("a client", lab.Probe{To: f.far, Port: 70, Cgroup: c.service}, f.ours, "fastopen")
 			c.want("a client", lab.Probe{To: f.far, Cgroup: c.service}, f.ours, lab.ProbeKinds(f.number)...)
 			c.want("bound to the uplink's own", lab.Probe{To: f.far, Source: f.ours, Cgroup: c.service}, f.ours, "tcp", "mptcp", "udp", "udp connected")
 		}

@@ -38,35 +38,40 @@ func wantCutOff(t *testing.T, l *lab.Lab, cgroup, far string) {
 }
 
 // TestServiceLeavesByItsUplink runs with each rp_filter, on all and on the
-// uplink alone. Only what marks packets needs src_valid_mark, where that is strict.
+// uplink alone. Only what marks packets needs src_valid_mark, where that is strict;
+// to sockets it is one thing whichever of the two files is.
 func TestServiceLeavesByItsUplink(t *testing.T) {
-	for _, f := range []struct{ all, uplink int }{{0, 0}, {1, 1}, {2, 2}, {0, 1}, {1, 0}, {0, 2}, {1, 2}} {
-		t.Run(fmt.Sprintf("all %d uplink %d", f.all, f.uplink), func(t *testing.T) { leavesByItsUplink(t, f.all, f.uplink) })
+	for _, f := range []struct {
+		all, uplink int
+		ways        []string
+	}{{0, 0, ways}, {1, 1, ways}, {2, 2, ways[1:]}, {0, 1, ways[1:]}, {1, 0, ways[1:]}, {0, 2, ways[1:]}, {1, 2, ways[1:]}} {
+		for _, way := range f.ways {
+			t.Run(fmt.Sprintf("%s all %d uplink %d", way, f.all, f.uplink), func(t *testing.T) { leavesByItsUplink(t, newCaseLab(t, way), f.all, f.uplink) })
+		}
 	}
 }
 
-func leavesByItsUplink(t *testing.T, all, uplink int) {
-	eachWay(t, func(t *testing.T, l *caseLab) {
-		l.Script(fmt.Sprintf("sysctl -qw net.ipv4.conf.all.rp_filter=%d net.ipv4.conf.up2.rp_filter=%d", all, uplink))
-		l.MustMH("sync")
-		noDrift(t, l.Lab)
-		wantService(t, l.Lab, l.service, lab.Far4, two4)
-		wantService(t, l.Lab, l.service, lab.Far6, two6)
-		l.WantSeen(lab.Far4, "", 0, one4)
-		l.WantSeen(lab.Far6, "", 0, one6)
-		strict := max(all, uplink) == 1 && !l.bySocket()
-		for device, want := range map[string]bool{"up2": strict, "up1": false, "all": false} {
-			if got := l.Run("sysctl", "-n", "net.ipv4.conf."+device+".src_valid_mark"); (got == "1\n") != want {
-				t.Errorf("src_valid_mark of %s is %q", device, got)
-			}
+func leavesByItsUplink(t *testing.T, l *caseLab, all, uplink int) {
+	t.Helper()
+	l.Script(fmt.Sprintf("sysctl -qw net.ipv4.conf.all.rp_filter=%d net.ipv4.conf.up2.rp_filter=%d", all, uplink))
+	l.MustMH("sync")
+	noDrift(t, l.Lab)
+	wantService(t, l.Lab, l.service, lab.Far4, two4)
+	wantService(t, l.Lab, l.service, lab.Far6, two6)
+	l.WantSeen(lab.Far4, "", 0, one4)
+	l.WantSeen(lab.Far6, "", 0, one6)
+	strict := max(all, uplink) == 1 && !l.bySocket()
+	for device, want := range map[string]bool{"up2": strict, "up1": false, "all": false} {
+		if got := l.Run("sysctl", "-n", "net.ipv4.conf."+device+".src_valid_mark"); (got == "1\n") != want {
+			t.Errorf("src_valid_mark of %s is %q", device, got)
 		}
-		l.MustMH("down")
-		if got := l.Run("sysctl", "-n", "net.ipv4.conf.up2.src_valid_mark"); got != "0\n" {
-			t.Errorf("down left src_valid_mark at %q", got)
-		}
-		wantNone(t, "tables", l.Run("nft", "list", "tables"), "wg_multihome")
-		noSpoof(t, l.Lab)
-	})
+	}
+	l.MustMH("down")
+	if got := l.Run("sysctl", "-n", "net.ipv4.conf.up2.src_valid_mark"); got != "0\n" {
+		t.Errorf("down left src_valid_mark at %q", got)
+	}
+	wantNone(t, "tables", l.Run("nft", "list", "tables"), "wg_multihome")
+	noSpoof(t, l.Lab)
 }
 
 // TestServiceWithoutItsUplink cuts the service off, at once and not by another

@@ -42,14 +42,14 @@ type underLoad struct {
 	flushed, later int // by packet: those that left wrongly while there was no table, and else
 }
 
-// TestMarksUnderLoad: for a minute one of the locks is taken away again and again,
+// TestMovesUnderLoad: for a minute one of the locks is taken away again and again,
 // nftables or the rules, the other one standing; meanwhile services are restarted,
 // marks move, the uplink is lost and comes back with other addresses, and runs are
 // killed. By socket nothing leaves by the other uplink, but for what is counted apart:
 // the last segments of a TCP connection that its program has closed. No descriptor
 // leads to it any more, so it has its number still when another uplink gets that. By
 // packet what is sent while nftables is empty leaves by main.
-func TestMarksUnderLoad(t *testing.T) {
+func TestMovesUnderLoad(t *testing.T) {
 	for name, v := range map[string]struct {
 		way     string
 		flushes bool
