@@ -13,13 +13,7 @@ var ways = []string{"socket", "packet"}
 // eachWay runs a test for each of them, with a service of up2 in a lab of its own.
 func eachWay(t *testing.T, test func(t *testing.T, c *caseLab)) {
 	for _, way := range ways {
-		t.Run(way, func(t *testing.T) {
-			l := newLab(t)
-			l.Static()
-			c := &caseLab{Lab: l, t: t, way: way, service: l.MakeCgroup("a.service")}
-			c.pin("")
-			test(t, c)
-		})
+		t.Run(way, func(t *testing.T) { test(t, newCaseLab(t, way)) })
 	}
 }
 
@@ -31,10 +25,27 @@ type caseLab struct {
 	service string
 }
 
+func newCaseLab(t *testing.T, way string) *caseLab {
+	t.Helper()
+	l := newLab(t)
+	l.Static()
+	c := &caseLab{Lab: l, t: t, way: way, service: l.MakeCgroup("a.service")}
+	c.pin("")
+	return c
+}
+
 // pin writes the configuration, with further options of up2.
 func (c *caseLab) pin(options string) {
 	c.t.Helper()
 	c.Interfaces(pinned + "\tmultihomed-marking " + c.way + "\n\tmultihomed-cgroup " + c.service + "\n" + options)
+}
+
+// pins has both uplinks with their marks, and the cgroups that each is to carry. It
+// returns the configuration's file.
+func (c *caseLab) pins(up1, up2 []string) string {
+	c.t.Helper()
+	c.Interfaces("")
+	return pinsBy(c.Lab, c.way, up1, up2)
 }
 
 // bySocket reports whether sockets are marked.
@@ -87,6 +98,8 @@ func TestCaseClients(t *testing.T) {
 		c.MustMH("sync")
 		beside := c.beside()
 		for _, f := range families {
+			c.Server(c.Far, "", "tcp", f.far, 70) // Echo ends before it has read what is in a SYN
+			c.want("a client", lab.Probe{To: f.far, Port: 70, Cgroup: c.service}, f.ours, "fastopen")
 			c.want("a client", lab.Probe{To: f.far, Cgroup: c.service}, f.ours, lab.ProbeKinds(f.number)...)
 			c.want("bound to the uplink's own", lab.Probe{To: f.far, Source: f.ours, Cgroup: c.service}, f.ours, "tcp", "mptcp", "udp", "udp connected")
 		}

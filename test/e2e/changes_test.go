@@ -79,85 +79,87 @@ func followsItsUplink(t *testing.T, marking string) {
 // TestReplacedUnderLoad changes sets and chains again and again, and kills some
 // runs, while a pinned service opens flow after flow.
 func TestReplacedUnderLoad(t *testing.T) {
-	l := newLab(t)
-	l.Static()
-	service, other, deep := l.MakeCgroup("a.service"), l.MakeCgroup("b.service"), l.MakeCgroup("1/2/3/4/5/6/7/8/9")
-	l.MustMH("sync", "--config", pins(l, nil, []string{service}))
-	sent(t, l.ISP1)
-	sent(t, l.ISP2)
-	stops := []func() int{l.FloodFrom(service, lab.Far4, 0), l.FloodFrom(service, lab.Far6, 0)}
-	killed := 0
-	for i := range 12 {
-		for _, change := range []struct {
-			script string
-			config func() string
-		}{
-			{"true", func() string { return pins(l, []string{other}, []string{service, deep}) }},
-			{"ip route add 10.77.0.0/16 via 192.0.2.1 dev up1", func() string { return pins(l, []string{other}, []string{service}) }},
-			{"ip link set up1 down; ip link set up1 up; ip addr replace 2001:db8:1::10/64 dev up1 nodad; ip route replace default via 192.0.2.1 dev up1 metric 1; ip route replace default via 2001:db8:1::1 dev up1 metric 1", func() string {
-				return l.TOML(fmt.Sprintf("[uplink.up2]\nfwmark = 0x2005\nmarking = \"packet\"\ncgroups = [%q, %q]\n", service, other))
-			}},
-			{"nft delete chain inet wg_multihome sources; ip route flush 10.77.0.0/16", func() string { return pins(l, nil, []string{service}) }},
-		} {
-			l.Script(change.script)
-			config := change.config()
-			if i%3 == 0 && runKilled(t, l, time.Duration(1+i)*time.Millisecond, "sync", "--config", config) {
-				killed++
+	eachWay(t, func(t *testing.T, w *caseLab) {
+		l := w.Lab
+		service, other, deep := l.MakeCgroup("a.service"), l.MakeCgroup("b.service"), l.MakeCgroup("1/2/3/4/5/6/7/8/9")
+		l.MustMH("sync", "--config", w.pins(nil, []string{service}))
+		sent(t, l.ISP1)
+		sent(t, l.ISP2)
+		stops := []func() int{l.FloodFrom(service, lab.Far4, 0), l.FloodFrom(service, lab.Far6, 0)}
+		killed := 0
+		for i := range 12 {
+			for _, change := range []struct {
+				script string
+				config func() string
+			}{
+				{"true", func() string { return w.pins([]string{other}, []string{service, deep}) }},
+				{"ip route add 10.77.0.0/16 via 192.0.2.1 dev up1", func() string { return w.pins([]string{other}, []string{service}) }},
+				{"ip link set up1 down; ip link set up1 up; ip addr replace 2001:db8:1::10/64 dev up1 nodad; ip route replace default via 192.0.2.1 dev up1 metric 1; ip route replace default via 2001:db8:1::1 dev up1 metric 1", func() string {
+					return l.TOML(fmt.Sprintf("[uplink.up2]\nfwmark = 0x2005\nmarking = %q\ncgroups = [%q, %q]\n", w.way, service, other))
+				}},
+				{"nft delete chain inet wg_multihome " + w.of("lock", "sources") + "; ip route flush 10.77.0.0/16", func() string { return w.pins(nil, []string{service}) }},
+			} {
+				l.Script(change.script)
+				config := change.config()
+				if i%3 == 0 && runKilled(t, l, time.Duration(1+i)*time.Millisecond, "sync", "--config", config) {
+					killed++
+				}
+				l.MustMH("sync", "--config", config)
 			}
-			l.MustMH("sync", "--config", config)
 		}
-	}
-	for _, stop := range stops {
-		if n := stop(); n == 0 {
-			t.Error("a flood sent nothing")
+		for _, stop := range stops {
+			if n := stop(); n == 0 {
+				t.Error("a flood sent nothing")
+			}
 		}
-	}
-	if sent(t, l.ISP2) == 0 {
-		t.Error("no packet of the service left by its uplink")
-	}
-	if leaked := sent(t, l.ISP1); leaked != 0 {
-		t.Errorf("%d packets of the service left by the other uplink", leaked)
-	}
-	t.Logf("%d runs were killed", killed)
-	// The counter sees what leaves there.
-	stop := l.FloodFrom(other, lab.Far4, 0)
-	lab.Until(t, "an unpinned flood leaves by up1", func() bool { return sent(t, l.ISP1) > 0 })
-	stop()
+		if sent(t, l.ISP2) == 0 {
+			t.Error("no packet of the service left by its uplink")
+		}
+		if leaked := sent(t, l.ISP1); leaked != 0 {
+			t.Errorf("%d packets of the service left by the other uplink", leaked)
+		}
+		t.Logf("%d runs were killed", killed)
+		// The counter sees what leaves there.
+		stop := l.FloodFrom(other, lab.Far4, 0)
+		lab.Until(t, "an unpinned flood leaves by up1", func() bool { return sent(t, l.ISP1) > 0 })
+		stop()
+	})
 }
 
 // TestErrorKeepsServices: an error in the configuration unpins nothing.
 func TestErrorKeepsServices(t *testing.T) {
-	l := newLab(t)
-	l.Static()
-	a, b, c := l.MakeCgroup("a.service"), l.MakeCgroup("b.service"), l.MakeCgroup("c.service")
-	l.MustMH("sync", "--config", pins(l, []string{b}, []string{a}))
-	for name, text := range map[string]string{
-		"a mark":       fmt.Sprintf("[uplink.up2]\nfwmark = \"0x20zz\"\ncgroups = [%q]\n", a),
-		"a key":        "[uplink.up2]\nfwmark = 0x2005\ncgroop = []\n",
-		"syntax":       "[uplink.up2\n",
-		"a value":      "[uplink.up2]\nfwmark = 0x2005\ncgroups = 7\n",
-		"a path":       fmt.Sprintf("[uplink.up2]\nfwmark = 0x2005\ncgroups = [\"a/../../b\", %q]\n", c),
-		"two claims":   fmt.Sprintf("[uplink.up1]\nfwmark = 0x1001\ncgroups = [%q]\n[uplink.up2]\nfwmark = 0x2005\ncgroups = [%[1]q]\n", a),
-		"another name": "[uplink.up3]\nfwmark = 0x1001/0x1\n",
-	} {
-		config := l.TOML(text)
-		for range 2 {
-			wantCode(t, l.MH("sync", "--config", config), 2)
-			for cgroup, seen := range map[string]string{a: two4, b: one4} {
-				if got := l.Ask(lab.Query{Network: "udp", Far: lab.Far4, Cgroup: cgroup}); got != seen {
-					t.Errorf("%s: far saw %q of %s, want %q", name, got, cgroup, seen)
+	eachWay(t, func(t *testing.T, w *caseLab) {
+		l := w.Lab
+		a, b, c := l.MakeCgroup("a.service"), l.MakeCgroup("b.service"), l.MakeCgroup("c.service")
+		l.MustMH("sync", "--config", w.pins([]string{b}, []string{a}))
+		for name, text := range map[string]string{
+			"a mark":       fmt.Sprintf("[uplink.up2]\nfwmark = \"0x20zz\"\ncgroups = [%q]\n", a),
+			"a key":        "[uplink.up2]\nfwmark = 0x2005\ncgroop = []\n",
+			"syntax":       "[uplink.up2\n",
+			"a value":      "[uplink.up2]\nfwmark = 0x2005\ncgroups = 7\n",
+			"a path":       fmt.Sprintf("[uplink.up2]\nfwmark = 0x2005\ncgroups = [\"a/../../b\", %q]\n", c),
+			"two claims":   fmt.Sprintf("[uplink.up1]\nfwmark = 0x1001\ncgroups = [%q]\n[uplink.up2]\nfwmark = 0x2005\ncgroups = [%[1]q]\n", a),
+			"another name": "[uplink.up3]\nfwmark = 0x1001/0x1\n",
+		} {
+			config := l.TOML(text)
+			for range 2 {
+				wantCode(t, l.MH("sync", "--config", config), 2)
+				for cgroup, seen := range map[string]string{a: two4, b: one4} {
+					if got := l.Ask(lab.Query{Network: "udp", Far: lab.Far4, Cgroup: cgroup}); got != seen {
+						t.Errorf("%s: far saw %q of %s, want %q", name, got, cgroup, seen)
+					}
 				}
 			}
 		}
-	}
-	if got := l.Ask(lab.Query{Network: "udp", Far: lab.Far4, Cgroup: c}); got != two4 {
-		t.Errorf("the valid part is not converged: far saw %q", got)
-	}
-	// Mended, what is not configured goes.
-	l.MustMH("sync", "--config", pins(l, []string{}, []string{c}))
-	wantService(t, l, a, lab.Far4, one4)
-	wantService(t, l, c, lab.Far4, two4)
-	noSpoof(t, l)
+		if got := l.Ask(lab.Query{Network: "udp", Far: lab.Far4, Cgroup: c}); got != two4 {
+			t.Errorf("the valid part is not converged: far saw %q", got)
+		}
+		// Mended, what is not configured goes.
+		l.MustMH("sync", "--config", w.pins([]string{}, []string{c}))
+		wantService(t, l, a, lab.Far4, one4)
+		wantService(t, l, c, lab.Far4, two4)
+		noSpoof(t, l)
+	})
 }
 
 // TestCgroupsThatCannotBeSeen: where cgroup2 is mounted no more, nothing is

@@ -12,17 +12,24 @@ import (
 // mark1 is up1's mark where both uplinks have one.
 const mark1 = 0x1001
 
-// pins has both uplinks with their marks, and the cgroups that each is to
+// pins has both uplinks with their marks, and the cgroups whose packets each is to
 // carry. It returns the configuration's file.
-func pins(l *lab.Lab, up1, up2 []string) string {
+func pins(l *lab.Lab, up1, up2 []string) string { return pinsBy(l, "packet", up1, up2) }
+
+// pinsBy does so by either way. That an uplink has none is not said of sockets: an
+// empty list is for packets.
+func pinsBy(l *lab.Lab, way string, up1, up2 []string) string {
 	list := func(cgroups []string) string {
+		if way == "socket" && len(cgroups) == 0 {
+			return ""
+		}
 		quoted := make([]string, len(cgroups))
 		for i, c := range cgroups {
 			quoted[i] = strconv.Quote(c)
 		}
-		return "[" + strings.Join(quoted, ", ") + "]"
+		return "cgroups = [" + strings.Join(quoted, ", ") + "]"
 	}
-	return l.TOML(fmt.Sprintf("marking = \"packet\"\n[uplink.up1]\nfwmark = %#x\ncgroups = %s\n[uplink.up2]\nfwmark = %#x\ncgroups = %s\n", mark1, list(up1), mark, list(up2)))
+	return l.TOML(fmt.Sprintf("marking = %q\n[uplink.up1]\nfwmark = %#x\n%s\n[uplink.up2]\nfwmark = %#x\n%s\n", way, mark1, list(up1), mark, list(up2)))
 }
 
 // counting counts what matches in a hook of a namespace, and returns how much
@@ -65,25 +72,26 @@ func talks(l *lab.Lab, cgroup string) []*lab.Talk {
 // TestFlowKeepsWhatItBeganWith: neither pinning nor unpinning a cgroup moves
 // its flows that run.
 func TestFlowKeepsWhatItBeganWith(t *testing.T) {
-	l := newLab(t)
-	l.Static()
-	a, b := l.MakeCgroup("a.service"), l.MakeCgroup("b.service")
-	l.MustMH("sync", "--config", pins(l, nil, []string{a}))
-	begunUnpinned, begunPinned := talks(l, b), talks(l, a)
-	wantSaid(t, "begun", begunUnpinned, one4, one6)
-	wantSaid(t, "begun", begunPinned, two4, two6)
-	l.MustMH("sync", "--config", pins(l, nil, []string{b}))
-	wantSaid(t, "pinned meanwhile", begunUnpinned, one4, one6)
-	wantSaid(t, "unpinned meanwhile", begunPinned, two4, two6)
-	wantService(t, l, b, lab.Far4, two4)
-	wantService(t, l, b, lab.Far6, two6)
-	wantService(t, l, a, lab.Far4, one4)
-	wantService(t, l, a, lab.Far6, one6)
-	l.MustMH("sync", "--config", pins(l, []string{a, b}, nil))
-	wantSaid(t, "pinned to the other", begunUnpinned, one4, one6)
-	wantSaid(t, "pinned to the other", begunPinned, two4, two6)
-	wantService(t, l, a, lab.Far4, one4)
-	noSpoof(t, l)
+	eachWay(t, func(t *testing.T, w *caseLab) {
+		l := w.Lab
+		a, b := l.MakeCgroup("a.service"), l.MakeCgroup("b.service")
+		l.MustMH("sync", "--config", w.pins(nil, []string{a}))
+		begunUnpinned, begunPinned := talks(l, b), talks(l, a)
+		wantSaid(t, "begun", begunUnpinned, one4, one6)
+		wantSaid(t, "begun", begunPinned, two4, two6)
+		l.MustMH("sync", "--config", w.pins(nil, []string{b}))
+		wantSaid(t, "pinned meanwhile", begunUnpinned, one4, one6)
+		wantSaid(t, "unpinned meanwhile", begunPinned, two4, two6)
+		wantService(t, l, b, lab.Far4, two4)
+		wantService(t, l, b, lab.Far6, two6)
+		wantService(t, l, a, lab.Far4, one4)
+		wantService(t, l, a, lab.Far6, one6)
+		l.MustMH("sync", "--config", w.pins([]string{a, b}, nil))
+		wantSaid(t, "pinned to the other", begunUnpinned, one4, one6)
+		wantSaid(t, "pinned to the other", begunPinned, two4, two6)
+		wantService(t, l, a, lab.Far4, one4)
+		noSpoof(t, l)
+	})
 }
 
 // TestFlowsOutliveTheLastPin: with the last service unpinned, what it has begun goes
@@ -126,31 +134,32 @@ func TestFlowsOutliveTheLastPin(t *testing.T) {
 
 // TestOneWayFlow has no answers: each of its packets is `ct state new`.
 func TestOneWayFlow(t *testing.T) {
-	l := newLab(t)
-	l.Static()
-	l.Far.Script("nft add table inet silent; nft add chain inet silent in '{ type filter hook input priority 0; }'; nft add rule inet silent in udp dport 7 drop")
-	one := counting(t, l.ISP1, "prerouting priority 0", "iifname home udp dport 7")
-	two := counting(t, l.ISP2, "prerouting priority 0", "iifname home udp dport 7")
-	a, b := l.MakeCgroup("a.service"), l.MakeCgroup("b.service")
-	l.MustMH("sync", "--config", pins(l, nil, []string{a}))
-	pinnedFlows, others := talks(l, a), talks(l, b)
-	say := func(when string, want1, want2 int) {
-		t.Helper()
-		before1, before2 := one(), two()
-		for _, talk := range append(append([]*lab.Talk{}, pinnedFlows...), others...) {
-			for range 3 {
-				talk.Send()
+	eachWay(t, func(t *testing.T, w *caseLab) {
+		l := w.Lab
+		l.Far.Script("nft add table inet silent; nft add chain inet silent in '{ type filter hook input priority 0; }'; nft add rule inet silent in udp dport 7 drop")
+		one := counting(t, l.ISP1, "prerouting priority 0", "iifname home udp dport 7")
+		two := counting(t, l.ISP2, "prerouting priority 0", "iifname home udp dport 7")
+		a, b := l.MakeCgroup("a.service"), l.MakeCgroup("b.service")
+		l.MustMH("sync", "--config", w.pins(nil, []string{a}))
+		pinnedFlows, others := talks(l, a), talks(l, b)
+		say := func(when string, want1, want2 int) {
+			t.Helper()
+			before1, before2 := one(), two()
+			for _, talk := range append(append([]*lab.Talk{}, pinnedFlows...), others...) {
+				for range 3 {
+					talk.Send()
+				}
+			}
+			lab.Until(t, "all packets are there", func() bool { return one()-before1+two()-before2 >= want1+want2 })
+			if n1, n2 := one()-before1, two()-before2; n1 != want1 || n2 != want2 {
+				t.Errorf("%s: %d packets by up1 and %d by up2, want %d and %d", when, n1, n2, want1, want2)
 			}
 		}
-		lab.Until(t, "all packets are there", func() bool { return one()-before1+two()-before2 >= want1+want2 })
-		if n1, n2 := one()-before1, two()-before2; n1 != want1 || n2 != want2 {
-			t.Errorf("%s: %d packets by up1 and %d by up2, want %d and %d", when, n1, n2, want1, want2)
-		}
-	}
-	say("begun", 6, 6)
-	l.MustMH("sync", "--config", pins(l, nil, []string{b}))
-	say("changed over", 6, 6)
-	noSpoof(t, l)
+		say("begun", 6, 6)
+		l.MustMH("sync", "--config", w.pins(nil, []string{b}))
+		say("changed over", 6, 6)
+		noSpoof(t, l)
+	})
 }
 
 // TestInboundToService: a service that is pinned answers by where it was
@@ -179,50 +188,52 @@ func TestInboundToService(t *testing.T) {
 }
 
 func TestPingFromService(t *testing.T) {
-	l := newLab(t)
-	l.Static()
-	l.Script("sysctl -qw net.ipv4.ping_group_range='0 0'")
-	service := pinnedService(t, l)
-	l.MustMH("sync")
-	for _, far := range []struct{ addr, match string }{
-		{lab.Far4, "icmp type echo-request ip saddr " + two4}, {lab.Far6, "icmpv6 type echo-request ip6 saddr " + two6},
-	} {
-		count := counting(t, l.ISP2, "prerouting priority 0", "iifname home "+far.match)
-		if got := l.Ask(lab.Query{Network: "icmp", Far: far.addr, Cgroup: service}); got != "answered" {
-			t.Errorf("ping of %s: %q", far.addr, got)
+	eachWay(t, func(t *testing.T, w *caseLab) {
+		l := w.Lab
+		l.Script("sysctl -qw net.ipv4.ping_group_range='0 0'")
+		service := w.service
+		l.MustMH("sync")
+		for _, far := range []struct{ addr, match string }{
+			{lab.Far4, "icmp type echo-request ip saddr " + two4}, {lab.Far6, "icmpv6 type echo-request ip6 saddr " + two6},
+		} {
+			count := counting(t, l.ISP2, "prerouting priority 0", "iifname home "+far.match)
+			if got := l.Ask(lab.Query{Network: "icmp", Far: far.addr, Cgroup: service}); got != "answered" {
+				t.Errorf("ping of %s: %q", far.addr, got)
+			}
+			if count() == 0 {
+				t.Errorf("no echo request to %s by the uplink", far.addr)
+			}
 		}
-		if count() == 0 {
-			t.Errorf("no echo request to %s by the uplink", far.addr)
-		}
-	}
-	noSpoof(t, l)
+		noSpoof(t, l)
+	})
 }
 
 // TestNestedClaims: the deepest wins, whichever mark it is for.
 func TestNestedClaims(t *testing.T) {
-	l := newLab(t)
-	l.Static()
-	top, middle := l.MakeCgroup("a.slice"), l.MakeCgroup("a.slice/b.slice")
-	bottom := l.MakeCgroup("a.slice/b.slice/c.service")
-	beside, below := l.MakeCgroup("a.slice/d.service"), l.MakeCgroup("a.slice/b.slice/c.service/sub")
-	other := l.MakeCgroup("e.service")
-	deep := l.MakeCgroup("1/2/3/4/5/6/7/8/9")
-	for _, c := range []struct {
-		up1, up2 []string
-		seen     map[string]string
-	}{
-		{nil, []string{top, deep}, map[string]string{top: two4, middle: two4, bottom: two4, beside: two4, below: two4, other: one4, deep: two4}},
-		{[]string{middle}, []string{top, bottom}, map[string]string{top: two4, middle: one4, bottom: two4, beside: two4, below: two4, other: one4}},
-		{[]string{top, bottom}, []string{middle}, map[string]string{top: one4, middle: two4, bottom: one4, beside: one4, below: one4}},
-	} {
-		// up2 is main's own where nothing is pinned to up1, so that neither
-		// mark wins by chance.
-		l.MustMH("sync", "--config", pins(l, c.up1, c.up2))
-		for cgroup, seen := range c.seen {
-			wantService(t, l, cgroup, lab.Far4, seen)
+	eachWay(t, func(t *testing.T, w *caseLab) {
+		l := w.Lab
+		top, middle := l.MakeCgroup("a.slice"), l.MakeCgroup("a.slice/b.slice")
+		bottom := l.MakeCgroup("a.slice/b.slice/c.service")
+		beside, below := l.MakeCgroup("a.slice/d.service"), l.MakeCgroup("a.slice/b.slice/c.service/sub")
+		other := l.MakeCgroup("e.service")
+		deep := l.MakeCgroup("1/2/3/4/5/6/7/8/9")
+		for _, c := range []struct {
+			up1, up2 []string
+			seen     map[string]string
+		}{
+			{nil, []string{top, deep}, map[string]string{top: two4, middle: two4, bottom: two4, beside: two4, below: two4, other: one4, deep: two4}},
+			{[]string{middle}, []string{top, bottom}, map[string]string{top: two4, middle: one4, bottom: two4, beside: two4, below: two4, other: one4}},
+			{[]string{top, bottom}, []string{middle}, map[string]string{top: one4, middle: two4, bottom: one4, beside: one4, below: one4}},
+		} {
+			// up2 is main's own where nothing is pinned to up1, so that neither
+			// mark wins by chance.
+			l.MustMH("sync", "--config", w.pins(c.up1, c.up2))
+			for cgroup, seen := range c.seen {
+				wantService(t, l, cgroup, lab.Far4, seen)
+			}
 		}
-	}
-	noSpoof(t, l)
+		noSpoof(t, l)
+	})
 }
 
 // TestMarkUnderAMask keeps the bits of other software, in the packet's mark

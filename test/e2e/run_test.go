@@ -47,24 +47,27 @@ func TestRunInACgroupOfItsOwn(t *testing.T) {
 // TestRunIsPinned has the command's first packet, and that of what it starts,
 // leave by the uplink, and the table be as before afterwards.
 func TestRunIsPinned(t *testing.T) {
-	l, _ := runLab(t)
-	l.MustMH("sync")
-	before := l.Run("nft", "list", "table", "inet", "wg_multihome")
-	for _, command := range [][]string{
-		{l.Binary, "run", "up2", "--"},
-		{l.Binary, "run", "up2", "--", "sh", "-c", `"$0" "$@" & wait`},
-	} {
-		for _, network := range []string{"udp", "tcp"} {
-			for far, seen := range map[string]string{lab.Far4: two4, lab.Far6: two6} {
-				if got := l.AskBy(command, lab.Query{Network: network, Far: far}); got != seen {
-					t.Errorf("%v: %s to %s: far saw %q, want %q", command, network, far, got, seen)
+	eachWay(t, func(t *testing.T, w *caseLab) {
+		l := w.Lab
+		w.pin("")
+		l.MustMH("sync")
+		before := l.Run("nft", "list", "table", "inet", "wg_multihome")
+		for _, command := range [][]string{
+			{l.Binary, "run", "up2", "--"},
+			{l.Binary, "run", "up2", "--", "sh", "-c", `"$0" "$@" & wait`},
+		} {
+			for _, network := range []string{"udp", "tcp"} {
+				for far, seen := range map[string]string{lab.Far4: two4, lab.Far6: two6} {
+					if got := l.AskBy(command, lab.Query{Network: network, Far: far}); got != seen {
+						t.Errorf("%v: %s to %s: far saw %q, want %q", command, network, far, got, seen)
+					}
 				}
 			}
 		}
-	}
-	wantEqual(t, "table afterwards", l.Run("nft", "list", "table", "inet", "wg_multihome"), before)
-	noDrift(t, l)
-	noSpoof(t, l)
+		wantEqual(t, "table afterwards", l.Run("nft", "list", "table", "inet", "wg_multihome"), before)
+		noDrift(t, l)
+		noSpoof(t, l)
+	})
 }
 
 func TestRunPassesThrough(t *testing.T) {

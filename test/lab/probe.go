@@ -52,11 +52,11 @@ var kinds = map[string]kind{
 }
 
 // ProbeKinds are those that tell what the other end saw, or "answered" where it
-// cannot say. "mss" tells TCP_MAXSEG instead, and "mptcp, held" stays for a second
-// longer.
+// cannot say. "mss" tells TCP_MAXSEG instead, "mptcp, held" stays for a second longer,
+// and "fastopen" needs a server that reads.
 func ProbeKinds(family int) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(kinds)), func(name string) bool {
-		return name == "mss" || name == "mptcp, held" || family == 6 && kinds[name].mapped
+		return name == "mss" || name == "mptcp, held" || name == "fastopen" || family == 6 && kinds[name].mapped
 	})
 }
 
@@ -335,7 +335,7 @@ func serve(args []string) error {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 16)
 	}
 	if err == nil && of == unix.SOCK_STREAM {
-		answer, err = answerConnections, unix.Listen(fd, 16)
+		answer, err = answerConnections, unix.Listen(fd, 1024)
 	}
 	if err != nil {
 		return err

@@ -48,6 +48,8 @@ func Main() bool {
 		err = probe(os.Args[1:])
 	case "serve":
 		err = serve(os.Args[1:])
+	case "spray":
+		err = spray(os.Args[1:])
 	case "cost":
 		err = cost(os.Args[1:])
 	case "chat":
