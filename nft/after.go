@@ -1,6 +1,10 @@
 package nft
 
-import "strings"
+import (
+	"strings"
+
+	"wg-multihome/fwmark"
+)
 
 // After returns what stands once have was changed to want, as reading the table
 // would tell: counters go on, and so do elements that others have put into a
@@ -46,6 +50,19 @@ func (s State) MarksConnections() bool { return s.Chains[marking].Fingerprints !
 // Paths returns the ids of the cgroups that the sets of configured cgroups
 // hold, sorted, each once.
 func (s State) Paths() []uint64 { return s.inSets(pathsPrefix) }
+
+// Left returns the marks of the second lock that connections may have and that no
+// new one gets.
+func (s State) Left() (marks []fwmark.Mark) {
+	for _, c := range s.Claims() {
+		_, paths := s.Sets[PathsSet(c.Mark)]
+		_, gives := s.Sets[MarkSet(c.Mark)]
+		if paths && !gives {
+			marks = append(marks, c.Mark)
+		}
+	}
+	return marks
+}
 
 // PublicElements returns the cgroups that others have put into marks' sets, sorted.
 func (s State) PublicElements() []uint64 { return s.inSets(publicPrefix) }

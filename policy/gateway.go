@@ -30,12 +30,15 @@ func (s *survey) gateways(u *found, f fwmark.Family, broken bool) []gateway {
 	list = append(list, u.stanzas[f]...)
 	for _, routes := range [][]*Route{u.main[f], u.tables[f]} {
 		slices.SortStableFunc(routes, compareDefaults)
+		// A client that says a source with its default (dhcpcd, NetworkManager,
+		// networkd) means that address. Longer routes go elsewhere.
 		for _, r := range routes {
-			if r.Gateway.IsValid() {
-				list = append(list, gateway{addr: r.Gateway})
-			} else {
-				list = append(list, gateway{addr: f.Unspecified()})
+			if r.Src.IsValid() && r.Dst.Bits() == routes[0].Dst.Bits() {
+				list = append(list, gateway{addr: r.nextHop(), only: r.Src})
 			}
+		}
+		for _, r := range routes {
+			list = append(list, gateway{addr: r.nextHop()})
 		}
 	}
 	if broken {
@@ -49,6 +52,24 @@ func (s *survey) gateways(u *found, f fwmark.Family, broken bool) []gateway {
 		list = append(list, gateway{addr: f.Unspecified()})
 	}
 	return list
+}
+
+// nextHop returns a route's gateway, unspecified where it has none.
+func (r *Route) nextHop() netip.Addr {
+	if r.Gateway.IsValid() {
+		return r.Gateway
+	}
+	return r.Family.Unspecified()
+}
+
+// firstFor returns the first of the gateways that are known for any address.
+func firstFor(known []gateway) netip.Addr {
+	for _, gw := range known {
+		if !gw.only.IsValid() {
+			return gw.addr
+		}
+	}
+	return known[0].addr
 }
 
 // tablesNow returns the tables that an uplink may have.
@@ -86,7 +107,7 @@ func (s *survey) chooseGateways(u *found, f fwmark.Family, broken bool) {
 	case len(address) > 0:
 		u.Gateways[f] = gatewayOf(address, known)
 	case len(known) > 0:
-		u.Gateways[f] = known[0].addr
+		u.Gateways[f] = firstFor(known)
 	}
 	u.MTU[f], u.AdvMSS[f] = u.sizes(f)
 	for _, a := range addrs {
@@ -147,7 +168,7 @@ func (u *found) addressFor(f fwmark.Family, addrs [][]*Address, known []gateway)
 		case f == fwmark.IPv4 && u.leased && a[0].Prefix.Addr() == u.lease.Address:
 			return a
 		case a[0].Deprecated || a[0].Temporary || len(known) > 0 && !gatewayOf(a, known).IsValid():
-		case best == nil || len(known) > 0 && covers(a, known[0].addr) && !covers(best, known[0].addr):
+		case best == nil || len(known) > 0 && covers(a, firstFor(known)) && !covers(best, firstFor(known)):
 			best = a
 		case u.lent[best[0].Prefix.Addr()] && !u.lent[a[0].Prefix.Addr()]: // one of its own before others
 			best = a

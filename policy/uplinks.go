@@ -170,9 +170,11 @@ func (s *survey) fromTables() {
 }
 
 // isDefault reports whether a route of others is a default, or a part of what its
-// device leads everywhere by.
+// device leads everywhere by. dhcpcd gives an interface without a lease an IPv4
+// address of 169.254/16 and a default from there (RFC 3927): nobody on that link
+// was found who forwards, so it makes no uplink, and is the way of no lease.
 func (s *survey) isDefault(r *Route) bool {
-	return !r.Ours() && r.Type == Unicast && s.leading[feedKey{r.Family, r.Table, r.Device}] && isPublic(r.Dst)
+	return !(r.Family == fwmark.IPv4 && !r.Gateway.IsValid() && r.Src.IsLinkLocalUnicast()) && !r.Ours() && r.Type == Unicast && s.leading[feedKey{r.Family, r.Table, r.Device}] && isPublic(r.Dst)
 }
 
 // fromStanding keeps as uplinks the interfaces of addresses that have a pair of

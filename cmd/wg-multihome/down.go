@@ -43,6 +43,7 @@ Exits with 0 done, 1 a step failed or another run took longer than 30 s.`,
 			}
 			defer s.Close()
 			report := s.Down(cmd.Context(), lockWait)
+			s.forgetTry(cmd.Context())
 			var found []string
 			for _, pattern := range returns() {
 				files, _ := filepath.Glob(pattern) // the patterns are well-formed

@@ -112,6 +112,9 @@ func (p *program) caller(packaged bool, root string) (install.Caller, error) {
 		if path != f.standard {
 			c.Flags = append(c.Flags, f.flag, path)
 		}
+		if path != stateDir && f.flag == "--state-dir" {
+			c.State = path
+		}
 	}
 	return c, nil
 }

@@ -147,7 +147,7 @@ configuration, its valid part was done; 3 only with --exit-code.`,
 	root.PersistentFlags().StringVar(&p.config, "config", configFile, "configuration `FILE`; the default one may be absent")
 	root.PersistentFlags().StringVar(&p.state, "state-dir", stateDir, "`DIR` for lease records, what was told, and locks")
 	root.PersistentFlags().BoolVarP(&p.verbose, "verbose", "v", false, "say more on stderr")
-	root.AddCommand(p.exitHook(), p.sync(), p.hook(), p.plan(), p.status(), p.refresh(), p.run(), p.explain(), p.watch(), p.down(), p.install(), p.uninstall())
+	root.AddCommand(p.exitHook(), p.sync(), p.hook(), p.plan(), p.status(), p.refresh(), p.run(), p.explain(), p.doctor(), p.watch(), p.confirm(), p.revert(), p.down(), p.install(), p.uninstall())
 	completeFlags(root)
 	return root
 }
@@ -192,7 +192,7 @@ func (p *program) beginHook(person bool) (*session, error) {
 		p.logger().Errorf("%s", err)
 		return nil, exitError{report.Error}
 	}
-	return newSession(h, person), nil
+	return newSession(h, person, p.keeper()), nil
 }
 
 // finish says what went wrong in a run, and makes it an exit status.

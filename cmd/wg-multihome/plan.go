@@ -64,7 +64,7 @@ func (p *program) sayBeside(d decide.Decision) {
 	for _, r := range d.Rules.Unasked {
 		p.logger().Infof("our rules for uplinks' addresses stand in front of the foreign rule, which those never ask: %s", r)
 	}
-	for _, say := range d.KeptForRuns() {
+	for _, say := range append(d.KeptForRuns(), d.RunOn()...) {
 		p.logger().Infof("%s", say)
 	}
 	if d.Table.Missing != nil {

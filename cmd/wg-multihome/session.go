@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"wg-multihome/cmd/internal/converge"
@@ -13,6 +14,8 @@ import (
 	"wg-multihome/cmd/internal/run"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/cmd/internal/tell"
+	"wg-multihome/cmd/internal/try"
+	"wg-multihome/fwmark/config"
 )
 
 // session is one command's way to the host: the rooms of the program, put
@@ -24,17 +27,45 @@ type session struct {
 	due       *refresh.Due
 	refresher *refresh.Refresher
 	teller    *tell.Teller
+	keeper    try.Keeper
 }
 
 // newSession puts the rooms together around a host. person says that guards of
 // marks that are configured no longer go.
-func newSession(h *host.Host, person bool) *session {
+func newSession(h *host.Host, person bool, keeper try.Keeper) *session {
 	h.Whole = person
-	s := &session{host: h, due: &refresh.Due{State: h.State, Log: h.Log}}
-	s.Run = &converge.Run{Host: h, State: h.State, Log: h.Log, Person: person, MarkDue: s.due.Mark}
+	s := &session{host: h, due: &refresh.Due{State: h.State, Log: h.Log}, keeper: keeper}
+	h.InForce = func(read config.Config) config.Config { return s.inForce(read, false) }
+	s.Run = &converge.Run{Host: h, State: h.State, Log: h.Log, Person: person, MarkDue: s.due.Mark, InForce: s.noteInForce}
 	s.refresher = &refresh.Refresher{Host: h, State: h.State, Log: h.Log, Due: s.due, Look: s.Look}
 	s.teller = &tell.Teller{State: h.State, Log: h.Log, Refresher: s.refresher}
 	return s
+}
+
+// inForce returns the configuration that counts, where one is tried or was undone.
+func (s *session) inForce(read config.Config, undoing bool) config.Config {
+	t, err := s.keeper.Read()
+	if err != nil {
+		s.host.Log.Errorf("%s", err)
+	}
+	if t == nil {
+		return read
+	}
+	now, err := try.Clock()
+	if err != nil {
+		s.host.Log.Errorf("%s", err)
+		return read
+	}
+	return t.InForce(read, now, undoing)
+}
+
+// noteInForce notes what a later try goes back to. A full STATE-DIR is no reason to
+// fail.
+func (s *session) noteInForce(c config.Config) error {
+	if err := s.keeper.Note(c); err != nil {
+		s.host.Log.Infof("%s", err)
+	}
+	return nil
 }
 
 // Close frees what the session holds.
@@ -48,7 +79,7 @@ func (s *session) Sync(ctx context.Context, wait time.Duration) report.Report {
 	if rep.Is(state.ErrBusy) || rep.Is(host.ErrPrivilege) {
 		return rep
 	}
-	for _, say := range append(last.KeptForRuns(), last.Contradictions(s.host.ReadFiles(last.Observation, last.Present(last.PinnedDevices())))...) {
+	for _, say := range slices.Concat(last.KeptForRuns(), last.RunOn(), last.Contradictions(s.host.ReadFiles(last.Observation, last.Present(last.PinnedDevices())))) {
 		s.host.Log.Infof("%s", say)
 	}
 	if s.Person && rep.Status() == report.Done {

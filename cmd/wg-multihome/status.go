@@ -1,18 +1,20 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"wg-multihome/cmd/internal/metrics"
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/status"
 )
 
 func (p *program) status() *cobra.Command {
-	var asJSON, exitCode bool
+	var asJSON, asMetrics, following, exitCode bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show uplinks, marks, tunnels, services and drift",
@@ -21,6 +23,9 @@ does not know, destinations that all reach one way, foreign rules that ours stan
 in front of, or leave addresses to, what the kernel lacks, and drift: the steps
 that sync would take, and what the kernel's own look-up sends elsewhere than it
 belongs.
+
+With --follow the status now, and then a line for each change: with --json an object
+for each. Counters, ages and bytes are no changes.
 
 Of a tunnel: its mark, its peers' endpoints, ages of their last handshakes and
 bytes, and what is amiss with it. A peer is shown by the first characters of its
@@ -34,18 +39,29 @@ configuration; with --exit-code 3 where there is drift.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON, for monitoring")
+	cmd.Flags().BoolVar(&asMetrics, "metrics", false, "Prometheus's text, for the node exporter's textfile collector")
+	cmd.Flags().BoolVar(&following, "follow", false, "then a line for each change, until it is interrupted")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there is drift")
+	cmd.MarkFlagsMutuallyExclusive("metrics", "json")
+	cmd.MarkFlagsMutuallyExclusive("metrics", "follow", "exit-code")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := p.begin(true)
 		if err != nil {
 			return err
 		}
 		defer s.Close()
+		if following {
+			return p.followStatus(cmd.Context(), cmd.OutOrStdout(), s, asJSON)
+		}
+		if asMetrics {
+			return p.showMetrics(cmd.Context(), cmd.OutOrStdout(), s)
+		}
 		d, err := s.Look(cmd.Context())
 		if err != nil {
 			return p.finish(report.Failed(err))
 		}
 		st := status.Of(d, status.Inspect(cmd.Context(), s.host, d), time.Now())
+		st.Try = p.pendingTry()
 		if err := show(cmd.OutOrStdout(), st, asJSON); err != nil {
 			return p.finish(report.Failed(err))
 		}
@@ -59,6 +75,15 @@ configuration; with --exit-code 3 where there is drift.`,
 		return nil
 	}
 	return cmd
+}
+
+// showMetrics shows what watch serves, but for what only watch counts.
+func (p *program) showMetrics(ctx context.Context, w io.Writer, s *session) error {
+	look := func() (metrics.Snapshot, error) { return s.snapshot(ctx) }
+	if err := metrics.Write(w, metrics.Host{Build: build(), Look: look}); err != nil {
+		return p.finish(report.Failed(err))
+	}
+	return nil
 }
 
 // jsonVersion is that of the JSON's form. It grows when a field goes, or means

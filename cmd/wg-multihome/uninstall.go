@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -117,13 +118,21 @@ func (p *program) downAndLook(ctx context.Context, rep *report.Report) {
 
 // purge removes state and configuration.
 func (p *program) purge(cmd *cobra.Command, tree *install.Tree, dryRun bool, rep *report.Report) {
+	tries := ""
+	if _, err := os.Stat(filepath.Join(tryDir, state.TryLock)); err == nil && p.state == stateDir {
+		tries = tryDir
+	}
 	for _, what := range []struct {
 		path  string
 		purge func(string) (bool, error)
 	}{
+		{tries, func(path string) (bool, error) { return tree.PurgeFolder(path, state.Names(), dryRun) }},
 		{p.state, func(path string) (bool, error) { return tree.PurgeFolder(path, state.Names(), dryRun) }},
 		{p.config, func(path string) (bool, error) { return tree.PurgeFile(path, dryRun) }},
 	} {
+		if what.path == "" {
+			continue
+		}
 		path, err := filepath.Abs(what.path)
 		if err != nil {
 			rep.Add(err)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -16,6 +18,7 @@ import (
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/events"
 	"wg-multihome/cmd/internal/host"
+	"wg-multihome/cmd/internal/metrics"
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/watch"
 	socketkernel "wg-multihome/fwmark/socket/kernel"
@@ -36,6 +39,7 @@ const watchGC = 50
 
 func (p *program) watch() *cobra.Command {
 	var interval time.Duration
+	var address string
 	cmd := &cobra.Command{
 		Use:   "watch",
 		Short: "Stay, and converge whenever something changes",
@@ -50,13 +54,15 @@ SIGHUP, and when the machine wakes up. What is configured no longer is taken awa
 once the configuration was seen without it, valid and unchanged, for 5 s. On
 SIGTERM, and however it ends, it leaves everything in place.
 
-Reads: what sync reads. Writes: what sync writes, STATE-DIR/watch.lock.
-Exits with 0 when it is told to end; 1 another one runs, or nothing can be heard;
-2 bad usage. An error in the configuration does not end it: its valid part is
+Reads: what sync reads. Writes: what sync writes, STATE-DIR/watch.lock; with
+--metrics unix:PATH that socket (mode 0660).
+Exits with 0 when it is told to end; 1 another one runs, nothing can be heard, or
+the address of --metrics cannot be had; 2 bad usage. An error in the configuration does not end it: its valid part is
 done.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().DurationVar(&interval, "interval", defaultInterval, "how often all is looked at, from 1s to 24h")
+	cmd.Flags().StringVar(&address, "metrics", "", "serve Prometheus's metrics at `ADDR:PORT`, or unix:PATH")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if interval < minInterval || interval > maxInterval {
 			p.logger().Errorf("--interval %s is not from %s to %s", interval, minInterval, maxInterval)
@@ -79,14 +85,26 @@ done.`,
 		default:
 			defer unlock()
 		}
+		var listener net.Listener
+		if address != "" {
+			switch listener, err = metrics.Listen(address); {
+			case errors.Is(err, metrics.ErrAddress):
+				p.logger().Errorf("--metrics %s", err)
+				return exitError{report.Usage}
+			case err != nil:
+				p.logger().Errorf("--metrics: %s", err)
+				return exitError{report.Error}
+			}
+			defer listener.Close()
+		}
 		debug.SetGCPercent(watchGC)
-		return p.finish(p.stay(cmd.Context(), interval))
+		return p.finish(p.stay(cmd.Context(), interval, listener))
 	}
 	return cmd
 }
 
 // stay puts the rooms of the watch together, and watches until ctx ends.
-func (p *program) stay(ctx context.Context, interval time.Duration) report.Report {
+func (p *program) stay(ctx context.Context, interval time.Duration, listener net.Listener) report.Report {
 	source, err := events.Open(events.Options{})
 	if err != nil {
 		return report.Failed(err)
@@ -110,13 +128,23 @@ func (p *program) stay(ctx context.Context, interval time.Duration) report.Repor
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP) // an ignored one, as by nohup(1), is wanted here all the same
 	defer signal.Stop(hangup)
-	mount := mountPoint{}
-	loop := &watch.Loop{
-		Looker: watch.HostLooker{Host: s.host, Run: s.Run}, Hearer: source, Poller: polls, Teller: beside{p}, Meter: watch.NoMeter{}, Clock: clock,
-		Log: p.logger(), Interval: interval, Hangup: hangup, Notify: p.notify, Places: mount.places,
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer cancel()
+	meter, err := p.meter(ctx, listener, &wait)
+	if err != nil {
+		return report.Failed(err)
+	}
+	mount := mountPoint{}
+	watchdog, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		p.logger().Infof("the watchdog is not fed: %s", err)
+	}
+	loop := &watch.Loop{
+		Looker: watch.HostLooker{Host: s.host, Run: s.Run}, Hearer: source, Poller: polls, Teller: beside{p}, Meter: meter, Clock: clock,
+		Log: p.logger(), Interval: interval, Watchdog: watchdog, Hangup: hangup, Notify: p.notify, Places: mount.places,
+	}
 	wait.Add(1)
 	go func() {
 		defer wait.Done()
@@ -124,7 +152,6 @@ func (p *program) stay(ctx context.Context, interval time.Duration) report.Repor
 	}()
 	err = loop.Run(ctx)
 	cancel()
-	wait.Wait()
 	if err != nil {
 		return report.Failed(err)
 	}

@@ -44,6 +44,9 @@ type Config struct {
 	Problems    []fwmark.Problem
 	Notes       []string // what was understood, where one may have meant something else
 
+	// Withdrawn says that nothing of ours is to stand.
+	Withdrawn bool
+
 	source *texts // what it was read from; nil: nothing was read
 }
 

@@ -69,7 +69,7 @@ func TestSystemdPapers(t *testing.T) {
 }
 
 // installedUnits are the units that install writes.
-var installedUnits = []string{"wg-multihome.service"}
+var installedUnits = []string{"wg-multihome.service", "wg-multihome-watch.service"}
 
 // networkdSettings are those that install writes.
 func networkdSettings(t *testing.T) {

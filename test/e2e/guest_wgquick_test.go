@@ -27,20 +27,21 @@ func machine(t *testing.T) *lab.Lab {
 // bareMachine is a machine without addresses.
 func bareMachine(t *testing.T) *lab.Lab {
 	t.Helper()
-	for _, path := range []string{"/run/systemd/system", "/run/vm-output"} {
-		if _, err := os.Lstat(path); err != nil {
-			t.Fatalf("this is not the machine of test/vm/run --systemd, and its files are not the test's: %v", err)
-		}
-	}
+	onMachine(t)
 	l := lab.New(t, binary)
-	fatal(t, os.MkdirAll(filepath.Dir(installed), 0o755))
-	_ = os.Remove(installed) // one of the host's: what the machine writes stays in its memory
-	fatal(t, os.Symlink(l.Binary, installed))
-	t.Cleanup(func() {
-		_ = os.Remove(installed)
-		_ = os.RemoveAll("/run/wg-multihome")
-	})
+	installedHere(t)
+	t.Cleanup(func() { _ = os.RemoveAll("/run/wg-multihome") })
 	return l
+}
+
+// installedHere has the program where README puts it. It is no link: units have a
+// /tmp of their own.
+func installedHere(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(binary)
+	fatal(t, err)
+	_ = os.Remove(installed) // one of the host's: what the machine writes stays in its memory
+	machineFile(t, installed, string(text), 0o755)
 }
 
 // machineFile writes a file of the machine; what was there is back after the

@@ -109,7 +109,7 @@ func TestBadRoutersAreLeftOut(t *testing.T) {
 func TestUsageErrors(t *testing.T) {
 	l := newLab(t)
 	before := l.State()
-	for _, args := range [][]string{{"bogus"}, {"explain"}, {"watch"}, {}, {"sync", "x"}, {"sync", "--bogus"}, {"status", "--json=maybe"}, {"exit-hook", "--client", "nobody"}} {
+	for _, args := range [][]string{{"bogus"}, {"explain"}, {"doctor", "x"}, {"watch", "x"}, {}, {"sync", "x"}, {"sync", "--bogus"}, {"status", "--json=maybe"}, {"exit-hook", "--client", "nobody"}} {
 		oneLine(t, l.MH(args...))
 	}
 	oneLine(t, l.MH("sync", "--config", "/run/absent.toml"), "/run/absent.toml")
@@ -122,7 +122,7 @@ func TestUsageErrors(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	l := newLab(t)
-	for _, command := range []string{"exit-hook", "sync", "hook", "plan", "status", "down", "install", "uninstall"} {
+	for _, command := range []string{"exit-hook", "sync", "hook", "plan", "status", "explain", "doctor", "down", "install", "uninstall"} {
 		help := l.MustMH(command, "--help").Stdout
 		for _, word := range []string{"Reads:", "Writes:", "Exits with"} {
 			wantPart(t, "help of "+command, help, word)

@@ -86,8 +86,9 @@ func TestFlowKeepsWhatItBeganWith(t *testing.T) {
 	noSpoof(t, l)
 }
 
-// TestFlowsOutliveTheLastPin: with the services part, or the table, gone, what
-// was pinned goes on by main, also where others keep NAT and conntrack in use.
+// TestFlowsOutliveTheLastPin: with the last service unpinned, what it has begun goes
+// on by its uplink, and the services part goes when that has ended. With the table
+// gone it goes on by main, also where others keep NAT and conntrack in use.
 func TestFlowsOutliveTheLastPin(t *testing.T) {
 	for name, others := range map[string]string{
 		"alone":           "true",
@@ -103,7 +104,16 @@ func TestFlowsOutliveTheLastPin(t *testing.T) {
 			flows := talks(l, service)
 			wantSaid(t, "begun", flows, two4, two6)
 			l.MustMH("sync", "--config", l.TOML("[uplink.up2]\nfwmark = 0x2005\n"))
-			wantSaid(t, "unpinned", flows, one4, one6)
+			wantSaid(t, "unpinned", flows, two4, two6)
+			wantService(t, l, service, lab.Far4, one4)
+			noDriftOf(t, l, namedFile)
+			l.Script("sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1 net.netfilter.nf_conntrack_udp_timeout_stream=1 net.netfilter.nf_conntrack_tcp_timeout_time_wait=1 net.netfilter.nf_conntrack_tcp_timeout_close=1")
+			wantSaid(t, "unpinned still", flows, two4, two6)
+			lab.Until(t, "the services part goes", func() bool {
+				l.MustMH("sync", "--config", namedFile)
+				return !strings.Contains(l.Run("nft", "list", "table", "inet", "wg_multihome"), "ct mark")
+			})
+			wantSaid(t, "ended", flows, one4, one6)
 			l.MustMH("sync", "--config", pins(l, nil, []string{service}))
 			wantService(t, l, service, lab.Far4, two4)
 			l.MustMH("down")

@@ -38,7 +38,7 @@ func TestSocketsRefused(t *testing.T) {
 			r := l.MHWithoutBPF(c.errno, c.calls, "status", "--exit-code")
 			wantCode(t, r, 0)
 			wantPart(t, "status", r.Stdout, "pinned by packet: "+c.reason)
-			wantPart(t, "status", r.Stdout, "No drift.")
+			wantPart(t, "status", r.Stdout, "nothing drifts")
 			wantCode(t, l.MHWithoutBPF(c.errno, c.calls, "plan", "--exit-code"), 0)
 			got := servicesOf(t, l.MHWithoutBPF(c.errno, c.calls, "status", "--json"))
 			if len(got) != 1 || got[0].Marking != "packet" || !strings.HasPrefix(got[0].Why, c.reason) || !got[0].Pinned {

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,4 +141,30 @@ func TestSystemdRunSignals(t *testing.T) {
 	if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 4 || !strings.Contains(shown.String(), "got\n") {
 		t.Errorf("%s\n%s", cmd.ProcessState, &shown)
 	}
+}
+
+// TestSystemdRunInATerminal: a user's command has a terminal of its own in its scope.
+func TestSystemdRunInATerminal(t *testing.T) {
+	_, run, slice := systemdLab(t, "0x7e04")
+	pty, terminal := openTerminal(t)
+	defer terminal.Close()
+	cmd := run([]string{"--user", "nobody"}, "sh", "-c", "tty; id -un; cat /proc/self/cgroup; read line; echo read $line; exit 6")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	fatal(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	shown := &transcript{}
+	go func() { _, _ = io.Copy(shown, pty) }()
+	lab.Until(t, "the command runs in a scope", lab.Contains(shown.String, "_up2.slice/run-"))
+	_, err := io.WriteString(pty, "words\n")
+	fatal(t, err)
+	_ = cmd.Wait()
+	if cmd.ProcessState.ExitCode() != 6 {
+		t.Errorf("%s", cmd.ProcessState)
+	}
+	lab.Until(t, "all is shown", lab.Contains(shown.String, "read words"))
+	wantPart(t, "user", shown.String(), "nobody")
+	wantPart(t, "terminal", shown.String(), "/dev/pts/")
+	wantNone(t, "terminal", shown.String(), terminal.Name()+"\r\n")
+	lab.Until(t, "scopes go", func() bool { return len(scopes(t, slice)) == 0 })
 }

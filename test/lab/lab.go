@@ -40,7 +40,7 @@ ip link set lo up`
 // privateMounts gives the host its own /run and /etc. dhclient-script would
 // write /etc/resolv.conf, and the hook that keeps it from that is the lab's.
 const privateMounts = `
-mkdir -p /etc/network /etc/dhcp /etc/wireguard /var/lib/dhcp
+mkdir -p /etc/network /etc/dhcp /etc/wireguard /var/lib/dhcp /var/lib/wg-multihome
 resolv=$(readlink -m /etc/resolv.conf) # it may be a link into /run
 mount -t tmpfs none /run
 mkdir -p /run/network /run/fstab.d "${resolv%/*}"
@@ -50,6 +50,7 @@ none /etc/network tmpfs rw 0 0
 none /etc/dhcp tmpfs rw 0 0
 none /etc/wireguard tmpfs rw 0 0
 none /var/lib/dhcp tmpfs rw 0 0
+none /var/lib/wg-multihome tmpfs rw 0 0
 /run/hosts /etc/hosts none bind 0 0
 /run/resolv.conf $resolv none bind 0 0
 X
@@ -65,8 +66,15 @@ echo 1 >/proc/sys/net/ipv4/conf/all/promote_secondaries
 func New(t testing.TB, binary string) *Lab {
 	t.Helper()
 	cgroups := newCgroups(t)
+	host := newNamespace(t, "host", true, fmt.Sprintf("mount --bind %s %s\n", cgroups.dir, cgroups.mount)+privateMounts)
+	return around(t, binary, host, cgroups)
+}
+
+// around gives a host its surroundings.
+func around(t testing.TB, binary string, host *Namespace, cgroups Cgroups) *Lab {
+	t.Helper()
 	l := &Lab{
-		Namespace: newNamespace(t, "host", true, fmt.Sprintf("mount --bind %s %s\n", cgroups.dir, cgroups.mount)+privateMounts),
+		Namespace: host,
 		ISP1:      newNamespace(t, "isp1", false, basics),
 		ISP2:      newNamespace(t, "isp2", false, basics),
 		Far:       newNamespace(t, "far", false, basics),

@@ -32,6 +32,8 @@ func Main() bool {
 		err = ask(os.Args[1:])
 	case "talk":
 		err = talk(os.Args[1:])
+	case "dhcpd":
+		err = dhcpd(os.Args[1:])
 	case "flood":
 		err = flood(os.Args[1:])
 	case "flow":

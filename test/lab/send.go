@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,8 @@ type Sender struct {
 	Device string // "": the kernel chooses. Else the socket is bound to it (SO_BINDTODEVICE)
 	Hint   bool   // or each datagram is (IP_PKTINFO)
 	Size   int    // of each datagram; 0: one byte
+
+	Pause time.Duration // after each datagram
 }
 
 // Send sends so many datagrams, and returns how many left the socket.
@@ -37,7 +40,7 @@ func (l *Lab) Send(b Sender, count int) int {
 	return n
 }
 
-// Stream sends as fast as it can until stop is called, which returns how many
+// Stream sends, as fast as it can without a Pause, until stop is called, which returns how many
 // datagrams left the socket.
 func (l *Lab) Stream(b Sender) (stop func() int) {
 	l.t.Helper()
@@ -46,7 +49,7 @@ func (l *Lab) Stream(b Sender) (stop func() int) {
 
 func (b Sender) args(l *Lab) []string {
 	l.t.Helper()
-	return []string{self(l.t), b.To, b.Source, fmt.Sprint(b.Mark), b.Device, fmt.Sprint(b.Hint), fmt.Sprint(max(b.Size, 1))}
+	return []string{self(l.t), b.To, b.Source, fmt.Sprint(b.Mark), b.Device, fmt.Sprint(b.Hint), fmt.Sprint(max(b.Size, 1)), b.Pause.String()}
 }
 
 // counting is for a role that says a number in the end.
@@ -84,11 +87,11 @@ func (l *Lab) endless(from *Namespace, role string, args ...string) (stop func()
 	}
 }
 
-// send is a sender: DESTINATION SOURCE MARK DEVICE HINT SIZE COUNT. A count of 0 is
+// send is a sender: DESTINATION SOURCE MARK DEVICE HINT SIZE PAUSE COUNT. A count of 0 is
 // until standard input ends.
 func send(args []string) error {
-	if len(args) != 7 {
-		return errors.New("usage: DESTINATION SOURCE MARK DEVICE HINT SIZE COUNT")
+	if len(args) != 8 {
+		return errors.New("usage: DESTINATION SOURCE MARK DEVICE HINT SIZE PAUSE COUNT")
 	}
 	to, err := netip.ParseAddr(args[0])
 	if err != nil {
@@ -102,7 +105,11 @@ func send(args []string) error {
 	if err != nil {
 		return err
 	}
-	count, err := strconv.Atoi(args[6])
+	pause, err := time.ParseDuration(args[6])
+	if err != nil {
+		return err
+	}
+	count, err := strconv.Atoi(args[7])
 	if err != nil {
 		return err
 	}
@@ -133,6 +140,7 @@ func send(args []string) error {
 		if unix.Sendmsg(s.fd, make([]byte, size), s.control, s.to, 0) == nil {
 			sent++
 		}
+		time.Sleep(pause)
 	}
 	fmt.Println(sent)
 	return nil

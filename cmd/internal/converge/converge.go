@@ -36,6 +36,10 @@ type Run struct {
 	// makes them so.
 	MarkDue func(devices ...string)
 
+	// InForce notes a valid configuration that was converged; nil: nobody wants
+	// to know.
+	InForce func(config.Config) error
+
 	// Hold tells of steps that are left for later; nil: none is. Others may be at
 	// work, or take again and again what a step puts.
 	Hold func(decide.Decision, decide.Step) bool
@@ -58,10 +62,26 @@ type decider func(decide.Observation, decide.Memory) decide.Decision
 // leaves the rest to be done. It returns what was decided last.
 func (r *Run) Converge(ctx context.Context, wait time.Duration) (last decide.Decision, rep report.Report) {
 	rep = r.locked(ctx, wait, func(ctx context.Context) (rep report.Report) {
-		last, rep = r.loop(ctx, decide.Decide)
+		last, rep = r.loop(ctx, decideAll)
+		if len(last.Problems) == 0 && ctx.Err() == nil && r.InForce != nil && !rep.Is(host.ErrPrivilege) {
+			if err := r.InForce(r.config); err != nil {
+				rep.Errs = append(rep.Errs, err)
+			}
+		}
 		return rep
 	})
 	return last, rep
+}
+
+// decideAll decides for the whole host: a configuration that was withdrawn leaves
+// nothing of ours, and says why.
+func decideAll(o decide.Observation, m decide.Memory) decide.Decision {
+	if !o.Config.Withdrawn {
+		return decide.Decide(o, m)
+	}
+	d := decide.Nothing(o, m)
+	d.Problems = o.Config.Problems
+	return d
 }
 
 // Call does what the original shell script's run-parts asks for: it keeps rules
@@ -101,7 +121,7 @@ func (r *Run) Look(ctx context.Context) (decide.Decision, error) {
 	if err != nil {
 		return decide.Decision{}, err
 	}
-	return decide.Decide(o, r.remembered()), nil
+	return decideAll(o, r.remembered()), nil
 }
 
 // Next has the next run begin with nothing remembered but what an earlier one has

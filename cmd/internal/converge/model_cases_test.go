@@ -1,6 +1,7 @@
 package converge
 
 import (
+	"cmp"
 	"testing"
 
 	"wg-multihome/fwmark"
@@ -170,25 +171,29 @@ var leaked = map[string][]stage{
 // uplink; each is followed by a person's run that nothing disturbs.
 func TestWhatLeakedOnce(t *testing.T) {
 	for name, stages := range leaked {
-		t.Run(name, func(t *testing.T) {
-			h := newHistory(t, new(tally))
-			h.host.lacks = stages[0].noTable
-			for _, s := range stages {
-				h.host.config = s.config.clone()
-				if s.event != nil {
-					s.event(h)
-				}
-				if s.call != "" {
-					h.call(s.call, s.faults)
-					continue
-				}
-				h.run(!s.hook, s.faults)
-			}
-			h.host.config.typo = false
-			h.run(true, noFaults)
-			if h.tally.packets == 0 {
-				t.Error("no packet was judged")
-			}
-		})
+		for way, how := range map[string]fwmark.Marking{"packets": fwmark.ByPacket, "sockets": fwmark.BySocket} {
+			t.Run(name+": "+way, func(t *testing.T) { goThrough(t, stages, how) })
+		}
+	}
+}
+
+func goThrough(t *testing.T, stages []stage, way fwmark.Marking) {
+	h := newHistory(t, new(tally))
+	h.host.lacks = stages[0].noTable
+	for _, s := range stages {
+		h.host.config = s.config.byWay(cmp.Or(s.config.marking, way))
+		if s.event != nil {
+			s.event(h)
+		}
+		if s.call != "" {
+			h.call(s.call, s.faults)
+			continue
+		}
+		h.run(!s.hook, s.faults)
+	}
+	h.host.config.typo = false
+	h.run(true, noFaults)
+	if h.tally.packets == 0 {
+		t.Error("no packet was judged")
 	}
 }

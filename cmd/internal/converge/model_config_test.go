@@ -28,12 +28,14 @@ var (
 type configuration struct {
 	uplinks  map[string]options
 	priority uint32
+	marking  fwmark.Marking
 	typo     bool
 }
 
 // options are those of one uplink.
 type options struct {
 	mark     fwmark.Mark
+	marking  fwmark.Marking
 	devices  []string
 	services []string
 }
@@ -48,7 +50,7 @@ func (c configuration) intents() []fwmark.Intent {
 	var intents []fwmark.Intent
 	for _, name := range slices.Sorted(maps.Keys(c.uplinks)) {
 		o := c.uplinks[name]
-		in := fwmark.Intent{Uplink: name, Origin: "uplink " + name, Mark: o.mark, Devices: o.devices, Cgroups: o.services}
+		in := fwmark.Intent{Uplink: name, Origin: "uplink " + name, Mark: o.mark, Marking: o.marking, Devices: o.devices, Cgroups: o.services}
 		in.Gateways[fwmark.IPv4] = gateways[slices.Index(wans, name)]
 		intents = append(intents, in)
 	}
@@ -89,6 +91,7 @@ var configChanges = map[string]func(configuration, *rapid.T){
 	"service moved":    func(c configuration, t *rapid.T) { c.moveService(anyOf(t, services), anyOf(t, wans)) },
 	"service unlisted": func(c configuration, t *rapid.T) { c.moveService(anyOf(t, services), "") },
 	"uplink moved":     configuration.moveUplink,
+	"marking set":      configuration.setMarking,
 	"all removed":      func(c configuration, t *rapid.T) { clear(c.uplinks) },
 }
 
@@ -229,7 +232,7 @@ func (c configuration) String() string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(c.uplinks)) {
 		o := c.uplinks[name]
-		parts = append(parts, fmt.Sprintf("%s %s %v", name, o.mark, slices.Concat(o.devices, o.services)))
+		parts = append(parts, fmt.Sprintf("%s %s %v by %v", name, o.mark, slices.Concat(o.devices, o.services), o.marking))
 	}
-	return fmt.Sprintf("{%s}", strings.Join(parts, ", "))
+	return fmt.Sprintf("{%s, by %v}", strings.Join(parts, ", "), c.marking)
 }

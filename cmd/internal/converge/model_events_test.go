@@ -85,6 +85,8 @@ var hostEvents = map[string]func(*history, *rapid.T){
 	"run":                  (*history).toggleRun,
 	"unit with NFTSet":     (*history).toggleUnit,
 	"wg-quick":             (*history).toggleFull,
+	"programs detached":    (*history).detach,
+	"exclusive program":    (*history).toggleExclusive,
 	"connections end":      func(h *history, _ *rapid.T) { clear(h.host.flows) },
 }
 
@@ -227,6 +229,7 @@ func (h *history) remakeCgroup(t *rapid.T) {
 	name := anyOf(t, services)
 	if _, there := h.host.cgroups[name]; there {
 		delete(h.host.cgroups, name)
+		h.host.dropSockets(name)
 		return
 	}
 	h.host.makeCgroup(name)

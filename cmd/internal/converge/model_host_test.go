@@ -13,6 +13,7 @@ import (
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
 	"wg-multihome/fwmark/config"
+	"wg-multihome/fwmark/socket"
 	"wg-multihome/nft"
 	nftkernel "wg-multihome/nft/kernel"
 	"wg-multihome/policy"
@@ -34,6 +35,11 @@ type simulated struct {
 	full    map[string]uint32 // the devices that wg-quick has made full tunnels, with their marks
 	leases  map[string]state.Record
 	flows   map[flow]bool // those that conntrack knows, and that a mark was given to
+
+	programs map[string]socket.Cgroup // that stand on cgroups, by path
+	sockets  map[aSocket]bool
+	noted    state.Sockets
+	whole    bool // a person's run looks at all cgroups
 
 	config configuration
 	faults faults
@@ -73,7 +79,7 @@ var errSim = errors.New("refused by the model")
 func newSimulated() *simulated {
 	h := &simulated{
 		kernel: sim.New(), devices: map[string]uint32{}, cgroups: map[string]uint64{}, leases: map[string]state.Record{},
-		runs: map[string]bool{}, full: map[string]uint32{}, flows: map[flow]bool{}, config: configuration{uplinks: map[string]options{}, priority: 32752}, faults: noFaults,
+		runs: map[string]bool{}, full: map[string]uint32{}, flows: map[flow]bool{}, programs: map[string]socket.Cgroup{}, sockets: map[aSocket]bool{}, config: configuration{uplinks: map[string]options{}, priority: 32752}, faults: noFaults,
 	}
 	h.setTable(nft.Ruleset{})
 	for i := range wans {
@@ -128,11 +134,21 @@ func (h *simulated) Observe(_ context.Context, o *decide.Observation, parts deci
 	if parts.Has(decide.Services) {
 		h.readCgroups(o)
 	}
+	if parts.Has(decide.Programs) {
+		h.readSockets(o)
+	}
 	return nil
 }
 
 func (h *simulated) readTable(o *decide.Observation) {
-	o.Table = decide.Table{Have: h.have}
+	o.Table = decide.Table{Have: h.have, Running: map[fwmark.Mark]bool{}}
+	for _, m := range h.have.Left() {
+		for f := range h.flows {
+			if m.Selects(f.mark) {
+				o.Table.Running[m] = true
+			}
+		}
+	}
 	o.Failed(decide.Nftables)
 	switch {
 	case h.lacks:
@@ -261,6 +277,12 @@ func (h *simulated) do(s decide.Step) error {
 		h.devices[s.Device] = s.Mark
 	case decide.ForgetStep:
 		h.forget(s.Mark)
+	case decide.SocketStep:
+		return h.applySocket(s)
+	case decide.SocketMove:
+		h.moveSockets(s)
+	case decide.SocketGone:
+		h.noted = h.noted.Drop(s.Cgroups...)
 	case decide.ForgetSourceStep: // what connections were translated to is not known here: they stay, and are judged
 	default:
 		return fmt.Errorf("%v: a step that the model does not know", s)
@@ -330,7 +352,7 @@ func (h *simulated) forget(m fwmark.Mark) {
 
 // read returns the configuration as config.Load does.
 func (c configuration) read() config.Config {
-	read := config.Config{Priority: c.priority, Intents: c.intents(), Marking: fwmark.ByPacket}
+	read := config.Config{Priority: c.priority, Intents: c.intents(), Marking: c.marking}
 	if c.typo {
 		read.Problems = []fwmark.Problem{{Text: "a typo"}}
 	}

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"testing"
+
+	"wg-multihome/fwmark"
 )
 
 // clone returns a history that goes on by itself.
@@ -18,6 +20,7 @@ func (h *simulated) clone() *simulated {
 	c := *h
 	c.kernel = h.kernel.Clone()
 	c.devices, c.cgroups, c.leases, c.flows = maps.Clone(h.devices), maps.Clone(h.cgroups), maps.Clone(h.leases), maps.Clone(h.flows)
+	c.programs, c.sockets, c.noted = maps.Clone(h.programs), maps.Clone(h.sockets), h.noted.Clone()
 	c.runs, c.full = maps.Clone(h.runs), maps.Clone(h.full)
 	c.config = h.config.clone()
 	return &c
@@ -47,12 +50,25 @@ var killedChanges = map[string][2]configuration{
 	},
 }
 
+// killedChangesBothWays are these with services by packet and by socket, and from
+// the one to the other.
+func killedChangesBothWays() map[string][2]configuration {
+	all := map[string][2]configuration{}
+	for name, c := range killedChanges {
+		all[name+": packets"] = [2]configuration{c[0].byWay(fwmark.ByPacket), c[1].byWay(fwmark.ByPacket)}
+		all[name+": sockets"] = [2]configuration{c[0].byWay(fwmark.BySocket), c[1].byWay(fwmark.BySocket)}
+		all[name+": packets to sockets"] = [2]configuration{c[0].byWay(fwmark.ByPacket), c[1].byWay(fwmark.BySocket)}
+		all[name+": sockets to packets"] = [2]configuration{c[0].byWay(fwmark.BySocket), c[1].byWay(fwmark.ByPacket)}
+	}
+	return all
+}
+
 // TestKilledInEachChange kills a run of each change before each of its steps.
 // From there goes on: the next run, with the same configuration, or with the one
 // before; or one that is killed again, before the next run goes back.
 func TestKilledInEachChange(t *testing.T) {
 	var counts tally
-	for name, change := range killedChanges {
+	for name, change := range killedChangesBothWays() {
 		t.Run(name, func(t *testing.T) {
 			begun := newHistory(t, &counts)
 			begun.host.config = change[0]

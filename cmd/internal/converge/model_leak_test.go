@@ -37,6 +37,7 @@ type sample struct {
 // locks together must hold for all; and each of them alone, if others have not
 // taken it away since a run last came to its end.
 func (h *history) judge(when string) {
+	h.judgeServers(when)
 	for _, s := range h.samples() {
 		if s.owners.nobodys {
 			continue
@@ -111,7 +112,7 @@ func (h *history) samples() []sample {
 			sources: []netip.Addr{c.source}, owners: owners{uplinks: []string{c.uplink}}, unpinned: o.nobodys || c.flushed, masqueraded: masqueraded,
 		})
 	}
-	return list
+	return append(list, h.socketSamples()...)
 }
 
 func (c flow) compare(o flow) int {
@@ -143,7 +144,7 @@ func (h *simulated) sources() []netip.Addr {
 
 // first is the first packet of a service's connection.
 func (h *simulated) first(name string) nft.Packet {
-	return nft.Packet{TCP: true, Cgroups: map[int]uint64{1: h.cgroups[name]}}
+	return nft.Packet{TCP: true, Mark: h.made(name), Cgroups: map[int]uint64{1: h.cgroups[name]}}
 }
 
 // route returns the uplink that a packet's default leads to, "" for none: it is
@@ -189,6 +190,7 @@ func (h *simulated) hasDefault(uplink string, f fwmark.Family) bool {
 // connect has each service begin connections: from whatever source, all that
 // come through.
 func (h *simulated) connect() {
+	h.makeSockets()
 	for name := range h.cgroups {
 		for _, source := range h.sources() {
 			for _, f := range fwmark.Families {

@@ -24,7 +24,7 @@ import (
 // Names of cgroups: the slice of a command of `run` has its uplink's name, a unit
 // with NFTSet= the number of the mark that its set is named by.
 const (
-	runPrefix  = "run "
+	runPrefix  = "wgmultihome.slice/run "
 	unitPrefix = "unit "
 )
 
@@ -61,6 +61,7 @@ func (h *history) startRun(uplink string) {
 func (h *history) endRun(uplink string) {
 	delete(h.host.runs, uplink)
 	delete(h.host.cgroups, runPrefix+uplink)
+	h.host.dropSockets(runPrefix + uplink)
 }
 
 // dropRuns ends the commands and the units that are nobody's and get no mark any
@@ -217,8 +218,12 @@ func (h *history) down(f faults) {
 			}
 		}
 		h.epochs, h.fresh, h.placed = []epoch{e}, map[thing]bool{}, placed{}
-		if len(d.Rules.Have.Rules)+len(d.Rules.Have.Routes) > 0 || !h.host.table.Empty() {
-			h.fatalf("%v, %v and the table are left", d.Rules.Have.Rules, d.Rules.Have.Routes)
+		programs := 0
+		for _, c := range h.host.programs {
+			programs += len(c.Marks())
+		}
+		if len(d.Rules.Have.Rules)+len(d.Rules.Have.Routes)+programs > 0 || !h.host.table.Empty() {
+			h.fatalf("%v, %v, %d programs and the table are left", d.Rules.Have.Rules, d.Rules.Have.Routes, programs)
 		}
 	}
 }

@@ -111,6 +111,9 @@ func (h *simulated) carried(t thing) uint32 {
 	case aDevice:
 		return h.devices[t.name]
 	case aService:
+		if made := h.made(t.name); made != 0 {
+			return made
+		}
 		return h.rules.Send("output", h.first(t.name)).CtMark
 	}
 	return 0

@@ -1,6 +1,7 @@
 package converge
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -69,7 +70,7 @@ func TestChangesOfConfiguration(t *testing.T) {
 			}
 		}
 		if _, valid := h.host.config.pins(); !valid {
-			h.host.config = configuration{priority: 32752}
+			h.host.config = configuration{priority: 32752, marking: h.host.config.marking}
 		}
 		for uplink := range h.host.runs {
 			h.endRun(uplink)
@@ -81,6 +82,7 @@ func TestChangesOfConfiguration(t *testing.T) {
 
 // begin has most hosts begin with a configuration of much.
 func (h *history) begin(t *rapid.T) {
+	h.host.config.marking = anyOf(t, []fwmark.Marking{fwmark.ByPacket, fwmark.BySocket, fwmark.BySocket})
 	switch draw(t, 0, 3) {
 	case 0:
 		return
@@ -137,6 +139,8 @@ func (h *history) anyFaults(t *rapid.T) faults {
 		}
 	case 5:
 		f.unread[anyOf(t, wireguards)] = true
+	case 7:
+		f.unread[unreadPrograms] = draw(t, 0, 2) == 0
 	case 6:
 		// Where the rules are flushed, too, nothing tells which mark of a device the
 		// table holds: it gets the one that the rules hold from now on.
@@ -172,6 +176,7 @@ func (h *history) run(person bool, f faults) {
 func (h *history) through(e epoch, f faults, decideOn decider) (d decide.Decision, rep report.Report, ended bool) {
 	h.tally.runs++
 	h.epochs = append(h.epochs, e)
+	h.host.whole = e.person
 	h.host.faults, h.host.steps, h.host.refused, h.host.due = f, 0, "", map[string]bool{}
 	h.host.before = h.host.connect
 	h.host.refusesRule = func() bool {
@@ -227,6 +232,7 @@ func (h *history) settle(d decide.Decision) {
 	h.epochs, h.fresh = []epoch{last}, map[thing]bool{}
 	h.placed = placed{rules: true, table: !h.host.lacks}
 	h.judge("done")
+	h.judgeSources(d.Uplinks)
 	h.host.faults = noFaults
 	again, err := h.newRun(true).Look(context.Background())
 	if plan := again.Plan(); err != nil || len(plan) > 0 {
@@ -262,7 +268,7 @@ func (h *history) checkLed(p fwmark.Pin, families [2]bool) {
 			packet := h.host.first(name)
 			packet.Dst = world[f]
 			marked := h.host.rules.Send("output", packet)
-			if !p.Mark.Selects(marked.CtMark) || !marked.Dropped && !p.Mark.Selects(marked.Mark) {
+			if by := cmp.Or(packet.Mark, marked.CtMark); !p.Mark.Selects(by) || !marked.Dropped && !p.Mark.Selects(marked.Mark) {
 				h.fatalf("%s gets mark %#x, and is pinned by %s", name, marked.Mark, p.Mark)
 			}
 		}
@@ -290,7 +296,7 @@ func (h *history) say(format string, args ...any) {
 }
 
 func (c configuration) withoutServices() configuration {
-	c = c.clone()
+	c = c.byWay(fwmark.ByPacket)
 	for _, name := range slices.Clone(wans) {
 		if _, there := c.uplinks[name]; there {
 			c.set(name, func(o *options) { o.services = nil })

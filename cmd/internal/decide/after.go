@@ -47,21 +47,40 @@ func (s Sockets) after(step Step) Sockets {
 	switch step := step.(type) {
 	case SocketStep:
 		s.Have = s.Have.After(step.Step)
-		s.Noted = step.Note(s.Noted)
+		s.Noted = step.Done(step.Note(s.Noted))
 	case SocketMove:
-		s.Noted = s.Noted.DropMark(step.From)
+		s.Noted = step.Note(s.Noted).DropMark(step.From)
 	case SocketGone:
 		s.Noted = s.Noted.Drop(step.Cgroups...)
 	}
 	return s
 }
 
-// Note is what is noted with a step.
+// Note is what is noted before a step: what may have programs and marks from now on.
 func (s SocketStep) Note(noted state.Sockets) state.Sockets {
+	for _, m := range s.Along {
+		noted = m.Note(noted)
+	}
+	if s.Mark.IsZero() {
+		return noted
+	}
+	return noted.Add(s.Cgroup, s.Mark, s.Uplink)
+}
+
+// Done is what is noted after it.
+func (s SocketStep) Done(noted state.Sockets) state.Sockets {
 	if s.Mark.IsZero() {
 		return noted.Drop(s.Cgroup)
 	}
-	return noted.Add(s.Cgroup, s.Mark, s.Uplink)
+	return noted
+}
+
+// Note is what is noted before a step: that sockets may have the new number.
+func (s SocketMove) Note(noted state.Sockets) state.Sockets {
+	if s.To.IsZero() {
+		return noted
+	}
+	return noted.AddMark(s.To, s.Uplink)
 }
 
 func (s Sysctls) after(step nft.Sysctl) Sysctls {
@@ -88,13 +107,24 @@ func (m Memory) After(steps []Step) Memory {
 		switch s := s.(type) {
 		case ForgetStep:
 			m.Forgotten = with(m.Forgotten, s.Mark)
+		case SocketStep:
+			for _, along := range s.Along {
+				m.Renumbered = without(m.Renumbered, along.To)
+			}
+			m.Renumbered = without(m.Renumbered, s.Mark)
 		case ForgetSourceStep:
 			m.SourcesForgotten = with(m.SourcesForgotten, s.Address)
 		case SocketMove:
-			m.Renumbered = with(m.Renumbered, s.From)
+			m.Renumbered = without(with(m.Renumbered, s.From), s.To)
 		}
 	}
 	return m
+}
+
+func without[K comparable](set map[K]bool, key K) map[K]bool {
+	set = maps.Clone(set)
+	delete(set, key)
+	return set
 }
 
 func with[K comparable](set map[K]bool, key K) map[K]bool {

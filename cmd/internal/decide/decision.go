@@ -26,7 +26,7 @@ type Memory struct {
 	ScriptRules []policy.Rule
 
 	// Renumbered are the marks that no socket has any more: each got another
-	// number.
+	// number, and was given to none since.
 	Renumbered map[fwmark.Mark]bool
 
 	// Forgotten are the marks whose connections conntrack has forgotten, and
@@ -54,9 +54,11 @@ type Decision struct {
 	fresh  []fwmark.Mark            // marks that come, and whose number conntrack may remember
 	ended  []fwmark.Mark            // marks that are to be nobody's, whether guards stand or not
 
-	outlived   []fwmark.Claim // marks that are configured no longer, and that processes of `run` have
-	marked     socket.Want    // which services are marked by socket
-	renumbered []renumbered   // marks that sockets are to lose
+	running    []fwmark.Pin           // marks that connections go on with, and that nothing is pinned by any more
+	outlived   []fwmark.Claim         // marks that are configured no longer, and that processes of `run` have
+	marked     socket.Want            // which services are marked by socket
+	renumbered []renumbered           // marks that sockets are to lose
+	aside      map[fwmark.Mark]string // numbers for the time between, and the uplinks whose sockets have them
 	scope      scope
 	call       Call // of scope called
 }
@@ -121,6 +123,7 @@ func (d *Decision) findPins() {
 		d.keepDevices()
 	}
 	d.holdOutlived()
+	d.holdRunning()
 	d.Errs = append(d.Errs, errs...)
 }
 

@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"fmt"
 	"slices"
 
 	"wg-multihome/fwmark"
@@ -13,7 +14,9 @@ import (
 // with the last of such marks their translation: their packets would go on with
 // another uplink's source, or by another uplink. So it is taken away in three
 // steps, each of which the kernel tells after a kill: no new connection gets the
-// mark, those that run keep it; conntrack forgets them; the rest goes.
+// mark, those that run keep it; then it waits until they have come to their end, or
+// conntrack forgets them where the mark is another uplink's from now on, or nothing
+// of ours is to stand; the rest goes.
 
 // leaving returns, as pins, the marks that no service gets any more, and whose
 // connections conntrack has not forgotten yet.
@@ -99,11 +102,41 @@ func (d Decision) forget() []Step {
 		}
 	}
 	for _, p := range leaving {
-		if !d.moving[p.Mark] {
+		if !d.moving[p.Mark] && !d.runsOn(p) {
 			step(p.Mark)
 		}
 	}
 	return steps
+}
+
+// holdRunning has the marks be kept that connections go on with, and that nothing is
+// pinned by any more: by rules and lock, as they stand.
+func (d *Decision) holdRunning() {
+	for _, c := range d.Table.Have.Claims() {
+		others := func(p fwmark.Pin) bool {
+			return p.Mark == c.Mark || p.Mark.Overlaps(c.Mark) && p.Uplink != c.Uplink
+		}
+		if d.Table.Running[c.Mark] && c.Uplink != "" && !slices.ContainsFunc(d.Pins, others) {
+			d.running = append(d.running, fwmark.Pin{Mark: c.Mark, Uplink: c.Uplink, Kept: true})
+		}
+	}
+	d.Pins = append(slices.Clip(d.Pins), d.running...)
+}
+
+// runsOn reports whether connections of a mark that leaves go on by its uplink.
+func (d Decision) runsOn(p fwmark.Pin) bool {
+	return d.scope != nothing && p.Uplink != "" && d.Table.Running[p.Mark]
+}
+
+// RunOn says so of each such mark.
+func (d Decision) RunOn() []string {
+	var say []string
+	for _, p := range d.leaving() {
+		if d.runsOn(p) && d.left(p.Mark) {
+			say = append(say, fmt.Sprintf("no service's packets get mark %s of uplink %q any more, and it is kept while connections have it: once they have ended, `wg-multihome sync` takes it away", p.Mark, p.Uplink))
+		}
+	}
+	return say
 }
 
 // left reports whether the table gives a mark to no new connection any more.

@@ -45,6 +45,10 @@ type Table struct {
 	Missing error
 
 	Unread bool // Missing is set, and the table may stand
+
+	// Running are the marks that no new connection gets any more, and that
+	// connections have which conntrack knows.
+	Running map[fwmark.Mark]bool
 }
 
 // Cgroups are the cgroups that services are pinned by.

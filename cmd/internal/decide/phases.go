@@ -55,7 +55,12 @@ var calledPhases = [...]Phase{ForgetFresh, Lock, Mark, Attach, Release, Remark, 
 func (p Phase) Observed() bool { return p != Close }
 
 // Phases are all phases, in their order.
-var Phases = [...]Phase{ForgetFresh, Open, Lock, Mark, Attach, Release, Remark, Forget, Unlock, ClosePairs, Close}
+//
+// Uplinks whose sockets wait for each other's numbers come one after the other.
+var Phases = [...]Phase{
+	ForgetFresh, Open, Lock, Mark, Attach, Release, Remark, Attach, Remark, Attach, Remark, Attach, Remark,
+	Forget, Unlock, ClosePairs, Close,
+}
 
 // Steps returns the steps of a phase that may be made now.
 func (d Decision) Steps(p Phase) []Step {

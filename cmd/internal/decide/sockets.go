@@ -1,7 +1,6 @@
 package decide
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -64,33 +63,11 @@ func (d *Decision) findSockets() {
 	for _, m := range d.marked.Moves {
 		d.renumbered = append(d.renumbered, renumbered{m, owners[m.From]})
 	}
-	d.Errs = append(d.Errs, d.exchanged()...)
-	// The others wait until their new number is nobody else's.
-	d.marked.Moves = slices.DeleteFunc(d.marked.Moves, func(m socket.Move) bool { return !d.mayTake(m.To) })
-}
-
-// exchanged names the marks that uplinks exchange: no socket can get the one before
-// another one has lost it, so nothing of them leaves.
-func (d Decision) exchanged() []error {
-	next := func(m fwmark.Mark) int {
-		return slices.IndexFunc(d.renumbered, func(r renumbered) bool { return r.From.Overlaps(m) })
+	if d.scope != nothing {
+		d.pinsAside()
+		d.setAside()
 	}
-	for i, r := range d.renumbered {
-		for range d.renumbered {
-			if r.To.IsZero() {
-				break
-			}
-			j := next(r.To)
-			if j == i {
-				return []error{fmt.Errorf("mark %s of uplink %q is to be another uplink's in exchange, and sockets have it: give one of them a number that neither had, call `wg-multihome sync`, and then the other one's", d.renumbered[i].From, d.renumbered[i].uplink)}
-			}
-			if j < 0 {
-				break
-			}
-			r = d.renumbered[j]
-		}
-	}
-	return nil
+	d.marked.Moves = d.movable(d.marked.Moves)
 }
 
 // socketOwners tells whose the sockets with a mark are: as it was noted, or as it
@@ -196,11 +173,27 @@ func (d Decision) attach() []Step {
 	var steps []Step
 	for _, s := range socket.Diff(d.Sockets.Have, d.marked) {
 		i := slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark == s.Mark })
-		if i >= 0 && d.mayTake(s.Mark) && !d.socketsUnlock(s) {
-			steps = append(steps, SocketStep{s, d.Pins[i].Uplink})
+		if i < 0 {
+			continue
+		}
+		uplink := d.Pins[i].Uplink
+		if uplink == "" {
+			uplink = d.aside[s.Mark]
+		}
+		if !d.takenBy(s.Mark, uplink) && !d.socketsUnlock(s) {
+			steps = append(steps, d.socketStep(s, uplink))
 		}
 	}
 	return steps
+}
+
+// socketStep is a step at a cgroup. Its sockets go along with marks that move.
+func (d Decision) socketStep(s socket.Step, uplink string) SocketStep {
+	step := SocketStep{Step: s, Uplink: uplink}
+	for _, m := range d.marked.Moves {
+		step.Along = append(step.Along, SocketMove{m, d.uplinkOf(m)})
+	}
+	return step
 }
 
 // socketsUnlock reports whether sockets would exchange a mark that the second lock
@@ -215,14 +208,6 @@ func (d Decision) socketsUnlock(s socket.Step) bool {
 	return !s.Mark.IsZero() && !known(s.Mark) && slices.ContainsFunc(s.Have, known)
 }
 
-// mayTake reports whether no socket of another uplink has a mark any more, as far as
-// is known.
-func (d Decision) mayTake(m fwmark.Mark) bool {
-	return m.IsZero() || !slices.ContainsFunc(d.renumbered, func(r renumbered) bool {
-		return r.From.Overlaps(m) && !slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark == m && p.Uplink == r.uplink })
-	})
-}
-
 // detach returns the steps that have cgroups mark no sockets any more, and those
 // that are there lose the mark. Where packets are to be marked instead, they are.
 func (d Decision) detach() []Step {
@@ -235,7 +220,7 @@ func (d Decision) detach() []Step {
 		if pinned && service.Packet != nil && !d.marksPacketsOf(service) {
 			continue
 		}
-		steps = append(steps, SocketStep{Step: s})
+		steps = append(steps, d.socketStep(s, ""))
 	}
 	return steps
 }
@@ -258,15 +243,23 @@ func (d Decision) marksPacketsOf(s socket.Service) bool {
 func (d Decision) remark() []Step {
 	var steps []Step
 	for _, m := range d.marked.Moves {
-		guarded := m.To.IsZero() || slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark == m.To && d.carriable(p) })
-		if guarded && len(d.Sockets.Have.Carrying(m.From)) == 0 && !d.Sockets.unknown() && !d.socketsUnlock(socket.Step{Have: []fwmark.Mark{m.From}, Mark: m.To}) {
-			steps = append(steps, SocketMove{m})
+		if len(d.Sockets.Have.Carrying(m.From)) == 0 && !d.Sockets.unknown() {
+			steps = append(steps, SocketMove{m, d.uplinkOf(m)})
 		}
 	}
 	if gone := d.unmarked(); len(gone) > 0 {
 		steps = append(steps, SocketGone{gone})
 	}
 	return steps
+}
+
+// uplinkOf returns the uplink whose sockets get another number.
+func (d Decision) uplinkOf(m socket.Move) string {
+	i := slices.IndexFunc(d.renumbered, func(r renumbered) bool { return r.From == m.From })
+	if i < 0 {
+		return ""
+	}
+	return d.renumbered[i].uplink
 }
 
 // unmarked returns the cgroups that are noted and have no programs.
@@ -283,7 +276,7 @@ func (d Decision) unmarked() []string {
 // socketsOfOthers reports whether sockets may have a pin's mark that are another
 // uplink's, or get it.
 func (d Decision) socketsOfOthers(p fwmark.Pin, wasOthers bool) bool {
-	if wasOthers && d.Sockets.unknown() || !d.mayTake(p.Mark) {
+	if wasOthers && d.Sockets.unknown() || d.takenBy(p.Mark, p.Uplink) {
 		return true
 	}
 	for path, c := range d.Sockets.Have.Cgroups {

@@ -135,35 +135,42 @@ func socketMarks(o Observation) (lines []string) {
 }
 
 // TestExchangedSockets has two uplinks exchange their marks while sockets have both:
-// nothing leaves by either, and it is said what to do.
+// each gets the other one's, by way of a number that is nobody's, and none is left
+// of that. Without room for one under the mask nothing leaves by either, and it is
+// said what to do.
 func TestExchangedSockets(t *testing.T) {
-	p := newPlanned()
-	p.configure(t, "wan1 0x100 a.service\nwan2 0x200 b.service\nmarking socket")
-	p.o = wentThrough(Decide(p.o, p.m)).Observation
-	for _, c := range []struct {
-		config string
-		errs   int
-		leads  bool
+	uplinks := map[string]string{"a.service": "wan1", "b.service": "wan2"}
+	for name, c := range map[string]struct {
+		begin, end string
+		room       bool
 	}{
-		{"wan1 0x200 a.service\nwan2 0x100 b.service\nmarking socket", 1, false},
-		{"wan1 0x300 a.service\nwan2 0x100 b.service\nmarking socket", 0, true},
-		{"wan1 0x200 a.service\nwan2 0x100 b.service\nmarking socket", 0, true},
+		"plain":      {"wan1 0x100 a.service\nwan2 0x200 b.service", "wan1 0x200 a.service\nwan2 0x100 b.service", true},
+		"one masked": {"wan1 0x100 a.service\nwan2 0x200/0xff00 b.service", "wan1 0x200 a.service\nwan2 0x100/0xff00 b.service", true},
+		"room":       {"wan1 0x1/0x3 a.service\nwan2 0x2/0x3 b.service", "wan1 0x2/0x3 a.service\nwan2 0x1/0x3 b.service", true},
+		"no room": {"wan1 0x1/0x3 a.service\nwan2 0x2/0x3 b.service\nwan9 0x3/0x3",
+			"wan1 0x2/0x3 a.service\nwan2 0x1/0x3 b.service\nwan9 0x3/0x3", false},
 	} {
-		p.configure(t, c.config)
-		d := wentThrough(Decide(p.o, p.m))
-		p.o = d.Observation
-		if len(d.Errs) != c.errs || c.errs > 0 && !strings.Contains(d.Errs[0].Error(), "in exchange") {
-			t.Errorf("%q: errors %q", c.config, d.Errs)
-		}
-		uplinks := map[string]string{"a.service": "wan1", "b.service": "wan2"}
-		if leaks := socketLeaks(p.o, uplinks); len(leaks) > 0 {
-			t.Errorf("%q: %q", c.config, leaks)
-		}
-		for _, pin := range d.Pins {
-			if led := len(policy.Leads(p.o.Facts)[pin.Mark]) > 0; led != c.leads {
-				t.Errorf("%q: mark %s leads somewhere: %t", c.config, pin.Mark, led)
+		t.Run(name, func(t *testing.T) {
+			p := newPlanned()
+			p.configure(t, c.begin+"\nmarking socket")
+			p.o = wentThrough(Decide(p.o, p.m)).Observation
+			p.configure(t, c.end+"\nmarking socket")
+			d := wentThrough(Decide(p.o, p.m))
+			if room := len(d.Errs) == 0; room != c.room || !room && !strings.Contains(d.Errs[0].Error(), "in exchange") {
+				t.Errorf("errors %q", d.Errs)
 			}
-		}
+			if leaks := socketLeaks(d.Observation, uplinks); len(leaks) > 0 {
+				t.Errorf("%q", leaks)
+			}
+			for _, pin := range d.Pins {
+				if led := len(policy.Leads(d.Facts)[pin.Mark]) > 0; led != (c.room && pin.Uplink != "wan9") {
+					t.Errorf("mark %s leads somewhere: %t", pin.Mark, led)
+				}
+			}
+			if want := len(strings.Split(c.begin, "\n")); len(d.Pins) != want {
+				t.Errorf("%d marks are left, want %d: %v", len(d.Pins), want, d.Pins)
+			}
+		})
 	}
 }
 

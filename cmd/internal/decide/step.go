@@ -49,11 +49,15 @@ type (
 	// SocketStep has the sockets of a cgroup get a mark, or none any more.
 	SocketStep struct {
 		socket.Step
-		Uplink string // that the mark is of
+		Uplink string       // that the mark is of
+		Along  []SocketMove // that its sockets go along with
 	}
 
 	// SocketMove gives every socket with a mark another number.
-	SocketMove struct{ socket.Move }
+	SocketMove struct {
+		socket.Move
+		Uplink string // that the sockets are of
+	}
 
 	// SocketGone forgets that cgroups had programs.
 	SocketGone struct{ Cgroups []string }

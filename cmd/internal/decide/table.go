@@ -10,6 +10,7 @@ import (
 
 // lockFacts gathers what the nftables table is made from.
 func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
+	pins = slices.DeleteFunc(slices.Clone(pins), d.isRunning)
 	f := nft.Facts{
 		Uplinks: d.Uplinks, Pins: d.packetPins(pins), Devices: d.lockDevices(), Leased: d.leased(), Reach: policy.Reach(d.Facts, d.Rules.Away),
 		Cgroups: d.Cgroups.ByPath, Runs: map[fwmark.Mark][]nft.Cgroup{}, Unseen: d.Cgroups.Unread,
@@ -22,6 +23,11 @@ func (d *Decision) lockFacts(pins []fwmark.Pin) nft.Facts {
 		}
 	}
 	return f
+}
+
+// isRunning reports whether a pin is of a mark that nothing is pinned by any more.
+func (d Decision) isRunning(p fwmark.Pin) bool {
+	return slices.ContainsFunc(d.running, func(r fwmark.Pin) bool { return r.Mark == p.Mark })
 }
 
 // lockDevices are the devices that something lies behind.
@@ -59,6 +65,7 @@ func (d Decision) wantedTable() nft.Ruleset {
 			facts.Going = append(facts.Going, p)
 		}
 	}
+	facts.Going = append(facts.Going, d.running...)
 	facts.Leaving = d.leaving()
 	return nft.Want(facts)
 }

@@ -29,6 +29,10 @@ type Host struct {
 	Kernel Rtnetlink
 	Nft    Nftables // nil until the table is asked for
 
+	// InForce returns the configuration that counts, which may be another one than
+	// what was read: see the room try. nil: what was read does.
+	InForce func(config.Config) config.Config
+
 	// Whole has every cgroup be asked for programs of ours, where there may be some,
 	// and not those alone that are listed or noted.
 	Whole bool

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/fwmark"
 	nftkernel "wg-multihome/nft/kernel"
 	"wg-multihome/policy"
 	"wg-multihome/wg"
@@ -40,6 +41,9 @@ func (h *Host) readConfiguration(ctx context.Context, o *decide.Observation) err
 		o.Config = o.Config.IfChanged(ctx, h.Files)
 	} else {
 		o.Config = o.Config.Again(ctx, h.Files)
+		if h.InForce != nil {
+			o.Config = h.InForce(o.Config)
+		}
 	}
 	for _, note := range o.Config.Notes {
 		h.Log.Debugf("%s", note)
@@ -182,7 +186,24 @@ func (h *Host) readTable(_ context.Context, o *decide.Observation) error {
 	if o.Table.Unread {
 		o.Failed(decide.Nftables, err)
 	}
+	for _, m := range o.Table.Have.Left() {
+		runs, err := nftkernel.Remembers(m)
+		if err != nil {
+			h.Log.Debugf("%s", err) // then they are forgotten
+		}
+		if runs {
+			o.Table.Running = with(o.Table.Running, m)
+		}
+	}
 	return nil
+}
+
+func with(marks map[fwmark.Mark]bool, m fwmark.Mark) map[fwmark.Mark]bool {
+	if marks == nil {
+		marks = map[fwmark.Mark]bool{}
+	}
+	marks[m] = true
+	return marks
 }
 
 // readSysctls reads what answers to masqueraded connections depend on, of the

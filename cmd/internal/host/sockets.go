@@ -105,11 +105,8 @@ func (h *Host) note(change func(state.Sockets) state.Sockets) error {
 // applySocket has a cgroup mark its sockets, or no more. That it may do so is noted
 // before, and that it does not after: a kill must not lose it.
 func (h *Host) applySocket(ctx context.Context, s decide.SocketStep) error {
-	comes := !s.Mark.IsZero()
-	if comes {
-		if err := h.note(s.Note); err != nil {
-			return err
-		}
+	if err := h.note(s.Note); err != nil {
+		return err
 	}
 	client, err := h.opened()
 	if err != nil {
@@ -119,15 +116,18 @@ func (h *Host) applySocket(ctx context.Context, s decide.SocketStep) error {
 	for _, refused := range report.Refused {
 		h.Log.Errorf("%s", refused)
 	}
-	if err != nil || comes {
+	if err != nil {
 		return err
 	}
-	return h.note(s.Note)
+	return h.note(s.Done)
 }
 
 // moveSockets gives every socket of this host another number. One that keeps its
 // own would leave by whatever uplink has that number next, so then it has failed.
 func (h *Host) moveSockets(ctx context.Context, s decide.SocketMove) error {
+	if err := h.note(s.Note); err != nil {
+		return err
+	}
 	client, err := h.opened()
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -28,24 +29,30 @@ func NewManager(say func(format string, args ...any)) Manager {
 	return Manager{Runs: err == nil && info.IsDir(), Say: say}
 }
 
-// Begin has units enabled and started, as far as they are not, and reports whether
-// it had anything to do. changed says that files of units have changed.
-func (m Manager) Begin(ctx context.Context, units []string, changed bool) (did bool, err error) {
+// Begin has units enabled and started, as far as they are not, and started anew where
+// they run on with another file, or another program, than there is now. It reports
+// whether it had anything to do. changed says that files of units have changed.
+func (m Manager) Begin(ctx context.Context, units []Unit, changed bool) (did bool, err error) {
 	if changed && m.Runs {
 		if err := m.change(ctx, "daemon-reload"); err != nil {
 			return true, err
 		}
 	}
 	for _, unit := range units {
-		if !m.is(ctx, "is-enabled", unit) {
-			did = true
-			if err := m.change(ctx, "enable", unit); err != nil {
-				return did, err
-			}
+		var acts []string
+		if !m.is(ctx, "is-enabled", unit.Name) {
+			acts = append(acts, "enable")
 		}
-		if m.Runs && !m.is(ctx, "is-active", unit) {
+		switch {
+		case !m.Runs:
+		case !m.is(ctx, "is-active", unit.Name):
+			acts = append(acts, "start")
+		case unit.Stays && (unit.New || m.outdated(ctx, unit.Name)):
+			acts = append(acts, "restart")
+		}
+		for _, act := range acts {
 			did = true
-			if err := m.change(ctx, "start", unit); err != nil {
+			if err := m.change(ctx, act, unit.Name); err != nil {
 				return did, err
 			}
 		}
@@ -53,12 +60,24 @@ func (m Manager) Begin(ctx context.Context, units []string, changed bool) (did b
 	return did || changed, nil
 }
 
+// outdated reports whether a unit runs a program whose file has been replaced.
+func (m Manager) outdated(ctx context.Context, unit string) bool {
+	ctx, cancel := context.WithTimeout(ctx, managerPatience)
+	defer cancel()
+	pid, err := exec.CommandContext(ctx, "systemctl", "show", "-P", "MainPID", unit).Output()
+	if err != nil {
+		return false
+	}
+	path, err := os.Readlink(filepath.Join("/proc", strings.TrimSpace(string(pid)), "exe"))
+	return err == nil && strings.HasSuffix(path, " (deleted)")
+}
+
 // End has units stopped and disabled, while their files are still there.
-func (m Manager) End(ctx context.Context, units []string) error {
+func (m Manager) End(ctx context.Context, units []Unit) error {
 	for _, unit := range units {
-		args := []string{"disable", unit}
+		args := []string{"disable", unit.Name}
 		if m.Runs {
-			args = []string{"disable", "--now", unit}
+			args = []string{"disable", "--now", unit.Name}
 		}
 		if err := m.change(ctx, args...); err != nil {
 			return err

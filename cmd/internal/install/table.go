@@ -15,6 +15,7 @@ type Entry struct {
 	Target         string      // of a symbolic link, else ""
 	source         string      // its name in files, "" for a link
 	unit           bool        // is enabled and started
+	stays          bool        // and runs on, so that another version has to be started anew
 	ownFolder      bool        // the folder goes with its last file
 }
 
@@ -45,6 +46,8 @@ func Table() []Entry {
 	script.ownFolder = true
 	guards := unit(Systemd, "wg-multihome.service", "wg-multihome.service")
 	guards.unit = true
+	watch := unit(Systemd, "wg-multihome-watch.service", "wg-multihome-watch.service")
+	watch.unit, watch.stays = true, true
 	quick := unit(WgQuick, "wg-quick@.service.d/50-wg-multihome.conf", "wg-quick")
 	quick.ownFolder = true
 	return []Entry{
@@ -66,6 +69,7 @@ func Table() []Entry {
 		},
 		quick,
 		guards,
+		watch,
 	}
 }
 

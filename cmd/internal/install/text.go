@@ -19,6 +19,7 @@ var files embed.FS
 type Caller struct {
 	Path  string   // of the program, absolute
 	Flags []string // that are not the default, as --config FILE
+	State string   // STATE-DIR where that is not the default, else ""
 }
 
 // text returns what the entry's file is to be, sealed.
@@ -28,12 +29,16 @@ func (c Caller) text(e Entry) (string, error) {
 		return "", err // a table and a folder that differ: a test has both
 	}
 	words := append([]string{c.Path}, c.Flags...)
-	for _, w := range words {
+	for _, w := range append(words, c.State) {
 		if strings.ContainsAny(w, "\n\x00") {
 			return "", fmt.Errorf("%q cannot stand in a hook: it has a line's end", w)
 		}
 	}
-	filled := strings.NewReplacer("@PATH@", inShell(words[:1]), "@PROGRAM@", inShell(words), "@UNIT-PROGRAM@", inUnit(words)).Replace(string(raw))
+	state := ""
+	if c.State != "" {
+		state = " " + inUnit([]string{"-" + c.State}) // where it is not there, nothing is written to it
+	}
+	filled := strings.NewReplacer("@PATH@", inShell(words[:1]), "@PROGRAM@", inShell(words), "@UNIT-PROGRAM@", inUnit(words), "@UNIT-STATE-DIR@", state).Replace(string(raw))
 	return seal(filled), nil
 }
 

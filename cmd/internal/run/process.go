@@ -226,11 +226,11 @@ func (p *process) send(o order) error {
 	}
 	t.leads = t.direct && t.inForeground()
 	o.Foreground = t.leads
+	if t.leads {
+		t.take() // before the command writes: its terminal has made lines of what it shows
+	}
 	if err := errors.Join(p.orders.SetReadDeadline(time.Time{}), o.write(p.orders)); err != nil {
 		return err
-	}
-	if t.leads {
-		t.take()
 	}
 	go p.readStops()
 	return nil

@@ -78,6 +78,14 @@ func (d Dir) write(folder, iface string, v any) error {
 	return replace(path, append(text, '\n'))
 }
 
+// Write puts text into a file of STATE-DIR itself, whole or not at all.
+func (d Dir) Write(file string, text []byte) error {
+	if err := d.makeDir(""); err != nil {
+		return err
+	}
+	return replace(filepath.Join(string(d), file), append(text, '\n'))
+}
+
 // replace is renameio.WriteFile, but for the permissions of a file that is
 // there already: those are not kept.
 func replace(path string, text []byte) error {

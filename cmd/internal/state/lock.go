@@ -37,18 +37,23 @@ const (
 // frees the lock of a holder that dies, and programs that a holder starts do
 // not inherit it.
 func (d Dir) Lock(ctx context.Context, wait time.Duration) (unlock func(), err error) {
+	return d.LockFile(ctx, lockFile, wait)
+}
+
+// LockFile takes another lock in that folder, likewise.
+func (d Dir) LockFile(ctx context.Context, file string, wait time.Duration) (unlock func(), err error) {
 	until := time.Now().Add(wait)
 	for {
 		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("wait for %s: %w", filepath.Join(string(d), lockFile), err)
+			return nil, fmt.Errorf("wait for %s: %w", filepath.Join(string(d), file), err)
 		}
-		unlock, ok, err := d.try(lockFile)
+		unlock, ok, err := d.try(file)
 		if ok || err != nil {
 			return unlock, err
 		}
 		left := time.Until(until)
 		if left <= 0 {
-			return nil, fmt.Errorf("%s: %w (waited %s)", filepath.Join(string(d), lockFile), ErrBusy, wait)
+			return nil, fmt.Errorf("%s: %w (waited %s)", filepath.Join(string(d), file), ErrBusy, wait)
 		}
 		select {
 		case <-ctx.Done():

@@ -32,10 +32,16 @@ func (s Sockets) Clone() Sockets {
 
 // Add notes a cgroup that is about to get programs of an uplink's mark.
 func (s Sockets) Add(cgroup string, m fwmark.Mark, uplink string) Sockets {
-	s = s.Clone()
+	s = s.AddMark(m, uplink)
 	if i, there := slices.BinarySearch(s.Cgroups, cgroup); !there {
 		s.Cgroups = slices.Insert(s.Cgroups, i, cgroup)
 	}
+	return s
+}
+
+// AddMark notes a mark that sockets of an uplink are about to get.
+func (s Sockets) AddMark(m fwmark.Mark, uplink string) Sockets {
+	s = s.Clone()
 	if s.Marks == nil {
 		s.Marks = map[string]string{}
 	}

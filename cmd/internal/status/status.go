@@ -20,6 +20,8 @@ import (
 // Status is everything that `status` says. Field names are part of the
 // contract of `status --json`; addresses and marks are text.
 type Status struct {
+	Try string `json:"try,omitempty"` // a try that is pending: when it is undone
+
 	Uplinks  []Uplink  `json:"uplinks"`
 	Marks    []Mark    `json:"marks"`
 	Tunnels  []Tunnel  `json:"tunnels"`

@@ -14,6 +14,11 @@ import (
 // out.
 func (s Status) Write(w io.Writer) error {
 	t := &table{Writer: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t.part()
+	fmt.Fprintln(t, s.Answer())
+	if s.Try != "" {
+		t.list("A TRY IS PENDING", []string{s.Try})
+	}
 	t.uplinks(s.Uplinks)
 	t.head(len(s.Marks), "MARK", "UPLINK", "GUARDS", "IPV4", "IPV6")
 	for _, m := range s.Marks {
@@ -43,9 +48,6 @@ func (s Status) Write(w io.Writer) error {
 	t.list("NOT WHERE IT BELONGS, by the kernel's own look-up", s.Astray)
 	if len(s.Drift) > 0 {
 		t.list("DRIFT: `wg-multihome sync` would do", s.Drift)
-	} else if len(s.Astray) == 0 {
-		t.part()
-		fmt.Fprintln(t, "No drift.")
 	}
 	return t.Flush()
 }

@@ -10,9 +10,9 @@ import (
 	"wg-multihome/policy"
 )
 
-// interest is what matters by a decision, but for files: the tables that foreign
+// Interest is what matters by a decision, but for files: the tables that foreign
 // rules look up, and those that wg-quick would take WireGuard devices' marks for.
-func interest(d decide.Decision) events.Interest {
+func Interest(d decide.Decision) events.Interest {
 	i := events.Interest{Tables: map[events.RouteTable]bool{}}
 	for _, r := range d.Facts.Rules {
 		if !r.Ours() && r.Action == policy.Lookup && r.Table != policy.TableLocal {

@@ -26,10 +26,12 @@ const (
 	// told: clients take an address away and put it back.
 	backWithin = 100 * time.Millisecond
 
-	// feedEvery bounds how often the watchdog is fed, and feedIdle is when an idle
-	// loop feeds it, of the 90 s of the unit.
+	// feedEvery bounds how often the watchdog is fed.
 	feedEvery = 10 * time.Second
-	feedIdle  = 30 * time.Second
+
+	// idle is when a loop without anything to do looks whether it has: with the next
+	// interval at the latest.
+	idle = 24 * time.Hour
 
 	// retryMin and retryMax bound when what has failed is tried again.
 	retryMin = time.Second
@@ -106,6 +108,7 @@ type Loop struct {
 	Clock    Clock
 	Log      *logging.Logger
 	Interval time.Duration
+	Watchdog time.Duration // within which systemd wants to hear that it lives; 0: it does not
 	Hangup   <-chan os.Signal
 	Notify   func(state string)                                // sd_notify(3)
 	Places   func(d decide.Decision, full bool) []events.Place // to be heard of
@@ -206,7 +209,10 @@ func (l *Loop) due(now time.Time) {
 
 // next returns when the loop has something to do by itself.
 func (l *Loop) next(now time.Time) time.Time {
-	next := now.Add(feedIdle)
+	next := now.Add(idle)
+	if l.Watchdog > 0 {
+		next = l.fed.Add(max(l.Watchdog/3, feedEvery))
+	}
 	for _, at := range []time.Time{l.nextFull, l.retryAt, l.personAt, l.hold.Next(), l.tells.at} {
 		if !at.IsZero() && at.Before(next) {
 			next = at
@@ -220,7 +226,7 @@ func (l *Loop) next(now time.Time) time.Time {
 
 // feed says that the loop works.
 func (l *Loop) feed(now time.Time) {
-	if now.Sub(l.fed) >= feedEvery {
+	if l.Watchdog > 0 && now.Sub(l.fed) >= feedEvery {
 		l.fed = now
 		l.Notify("WATCHDOG=1")
 	}
@@ -304,6 +310,7 @@ func (l *Loop) took(ctx context.Context, cause string, heard events.Heard, r Res
 	if !r.Known {
 		l.say(r.Report.Errs)
 		l.looked = false
+		l.hold.Settled(nil) // all is looked at again
 		l.retry(now)
 		return
 	}
@@ -334,7 +341,7 @@ func (l *Loop) retry(now time.Time) {
 
 // follow has be heard what matters by a decision.
 func (l *Loop) follow(d decide.Decision, full bool) {
-	i := interest(d)
+	i := Interest(d)
 	i.Again = full
 	i.Places = l.Places(d, full)
 	if err := l.Hearer.Follow(i); err != nil {
@@ -344,7 +351,15 @@ func (l *Loop) follow(d decide.Decision, full bool) {
 }
 
 // mended says and counts what was put.
+//
+// Something may have been taken while the look went on, and put by it: what was
+// heard meanwhile tells by whom. It is looked at all the same.
 func (l *Loop) mended(cause string, heard events.Heard, r Result, now time.Time) {
+	if len(r.Made) > 0 {
+		meanwhile := l.Hearer.Take()
+		l.more.Add(meanwhile)
+		heard.Causes = append(heard.Causes, meanwhile.Causes...)
+	}
 	for _, step := range r.Made {
 		l.hold.Put(now, step)
 		if l.looked {

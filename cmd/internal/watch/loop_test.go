@@ -36,7 +36,6 @@ type stand struct {
 	mu      sync.Mutex
 	heard   events.Heard
 	asleep  time.Duration
-	step    time.Duration // by which the clock was set
 	notes   []string
 	failing error
 	rest    []Refresh
@@ -112,7 +111,7 @@ func newStand(t *testing.T, interval time.Duration) *stand {
 		results: make(chan Result), ended: make(chan error, 1),
 	}
 	s.loop = &Loop{
-		Looker: s, Hearer: follows{s}, Poller: poller{s}, Teller: s, Meter: NoMeter{}, Clock: s, Log: logging.Discard(), Interval: interval,
+		Looker: s, Hearer: follows{s}, Poller: poller{s}, Teller: s, Meter: NoMeter{}, Clock: s, Log: logging.Discard(), Interval: interval, Watchdog: time.Minute,
 		Hangup: s.hangup, Notify: s.notify, Places: func(decide.Decision, bool) []events.Place { return nil },
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -116,7 +116,13 @@ func (l *Loop) tellAt(ctx context.Context, now time.Time) {
 
 // refresh has tunnels be refreshed for their handshakes.
 func (l *Loop) refresh(ctx context.Context, r Refresh) {
-	l.tells.due = r
+	due := &l.tells.due
+	due.Names = due.Names || r.Names
+	for _, device := range r.Devices {
+		if !slices.Contains(due.Devices, device) {
+			due.Devices = append(due.Devices, device)
+		}
+	}
 	l.tellAt(ctx, l.Clock.Now())
 }
 

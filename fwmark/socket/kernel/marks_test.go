@@ -1,15 +1,19 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/socket"
 )
 
 const (
@@ -46,6 +50,43 @@ func (h *host) listenFar() {
 			h.far.do("listen", kind)
 		}
 	}
+}
+
+// TestSocketProgramsAlone has each program do its own part, without the others.
+func TestSocketProgramsAlone(t *testing.T) {
+	h := newHost(t)
+	h.listenFar()
+	type marks struct{ new4, new6, connected4, connected6, listens uint32 }
+	m := one.Value
+	for place, want := range map[socket.Place]marks{
+		socket.Create:   {m, m, m, m, m},
+		socket.Connect4: {connected4: m, listens: m},
+		socket.Connect6: {connected6: m, listens: m},
+		socket.Listen:   {},
+	} {
+		cgroup := h.make(strconv.Itoa(int(place)))
+		step := socket.Step{Cgroup: cgroup, Mark: one, Changes: []socket.Change{{Kind: socket.Attach, Place: place, Mark: one}}}
+		_, err := h.client.Apply(context.Background(), step)
+		must(t, err)
+		p := start(t, filepath.Join(h.point, cgroup), cleanAttr())
+		var got marks
+		p.do("socket", "four", "tcp4")
+		p.do("socket", "six", "tcp6")
+		got.new4, got.new6 = p.mark("four"), p.mark("six")
+		p.do("connect", "four", at(far4, farPort))
+		p.do("connect", "six", at(far6, farPort))
+		got.connected4, got.connected6 = p.mark("four"), p.mark("six")
+		p.do("socket", "server", "tcp4")
+		p.do("set", "server", one.Value)
+		p.do("bind", "server", at(wild4, port))
+		p.do("listen", "server")
+		got.listens = p.mark("server")
+		if got != want {
+			t.Errorf("%s alone: marks %+v, want %+v", place, got, want)
+		}
+		p.do("close", "server")
+	}
+	h.pin(pins{})
 }
 
 // TestSocketClients: each kind of socket has the mark when it is made, and the

@@ -1,0 +1,132 @@
+// Package doctor finds what else on a host defeats pinning, or will. Each check is a
+// pure function of facts that were gathered before.
+package doctor
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/wg"
+)
+
+// Severity is how bad a finding is.
+type Severity string
+
+// The severities.
+const (
+	Error   Severity = "error"   // a promise is broken, or will be
+	Warning Severity = "warning" // it works by luck
+	Note    Severity = "note"
+	Unknown Severity = "unknown" // the check could not be made
+)
+
+// Finding is what a check has found. Field names are part of the contract of
+// `doctor --json`.
+type Finding struct {
+	Code     string   `json:"code"` // stable: WGM016
+	Severity Severity `json:"severity"`
+	What     string   `json:"what"`
+	Evidence string   `json:"evidence"`
+	Mend     string   `json:"mend"`
+}
+
+// Facts are what checks look at.
+type Facts struct {
+	Decision decide.Decision
+
+	Conf4, Conf6 map[string]map[string]int // net.ipv4.conf, net.ipv6.conf: by interface and name
+	MTU          map[string]int            // by interface, in bytes
+	Files        map[string]wg.File        // of pinned WireGuard devices that are there
+	Endpoints    map[string][]netip.Addr   // of WireGuard devices, now
+	Hooks        []Hook                    // files of `install`
+	Texts        map[string]string         // configuration files of others, by path
+	Networkd     []string                  // interfaces that systemd-networkd manages
+	Systemd      bool                      // it runs here
+	Links        map[string]bool           // symbolic links that enable units, by path
+	OldWatch     string                    // the process of a `watch` whose binary was replaced; "": none
+
+	Failed map[Source]error // what could not be read
+}
+
+// Hook is a file of `install` that is not as it is to be.
+type Hook struct{ Path, Lacks string }
+
+// Source is where facts come from.
+type Source string
+
+// The sources.
+const (
+	Sysctls   Source = "sysctls"
+	Interface Source = "interfaces"
+	WireGuard Source = "WireGuard's files"
+	Installed Source = "files of install"
+	Others    Source = "configuration files of others"
+	Processes Source = "processes"
+)
+
+// Check is one check.
+type Check struct {
+	Code  string
+	Title string // what it looks for
+	Why   string // the reason, as a paragraph
+	needs []Source
+	find  func(Facts) []Finding
+}
+
+// Run makes all checks. What one needs and could not be read makes it unknown.
+func Run(f Facts) []Finding {
+	list := []Finding{}
+	for _, c := range Checks() {
+		var lacks []string
+		for _, s := range c.needs {
+			if err := f.Failed[s]; err != nil {
+				lacks = append(lacks, fmt.Sprintf("%s: %s", s, err))
+			}
+		}
+		if len(lacks) > 0 {
+			list = append(list, Finding{c.Code, Unknown, c.Title + ": could not be checked", strings.Join(lacks, "; "), "wg-multihome doctor, as root"})
+			continue
+		}
+		for _, found := range c.find(f) {
+			found.Code = c.Code
+			list = append(list, found)
+		}
+	}
+	return list
+}
+
+// Bad reports whether there is an error or a warning.
+func Bad(list []Finding) bool {
+	for _, f := range list {
+		if f.Severity == Error || f.Severity == Warning {
+			return true
+		}
+	}
+	return false
+}
+
+// Write writes findings for people.
+func Write(w io.Writer, list []Finding) error {
+	var b strings.Builder
+	for i, f := range list {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "%s %-8s %s\n", f.Code, f.Severity, f.What)
+		const indent = "                "
+		for _, line := range strings.Split(f.Evidence, "\n") {
+			fmt.Fprintf(&b, "%s%s\n", indent, line)
+		}
+		if f.Mend != "" {
+			fmt.Fprintf(&b, "%smend: %s\n", indent, f.Mend)
+		}
+	}
+	if len(list) == 0 {
+		fmt.Fprintf(&b, "nothing found by %d checks\n", len(Checks()))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"wg-multihome/cmd/internal/doctor"
+	"wg-multihome/cmd/internal/report"
+)
+
+func (p *program) doctor() *cobra.Command {
+	var asJSON, exitCode bool
+	var why string
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Find what else on this host defeats pinning",
+		Long: `Looks for what others have done, or will do, that defeats pinning: by rules, sysctls,
+tunnels' files, other software's configuration, hooks and units. Each finding has a
+stable code, how bad it is (error: a promise is broken, or will be; warning: it works
+by luck; note), the evidence, and what mends it. --why CODE tells the reason. A check
+that could not be made is said to be unknown.
+
+Reads: what status reads; /proc/sys/net; configuration files of systemd, NetworkManager,
+firewalld and dhclient; units of pinned services; what install has written.
+Writes: nothing.
+Exits with 0; 1 something could not be read; 2 an error in the configuration, or no
+such code; with --exit-code 3 where there is an error or a warning.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON (wg-multihome help json)")
+	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there is an error or a warning")
+	cmd.Flags().StringVar(&why, "why", "", "tell the reason of the check `CODE`, such as WGM016")
+	_ = cmd.RegisterFlagCompletionFunc("why", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		var codes []string
+		for _, c := range doctor.Checks() {
+			codes = append(codes, c.Code)
+		}
+		return codes, cobra.ShellCompDirectiveNoFileComp
+	})
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("why") {
+			return tellWhy(cmd, why)
+		}
+		s, err := p.begin(true)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		d, err := s.Look(cmd.Context())
+		if err != nil {
+			return p.finish(report.Failed(err))
+		}
+		caller, err := p.caller(false, "")
+		if err != nil {
+			return p.finish(report.Failed(err))
+		}
+		list := doctor.Run(s.host.Examine(cmd.Context(), d, caller))
+		if asJSON {
+			out := json.NewEncoder(cmd.OutOrStdout())
+			out.SetEscapeHTML(false)
+			out.SetIndent("", "\t")
+			err = out.Encode(struct {
+				Version  int              `json:"version"`
+				Findings []doctor.Finding `json:"findings"`
+			}{jsonVersion, list})
+		} else {
+			err = doctor.Write(cmd.OutOrStdout(), list)
+		}
+		if err != nil {
+			return p.finish(report.Failed(err))
+		}
+		if err := p.finish(report.Report{Problems: d.Problems, Errs: d.Errs}); err != nil {
+			return err
+		}
+		if exitCode && doctor.Bad(list) {
+			return exitError{report.Drift}
+		}
+		return nil
+	}
+	return cmd
+}
+
+func tellWhy(cmd *cobra.Command, code string) error {
+	for _, c := range doctor.Checks() {
+		if strings.EqualFold(c.Code, code) {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n\n%s\n", c.Code, c.Title, wrapped(c.Why))
+			return err
+		}
+	}
+	return fmt.Errorf("--why %q is no code of doctor's, such as WGM016", code)
+}
+
+// wrapped breaks a paragraph into lines for a terminal.
+func wrapped(text string) string {
+	const width = 78
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimSpace(line + " " + word)
+	}
+	return strings.Join(append(lines, line), "\n")
+}

@@ -1,0 +1,114 @@
+package e2e
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"wg-multihome/test/lab"
+)
+
+// found returns the codes that doctor finds, each with how bad it is.
+func found(t *testing.T, l *lab.Lab) map[string]string {
+	t.Helper()
+	r := l.MH("doctor", "--json")
+	var said struct {
+		Version  int
+		Findings []struct{ Code, Severity, What, Evidence, Mend string }
+	}
+	if err := json.Unmarshal([]byte(r.Stdout), &said); err != nil || said.Version != 1 {
+		t.Fatalf("doctor: exit status %d, %v\n%s%s", r.Code, err, r.Stdout, r.Stderr)
+	}
+	codes := map[string]string{}
+	for _, f := range said.Findings {
+		codes[f.Code] = f.Severity
+		if f.What == "" || f.Evidence == "" || f.Mend == "" {
+			t.Errorf("%s says too little: %+v", f.Code, f)
+		}
+	}
+	return codes
+}
+
+// healthy is a host that doctor finds nothing on: with a mark, a tunnel that has it in
+// its file, and a service whose packets are marked.
+func healthy(t *testing.T) *lab.Lab {
+	t.Helper()
+	l := newLab(t)
+	l.Static()
+	config, _ := peers(t)
+	l.Tunnel(l.Namespace, "wg0", config)
+	l.Script("ip link set wg0 mtu 1420 up")
+	l.Write("/etc/wireguard/wg0.conf", "[Interface]\nFwMark = 0x2005\n[Peer]\nPublicKey = xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\n", 0o600)
+	l.Interfaces(pinned + "\tmultihomed-wireguard wg0\n\tmultihomed-marking packet\n\tmultihomed-cgroup " + l.MakeCgroup("a.service") + "\n")
+	l.MustMH("sync")
+	return l
+}
+
+// TestDoctorFindsNothing on a healthy host, and says by how many checks.
+func TestDoctorFindsNothing(t *testing.T) {
+	l := healthy(t)
+	r := l.MustMH("doctor", "--exit-code")
+	if !strings.HasPrefix(r.Stdout, "nothing found by ") {
+		t.Error(r.Stdout)
+	}
+	wantPart(t, "--why", l.MustMH("doctor", "--why", "wgm016").Stdout, "WGM016: two uplinks in one subnet\n\nLinux answers ARP")
+	wantCode(t, l.MH("doctor", "--why", "WGM999"), 2)
+}
+
+// TestDoctorFinds what others do to a healthy host, for real: each check finds its
+// own, and no other one.
+func TestDoctorFinds(t *testing.T) {
+	for name, c := range map[string]struct {
+		script   string
+		severity string
+		beside   []string // what comes along
+	}{
+		"WGM003": {`printf '#!/bin/sh\nrun-parts /etc/dhcp/multihomed.d\n' >/etc/dhcp/dhclient-exit-hooks.d/multihome`, "error", nil},
+		"WGM004": {"sysctl -qw net.ipv4.conf.up2.rp_filter=1 net.ipv4.conf.all.rp_filter=0; $MH sync; sysctl -qw net.ipv4.conf.up2.src_valid_mark=0", "error", nil},
+		"WGM005": {"printf '\\tmultihomed-gateway 198.51.100.1\\n' >>/etc/network/interfaces; ip route del default; ip route del default", "warning", nil},
+		"WGM006": {"sysctl -qw net.ipv6.conf.up2.forwarding=1 net.ipv6.conf.up2.accept_ra=1", "warning", nil},
+		"WGM010": {"ip rule add fwmark 0x2000/0xff00 lookup 99", "warning", nil},
+		"WGM011": {"sysctl -qw net.ipv4.conf.all.src_valid_mark=1", "note", nil},
+		"WGM013": {"sed -i '/FwMark/aSaveConfig = true' /etc/wireguard/wg0.conf", "warning", nil},
+		"WGM015": {"ip rule add pref 32765 lookup local; ip rule del pref 0", "note", nil},
+		"WGM016": {"ip addr add 192.0.2.77/24 dev up2", "warning", nil},
+		"WGM019": {"ip tuntap add tun7 mode tun; ip link set tun7 up; ip -6 route add fc00::/7 dev tun7", "note", nil},
+		"WGM021": {"sed -i /FwMark/d /etc/wireguard/wg0.conf", "warning", nil},
+		"WGM022": {"ip link set wg0 mtu 1500", "warning", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := healthy(t)
+			l.Script("set +e; " + strings.ReplaceAll(c.script, "$MH", l.Binary))
+			codes := found(t, l)
+			if codes[name] != c.severity {
+				t.Errorf("found %v, want %s: %s", codes, name, c.severity)
+			}
+			for code := range codes {
+				if code != name && !slices.Contains(c.beside, code) {
+					t.Errorf("%s, too: %v", code, codes)
+				}
+			}
+			bad := c.severity != "note"
+			if r := l.MH("doctor", "--exit-code"); r.Code != map[bool]int{true: 3, false: 0}[bad] {
+				t.Errorf("exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+			}
+		})
+	}
+}
+
+// TestDoctorFindsAnOldWatch: a `watch` whose program was replaced.
+func TestDoctorFindsAnOldWatch(t *testing.T) {
+	l := healthy(t)
+	const copied = "/run/wg-multihome-old"
+	l.Run("cp", l.Binary, copied)
+	l.Start(nil, copied, "watch")
+	lab.Until(t, "it watches", func() bool { return l.Try(nil, "test", "-e", "/run/wg-multihome/watch.lock").Code == 0 })
+	if codes := found(t, l); codes["WGM025"] != "" {
+		t.Errorf("%v", codes)
+	}
+	l.Run("rm", copied)
+	if codes := found(t, l); codes["WGM025"] != "warning" {
+		t.Errorf("%v", codes)
+	}
+}
