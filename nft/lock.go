@@ -106,7 +106,8 @@ const exemptChain = "lock_exempt"
 // exemptChain: in each of these it would make a lock as large as the product of
 // marks and uplinks.
 //
-// By its own uplink, a connection that was answered passes at once. One that begins
+// By its own uplink, a connection that was answered passes at once, and so does UDP
+// that has begun. One that begins
 // is told how large its segments may be, and is dropped without a source of that
 // uplink: `masquerade` takes another interface's where there is none, which happens
 // in IPv6 between the loss of the address and the removal of the mark's table.
@@ -116,7 +117,7 @@ func (w *wanter) lockOf(p fwmark.Pin) {
 		by := Expr{Kind: OutDevice, Name: p.Uplink}
 		of := Expr{Kind: CtMark, Mark: p.Mark}
 		if w.keeps(p.Mark) {
-			rules = append(rules, Rule{by, of, {Kind: Established}, {Kind: Accept}})
+			rules = append(rules, Rule{by, of, {Kind: Established}, {Kind: Accept}}, Rule{by, of, {Kind: UDP}, {Kind: Confirmed}, {Kind: Accept}})
 			rules = append(rules, w.fitting(p, true)...)
 		}
 		if w.keeps(p.Mark) || w.facts.Sockets[p.Mark] {
