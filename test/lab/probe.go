@@ -86,7 +86,7 @@ func (l *Lab) Probe(p Probe, kinds ...string) map[string]string {
 // probe is the role: DESTINATION PORT SOURCE MARK ADDS FIRST-PORT KIND...
 func probe(args []string) error {
 	if len(args) < 7 {
-		return errors.New("usage: DESTINATION PORT SOURCE MARK ADDS FIRST-PORT KIND...")
+		return errors.New("usage: DESTINATION PORT SOURCE MARK ADDS FIRST-PORT KIND and further ones")
 	}
 	to, err := netip.ParseAddr(args[0])
 	if err != nil {

@@ -34,9 +34,8 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{kernel: sim.New(), rules: map[uint32]policy.Selectors{500: {Unknown: []string{"uidrange"}}}}
 	k := w.kernel
-	for _, l := range []policy.Link{{Name: "wan1", Up: true}, {Name: "wan2", Up: true}, {Name: "wan3"}, {Name: "lan0", Up: true}, {Name: "wg0", Up: true, WireGuard: true, Kind: "wireguard"}} {
-		k.Links = append(k.Links, l)
-	}
+	k.Links = append(k.Links, policy.Link{Name: "wan1", Up: true}, policy.Link{Name: "wan2", Up: true}, policy.Link{Name: "wan3"},
+		policy.Link{Name: "lan0", Up: true}, policy.Link{Name: "wg0", Up: true, WireGuard: true, Kind: "wireguard"})
 	for device, text := range map[string]string{"wan1": "192.0.2.10/24", "wan2": "198.51.100.10/24", "lan0": "192.168.7.1/24", "wg0": "10.8.0.2/32"} {
 		k.Addrs = append(k.Addrs, policy.Address{Device: device, Prefix: netip.MustParsePrefix(text), Global: true})
 	}
