@@ -123,7 +123,8 @@ func (h *Host) applySocket(ctx context.Context, s decide.SocketStep) error {
 }
 
 // moveSockets gives every socket of this host another number. One that keeps its
-// own would leave by whatever uplink has that number next, so then it has failed.
+// own would leave by whatever uplink has that number next, so then it has failed. TCP
+// connections that their programs have closed keep it, and are ended.
 func (h *Host) moveSockets(ctx context.Context, s decide.SocketMove) error {
 	if err := h.note(s.Note); err != nil {
 		return err
@@ -137,7 +138,23 @@ func (h *Host) moveSockets(ctx context.Context, s decide.SocketMove) error {
 	if err = errors.Join(append(report.Refused, err)...); err != nil {
 		return err
 	}
+	if err := h.endClosed(ctx, s.From); err != nil {
+		return err
+	}
 	return h.note(func(n state.Sockets) state.Sockets { return n.DropMark(s.From) })
+}
+
+// endClosed ends the TCP connections with a mark that no file leads to. That the
+// kernel cannot is said, and is no failure: it could not by the next run, either.
+func (h *Host) endClosed(ctx context.Context, m fwmark.Mark) error {
+	what, err := socketkernel.EndClosed(ctx, m)
+	if what.Ended > 0 {
+		h.Log.Infof("%d TCP connections with mark %s that their programs had closed were ended", what.Ended, m)
+	}
+	if what.Why != nil {
+		h.Log.Errorf("TCP connections with mark %s that their programs have closed (%d known) keep it until they end: %s", m, what.Left, what.Why)
+	}
+	return err
 }
 
 func (h *Host) opened() (*socketkernel.Client, error) {

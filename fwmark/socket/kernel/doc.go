@@ -1,5 +1,6 @@
 // Package kernel attaches programs of package socket to cgroups, tells what is
-// attached, and gives sockets that exist already their marks. It decides nothing.
+// attached, gives sockets that exist already their marks, and ends TCP connections that
+// can get none. It decides nothing.
 //
 // It speaks bpf(2) itself: it needs four commands to change and three to read, and
 // a library for them adds a megabyte. It takes CAP_BPF and CAP_NET_ADMIN, or

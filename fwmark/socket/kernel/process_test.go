@@ -167,6 +167,18 @@ func (s server) do(words []string) (string, error) {
 			return "", err
 		}
 		return "", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(int32(m)))
+	case "fill": // sends until the peer's window is shut, and what may wait for that waits
+		for n := 0; n < 1<<16; n++ {
+			if err := unix.Sendto(fd, make([]byte, 4096), unix.MSG_DONTWAIT, nil); err != nil {
+				if err == unix.EAGAIN {
+					return "", nil
+				}
+				return "", err
+			}
+		}
+		return "", unix.ENOBUFS
+	case "shutdown":
+		return "", unix.Shutdown(fd, unix.SHUT_WR)
 	case "keepalive":
 		return "", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	case "listen":
@@ -212,6 +224,9 @@ func (s server) do(words []string) (string, error) {
 		var r Report
 		err = c.Give(context.Background(), socket.Remark{Cgroup: arg, To: one}, &r)
 		return fmt.Sprint(r.Seen, " ", r.Changed, " ", r.Refused), err
+	case "end": // what its programs have closed
+		what, err := EndClosed(context.Background(), one)
+		return fmt.Sprint(what), err
 	case "servers":
 		return servers(words[1], arg)
 	case "knock":
