@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
@@ -18,6 +19,7 @@ func (r *Run) locked(ctx context.Context, wait time.Duration, work func(context.
 		return report.Failed(err)
 	}
 	r.waited = 0
+	r.memory = decide.Memory{} // what others have done since the last run is not in it
 	unlock, err := r.State.Lock(ctx, wait)
 	switch {
 	case errors.Is(err, state.ErrBusy), err != nil && ctx.Err() != nil:

@@ -142,7 +142,7 @@ func (h *simulated) Observe(_ context.Context, o *decide.Observation, parts deci
 
 func (h *simulated) readTable(o *decide.Observation) {
 	o.Table = decide.Table{Have: h.have, Running: map[fwmark.Mark]bool{}}
-	for _, m := range h.have.Left() {
+	for _, m := range o.MayRun() {
 		for f := range h.flows {
 			if m.Selects(f.mark) {
 				o.Table.Running[m] = true

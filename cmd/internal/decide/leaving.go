@@ -21,7 +21,7 @@ import (
 // leaving returns, as pins, the marks that no service gets any more, and whose
 // connections conntrack has not forgotten yet.
 func (d Decision) leaving() []fwmark.Pin {
-	if !d.Table.Have.MarksConnections() {
+	if !d.Table.Have.MarksConnections() && len(d.Table.Running) == 0 {
 		return nil
 	}
 	var wanted []nft.Set
@@ -33,11 +33,31 @@ func (d Decision) leaving() []fwmark.Pin {
 		name := nft.PathsSet(p.Mark)
 		_, stands := d.Table.Have.Sets[name]
 		stays := slices.ContainsFunc(wanted, func(s nft.Set) bool { return s.Name == name })
+		stands = stands && d.Table.Have.MarksConnections() || d.runsOn(p)
 		if stands && !stays && !d.memory.Forgotten[p.Mark] {
 			leaving = append(leaving, p)
 		}
 	}
 	return leaving
+}
+
+// MayRun returns the marks that connections may go on with though the table gives them
+// to no new one: those that it tells of, and where others have taken it away those that
+// the configuration has packets get.
+func (o Observation) MayRun() []fwmark.Mark {
+	if o.Table.Missing != nil {
+		return nil
+	}
+	if len(o.Table.Have.Claims()) > 0 {
+		return o.Table.Have.Left()
+	}
+	var marks []fwmark.Mark
+	for _, in := range o.Config.Intents {
+		if !in.Mark.IsZero() && o.Config.MarkingOf(in) == fwmark.ByPacket {
+			marks = append(marks, in.Mark)
+		}
+	}
+	return marks
 }
 
 // goingPins returns the marks that go as pins.

@@ -186,7 +186,7 @@ func (h *Host) readTable(_ context.Context, o *decide.Observation) error {
 	if o.Table.Unread {
 		o.Failed(decide.Nftables, err)
 	}
-	for _, m := range o.Table.Have.Left() {
+	for _, m := range o.MayRun() {
 		runs, err := nftkernel.Remembers(m)
 		if err != nil {
 			h.Log.Debugf("%s", err) // then they are forgotten
