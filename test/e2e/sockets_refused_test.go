@@ -52,6 +52,7 @@ func TestSocketsRefused(t *testing.T) {
 // wantMarkedAgain has the sockets of a service be marked that could not be.
 func wantMarkedAgain(t *testing.T, l *lab.Lab) {
 	t.Helper()
+	l.ForgetConnections() // that have the mark: the part of the table stays for these
 	wantPart(t, "sync", l.MustMH("sync").Stderr, "+ socket-mark "+socketService)
 	wantPinned(t, l)
 	noPart(t, l)
@@ -155,8 +156,11 @@ func TestSocketsAroundPackets(t *testing.T) {
 	wantEqual(t, "the outer one", howServed(t, l, "test.slice"), why)
 	// Once both are marked by socket, the inner one's programs win.
 	detach()
+	l.ForgetConnections()
 	apart()
 	wantEqual(t, "the outer one", howServed(t, l, "test.slice"), "up1 0x1005 pinned by socket")
+	l.ForgetConnections()
+	l.MustMH("sync")
 	noPart(t, l)
 	// Where they are not to be marked.
 	l.Interfaces(outer + "\tmultihomed-marking packet\n")

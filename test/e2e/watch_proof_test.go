@@ -185,8 +185,9 @@ func TestWatchHook(t *testing.T) {
 	lab.Until(t, "the guard is back", func() bool { return strings.Contains(l.Rules("-4"), "fwmark 0x2005 unreachable") })
 	l.Script("rm /run/slow")
 	before := told()
-	for range 3 { // each is within 100 ms
-		l.Script("ip addr add 198.51.100.77/24 dev up2; ip addr del 198.51.100.9/24 dev up2; ip addr add 198.51.100.9/24 dev up2; ip addr del 198.51.100.77/24 dev up2; ip route replace default via 198.51.100.1 dev up2 metric 2")
+	for range 3 { // each is within 100 ms, by one process
+		l.Script(`printf '%s\n' 'addr add 198.51.100.77/24 dev up2' 'addr del 198.51.100.9/24 dev up2' 'addr add 198.51.100.9/24 dev up2' \
+			'addr del 198.51.100.77/24 dev up2' 'route replace default via 198.51.100.1 dev up2 metric 2' | ip -batch -`)
 	}
 	right(t, l, "that")
 	if later := strings.TrimPrefix(told(), before); strings.Contains(later, "77") {
