@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"wg-multihome/test/lab"
@@ -16,6 +17,8 @@ func TestGuestLockOnUplinksOfAllKinds(t *testing.T) {
 		"bond": {name: "wan", make: func(t *testing.T, l *lab.Lab) {
 			l.Script("ip link add wan type bond mode active-backup miimon 100")
 			l.Script("ip link set up2 down; ip link set up2 master wan; ip link set up2 up; ip link set wan up")
+			// It has a carrier some time after its slave does.
+			lab.Until(t, "the link-local network is there", func() bool { return strings.Contains(l.Run("ip", "-6", "route", "show", "dev", "wan"), "fe80::/64") })
 		}},
 		"vlan": {name: "wan.5", make: func(t *testing.T, l *lab.Lab) {
 			l.Script("ip link add link up2 name wan.5 type vlan id 5; ip link set wan.5 up")
