@@ -107,6 +107,7 @@ func (p *program) downAndLook(ctx context.Context, rep *report.Report) {
 	for _, err := range s.Down(ctx, lockWait).Errs {
 		rep.Add(err)
 	}
+	s.forgetTry(ctx)
 	left, err := s.Left(ctx)
 	if err != nil {
 		rep.Add(err)

@@ -68,7 +68,7 @@ func networkd(f Facts) []Finding {
 func script(f Facts) (list []Finding) {
 	for _, name := range sorted(f.Texts) {
 		if strings.Contains(name, "/dhclient-exit-hooks.d/") && !strings.Contains(f.Texts[name], "wg-multihome") && strings.Contains(f.Texts[name], "multihomed") {
-			list = append(list, Finding{Severity: Error, What: "the original shell script sets rules and routes beside us", Evidence: name, Mend: "mv " + name + " /root/, then wg-multihome sync (wg-multihome help hooks for hosts that keep it)"})
+			list = append(list, Finding{Severity: Error, What: "the original shell script sets rules and routes beside us", Evidence: name, Mend: "mv " + name + " /root/, then wg-multihome sync (wg-multihome help install for hosts that keep it)"})
 		}
 	}
 	return list

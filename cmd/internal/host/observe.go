@@ -41,9 +41,9 @@ func (h *Host) readConfiguration(ctx context.Context, o *decide.Observation) err
 		o.Config = o.Config.IfChanged(ctx, h.Files)
 	} else {
 		o.Config = o.Config.Again(ctx, h.Files)
-		if h.InForce != nil {
-			o.Config = h.InForce(o.Config)
-		}
+	}
+	if h.InForce != nil {
+		o.Config = h.InForce(o.Config)
 	}
 	for _, note := range o.Config.Notes {
 		h.Log.Debugf("%s", note)
