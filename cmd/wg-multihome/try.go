@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -83,9 +84,18 @@ func (p *program) startUndo(id string, limit time.Duration) error {
 	if err != nil {
 		return err
 	}
-	args := []string{self, "revert", "--expired", id, "--state-dir", p.state}
+	// It runs in another folder.
+	dir, err := filepath.Abs(p.state)
+	if err != nil {
+		return err
+	}
+	file, err := filepath.Abs(p.config)
+	if err != nil {
+		return err
+	}
+	args := []string{self, "revert", "--expired", id, "--state-dir", dir}
 	if p.named {
-		args = append(args, "--config", p.config)
+		args = append(args, "--config", file)
 	}
 	if try.SystemdRuns() {
 		seconds := fmt.Sprintf("%.3fs", limit.Seconds())

@@ -59,15 +59,11 @@ func listenUnix(path string) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, socketMode); err != nil {
-		_ = l.Close() // nobody has connected
-		return nil, err
-	}
-	return l, nil
+	// By umask: a mode that is set by name may get to another file, where somebody
+	// else's folder is. Nothing of watch makes files at that time.
+	old := unix.Umask(0o777 &^ socketMode)
+	defer unix.Umask(old)
+	return net.Listen("unix", path)
 }
 
 // Bounds on whoever asks.

@@ -87,11 +87,18 @@ func (k Keeper) Begin(ctx context.Context, read config.Config, files config.File
 		if err != nil {
 			return nil, err
 		}
-		if before == nil && stands && old == nil {
+		if before == nil && old != nil && old.Over(now) {
+			before = old.Before // no run has noted anything since: it is in force
+		}
+		if before == nil && stands && (old == nil || old.Over(now)) {
 			return nil, errors.New("what is in force now was noted by no run since the machine was booted, so it could not be brought back: call `wg-multihome sync` with the configuration as it was, and then try the new one")
 		}
 		next = Next(old, now, newID(), limit, time.Now().Add(limit), read, before)
-		next.File, next.Named = files.TOML, files.TOMLNamed
+		next.Named = files.TOMLNamed
+		next.File, err = filepath.Abs(files.TOML) // whoever reverts may be in another folder
+		if err != nil {
+			return nil, err
+		}
 		return &next, nil
 	})
 }

@@ -126,4 +126,10 @@ func TestKeeper(t *testing.T) {
 	if _, err := k.Undo(ctx, ""); !errors.Is(err, ErrNone) {
 		t.Errorf("undo what is undone: %v", err)
 	}
+	if err := k.Nothing(); err != nil { // a reboot takes that note along
+		t.Fatal(err)
+	}
+	if again, err := k.Begin(ctx, loaded(t, "0x3"), config.Files{TOML: "/x"}, true, time.Minute); err != nil || again.Before == nil || again.Before.Intents[0].Mark != before.Intents[0].Mark {
+		t.Errorf("the next try goes back to %+v, %v", again.Before, err)
+	}
 }

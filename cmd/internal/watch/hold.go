@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"strings"
 	"time"
 
 	"wg-multihome/cmd/internal/decide"
@@ -88,14 +89,32 @@ func (h *Hold) Holds(now time.Time, d decide.Decision, s decide.Step) bool {
 		h.waits = true
 		return true
 	}
-	held := false
+	var held []string
 	for _, line := range decide.Keys(s) {
-		if h.Fights.Holds(now, line) {
-			h.held = append(h.held, line)
-			held = true
+		switch {
+		case pinsService(s, line):
+			return false
+		case h.Fights.Holds(now, line):
+			held = append(held, line)
+		default:
+			return false // what nobody fights for waits for nothing
 		}
 	}
-	return held
+	h.held = append(h.held, held...)
+	return len(held) > 0
+}
+
+// pinsService reports whether a line of a step pins a service: what that sends
+// meanwhile has no mark, so no lock holds it. A service that restarts again and
+// again is a new cgroup of the same name each time, and no fight.
+func pinsService(s decide.Step, line string) bool {
+	switch s.(type) {
+	case decide.SocketStep, decide.SocketMove:
+		return true
+	case decide.TableStep:
+		return strings.HasPrefix(line, "+ nft element ")
+	}
+	return false
 }
 
 // leaves reports whether a step is left to others who are at work.

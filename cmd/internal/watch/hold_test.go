@@ -7,6 +7,7 @@ import (
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/socket"
 	"wg-multihome/policy"
 	"wg-multihome/policy/policytest"
 	"wg-multihome/wg"
@@ -108,6 +109,28 @@ func TestYoungDevices(t *testing.T) {
 		}
 		if next := h.Next(); c.want && !next.Equal(ms(1000)) {
 			t.Errorf("%s: looked at again at %s", c.name, next)
+		}
+	}
+}
+
+// TestServicesNeverWait: one that restarts at once, again and again, is pinned each
+// time, while a guard that is deleted as often is left.
+func TestServicesNeverWait(t *testing.T) {
+	guard := decide.RuleStep{Step: policy.Step{Op: policy.Add, Rule: policy.Rule{Action: policy.Unreachable, Protocol: policy.Protocol}}}
+	service := decide.SocketStep{Step: socket.Step{Cgroup: "system.slice/a.service", Mark: fwmark.Mark{Value: 0x2005, Mask: fwmark.FullMask}}}
+	for i, step := range []decide.Step{guard, service} {
+		var h Hold
+		held, left := false, i == 0
+		for i := range 8 {
+			now := ms(100 * i)
+			h.Begin(now)
+			held = held || h.Holds(now, decision(t, 0), step)
+			for _, line := range decide.Keys(step) {
+				h.Put(now, line)
+			}
+		}
+		if held != left {
+			t.Errorf("%T is left: %t", step, held)
 		}
 	}
 }
