@@ -32,8 +32,12 @@ func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
 	if err == nil {
 		o.Sockets.Have, err = client.Read(socketCgroups(o), h.Whole)
 	}
-	if refused := o.Sockets.Have.Refused; refused != nil && refused.Reason == socket.Denied && Privileged() != nil {
-		err = refused // to us: what stands may be as it is to be
+	if refused := o.Sockets.Have.Refused; err == nil && refused != nil && refused.Reason == socket.Denied && Privileged() != nil {
+		// To whoever asks: what stands may be as it is to be. Who looks without
+		// privilege sees the rest.
+		o.Sockets.Unread = true
+		h.Log.Infof("which sockets are marked is not known: %s", refused)
+		return nil
 	}
 	if err != nil {
 		o.Sockets.Unread = true
