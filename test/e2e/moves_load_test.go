@@ -101,6 +101,9 @@ func (u *underLoad) lasts() time.Duration {
 	if d, err := time.ParseDuration(os.Getenv(loadVariable)); err == nil {
 		return d
 	}
+	if !u.bySocket() { // for which there is no promise to prove
+		return 25 * time.Second
+	}
 	return time.Minute
 }
 
