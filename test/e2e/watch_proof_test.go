@@ -207,9 +207,9 @@ func TestWatchWithoutRoom(t *testing.T) {
 	}
 	l.Script("mount -t tmpfs -o size=4k none /run/wg-multihome; head -c 4096 /dev/zero >/run/wg-multihome/full")
 	guard("a full disk")
-	l.Script("umount /run/wg-multihome; mount -t tmpfs none /run/wg-multihome")
+	l.Script("umount -l /run/wg-multihome; mount -t tmpfs none /run/wg-multihome")
 	guard("another disk")
-	l.Script("umount /run/wg-multihome; rm -r /run/wg-multihome")
+	l.Script("umount -l /run/wg-multihome; rm -r /run/wg-multihome")
 	guard("none")
 	w.Signal(syscall.SIGHUP)
 	right(t, l, "all of it")
