@@ -172,3 +172,10 @@ func sortedIDs(ids []uint64) []uint64 {
 	slices.SortFunc(ids, cmp.Compare)
 	return slices.Compact(ids)
 }
+
+// set adds a set, unless it is there.
+func (w *wanter) set(s Set) {
+	if !slices.ContainsFunc(w.out.Sets, func(o Set) bool { return o.Name == s.Name }) {
+		w.out.Sets = append(w.out.Sets, s)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,10 +16,6 @@ import (
 // What the loop waits for.
 const (
 	lockWait = 5 * time.Second // at a time; then it says that it lives, and waits on
-
-	// settled is how long the configuration has to be valid and unchanged until
-	// what it does not have any more is taken away.
-	settled = 5 * time.Second
 
 	// backWithin is how long an uplink's address may be away until the next one is
 	// told: clients take an address away and put it back.
@@ -88,14 +83,6 @@ type Teller interface {
 	Pending(decide.Decision) (news []decide.News, due []string)
 	Tell(context.Context, decide.Decision) []error
 	Refresh(context.Context, Refresh) []error
-}
-
-// Meter counts.
-type Meter interface {
-	Converged(cause string, took time.Duration, r Result)
-	Mended(kind, by string)
-	MendedByInterval()
-	Overrun(times int)
 }
 
 // Loop is the watch. All fields are to be set.
@@ -375,106 +362,3 @@ func (l *Loop) mended(cause string, heard events.Heard, r Result, now time.Time)
 		l.Log.Errorf("%q is taken away again and again, by %s: it is put back more and more slowly, each second at last; the second lock holds meanwhile", step, Party(heard, step))
 	}
 }
-
-// configured notes what the configuration is, and when what it does not have any
-// more is taken away: not before it was seen without it, valid and unchanged, for
-// a while, and never for a file that is absent or empty.
-func (l *Loop) configured(d decide.Decision, person bool, now time.Time) {
-	if !l.looked || !d.Config.Same(l.known.Config) {
-		l.changedAt, l.personFor = now, ""
-		clear(l.said)
-	}
-	missing := false
-	texts := d.Config.Texts()
-	for _, file := range texts {
-		l.texts[file] = true
-	}
-	for file := range l.texts {
-		missing = missing || !slices.Contains(texts, file)
-	}
-	left := ""
-	for _, p := range d.Problems {
-		left += p.Error() + "\n"
-	}
-	if person {
-		l.personFor = left
-	}
-	l.personAt = time.Time{}
-	if left != "" && left != l.personFor && len(d.Config.Problems) == 0 && len(texts) > 0 && !missing {
-		l.personAt = l.changedAt.Add(settled)
-	}
-}
-
-// problems are what is to be said of a look.
-func problems(r report.Report) []error {
-	var errs []error
-	for _, p := range r.Problems {
-		errs = append(errs, fmt.Errorf("%s", p.Error()))
-	}
-	return append(errs, r.Errs...)
-}
-
-// maxSaid bounds what is remembered of what was said.
-const maxSaid = 1000
-
-// say says errors, each once until the configuration changes.
-func (l *Loop) say(errs []error) {
-	for _, err := range errs {
-		if l.said[err.Error()] {
-			continue
-		}
-		if len(l.said) >= maxSaid {
-			clear(l.said)
-		}
-		l.said[err.Error()] = true
-		l.Log.Errorf("%s", err)
-	}
-}
-
-// state says that watch is ready, and a line of how things are.
-func (l *Loop) state(d decide.Decision, heard events.Heard, r Result, now time.Time) {
-	up := 0
-	for _, u := range d.Uplinks {
-		if u.Up {
-			up++
-		}
-	}
-	line := fmt.Sprintf("%d of %d uplinks up, %d marks", up, len(d.Uplinks), len(d.Pins))
-	if n := len(d.Problems); n > 0 {
-		line += fmt.Sprintf(", %d errors in the configuration", n)
-	}
-	if n := len(r.Report.Errs); n > 0 {
-		line += fmt.Sprintf(", %d failures", n)
-	}
-	if n := l.hold.Active(); n > 0 {
-		line += fmt.Sprintf(", %d taken away again and again", n)
-	}
-	if len(r.Made) > 0 {
-		line += fmt.Sprintf("; last mended at %s", now.Format(time.TimeOnly))
-	} else if i := strings.IndexByte(l.status, ';'); i >= 0 {
-		line += l.status[i:]
-	}
-	if line != l.status {
-		l.status = line
-		l.Notify("STATUS=" + line)
-	}
-	if !l.ready {
-		l.ready = true
-		l.Notify("READY=1")
-	}
-}
-
-// NoMeter counts nothing.
-type NoMeter struct{}
-
-// Converged counts nothing, and so do the others.
-func (NoMeter) Converged(string, time.Duration, Result) {}
-
-// Mended counts nothing.
-func (NoMeter) Mended(string, string) {}
-
-// MendedByInterval counts nothing.
-func (NoMeter) MendedByInterval() {}
-
-// Overrun counts nothing.
-func (NoMeter) Overrun(int) {}

@@ -1,0 +1,41 @@
+package watch
+
+import (
+	"slices"
+	"time"
+
+	"wg-multihome/cmd/internal/decide"
+)
+
+// settled is how long the configuration has to be valid and unchanged until what it
+// does not have any more is taken away.
+const settled = 5 * time.Second
+
+// configured notes what the configuration is, and when what it does not have any
+// more is taken away: not before it was seen without it, valid and unchanged, for
+// a while, and never for a file that is absent or empty.
+func (l *Loop) configured(d decide.Decision, person bool, now time.Time) {
+	if !l.looked || !d.Config.Same(l.known.Config) {
+		l.changedAt, l.personFor = now, ""
+		clear(l.said)
+	}
+	missing := false
+	texts := d.Config.Texts()
+	for _, file := range texts {
+		l.texts[file] = true
+	}
+	for file := range l.texts {
+		missing = missing || !slices.Contains(texts, file)
+	}
+	left := ""
+	for _, p := range d.Problems {
+		left += p.Error() + "\n"
+	}
+	if person {
+		l.personFor = left
+	}
+	l.personAt = time.Time{}
+	if left != "" && left != l.personFor && len(d.Config.Problems) == 0 && len(texts) > 0 && !missing {
+		l.personAt = l.changedAt.Add(settled)
+	}
+}
