@@ -18,6 +18,7 @@ import (
 
 // Of linux/netfilter/nfnetlink_conntrack.h.
 const (
+	ctGet      = 1  // IPCTNL_MSG_CT_GET
 	ctDelete   = 2  // IPCTNL_MSG_CT_DELETE
 	ctMark     = 8  // CTA_MARK
 	ctMarkMask = 21 // CTA_MARK_MASK
@@ -32,13 +33,25 @@ const connections = "/proc/sys/net/netfilter/nf_conntrack_count"
 // netlink for conntrack. Where conntrack is not loaded, or remembers nothing, it
 // is not asked: that would load it.
 func Forget(m fwmark.Mark) error {
+	_, err := ofMark(fmt.Sprintf("forget the connections of mark %s", m), ctDelete, netlink.Acknowledge, m)
+	return err
+}
+
+// Remembers reports whether conntrack has connections with a mark. All else is as
+// with Forget.
+func Remembers(m fwmark.Mark) (bool, error) {
+	found, err := ofMark(fmt.Sprintf("ask for the connections of mark %s", m), ctGet, netlink.Dump, m)
+	return len(found) > 0, err
+}
+
+// ofMark asks conntrack something about the connections that have a mark.
+func ofMark(what string, message netlink.HeaderType, flags netlink.HeaderFlags, m fwmark.Mark) ([]netlink.Message, error) {
 	if count, err := os.ReadFile(connections); errors.Is(err, fs.ErrNotExist) || string(bytes.TrimSpace(count)) == "0" {
-		return nil
+		return nil, nil
 	}
-	what := fmt.Sprintf("forget the connections of mark %s", m)
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
-		return explained(what, err)
+		return nil, explained(what, err)
 	}
 	defer conn.Close()
 	attrs := netlink.NewAttributeEncoder()
@@ -47,16 +60,16 @@ func Forget(m fwmark.Mark) error {
 	attrs.Uint32(ctMarkMask, m.Mask)
 	data, err := attrs.Encode()
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	_, err = conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_CTNETLINK<<8 | ctDelete), Flags: netlink.Request | netlink.Acknowledge},
+	found, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.NFNL_SUBSYS_CTNETLINK<<8 | message, Flags: netlink.Request | flags},
 		Data:   append([]byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0}, data...),
 	})
 	if err != nil {
-		return explained(what, err)
+		return nil, explained(what, err)
 	}
-	return nil
+	return found, nil
 }
 
 // ForgetSource has conntrack forget the connections that were translated to a

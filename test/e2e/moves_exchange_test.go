@@ -73,18 +73,24 @@ func exchangeCourse(t *testing.T, l *lab.Lab, name string) *course {
 // killed, and each is back by its own.
 func TestMovesOfMarksInExchange(t *testing.T) {
 	for name := range exchangeEdits {
-		t.Run(name, func(t *testing.T) {
-			l := newLab(t)
-			c := exchangeCourse(t, l, name)
-			c.goThrough(lab.Rounds(6))
-			noSpoof(t, l)
-			c.countsWrong()
-		})
-		t.Run("killed: "+name, func(t *testing.T) {
-			c := exchangeCourse(t, newLab(t), name)
-			c.refused = true
-			c.killThrough(trials(t))
-			c.countsWrong()
-		})
+		wholeAndKilled(t, name, lab.Rounds(6), exchangeCourse)
 	}
+}
+
+// wholeAndKilled goes through a course of sockets twice: with runs that come to their
+// end, and with such as are killed. None of its packets leaves by the other uplink.
+func wholeAndKilled(t *testing.T, name string, rounds int, begin func(*testing.T, *lab.Lab, string) *course) {
+	t.Run(name, func(t *testing.T) {
+		l := newLab(t)
+		c := begin(t, l, name)
+		c.goThrough(rounds)
+		noSpoof(t, l)
+		c.countsWrong()
+	})
+	t.Run("killed: "+name, func(t *testing.T) {
+		c := begin(t, newLab(t), name)
+		c.refused = true
+		c.killThrough(trials(t))
+		c.countsWrong()
+	})
 }

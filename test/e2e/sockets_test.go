@@ -205,19 +205,7 @@ func socketCourse(t *testing.T, l *lab.Lab, course string) *course {
 // none leaves by the other uplink, also where the run is killed.
 func TestMovesOfMarksWithSockets(t *testing.T) {
 	for name := range serviceEdits {
-		t.Run(name, func(t *testing.T) {
-			l := newLab(t)
-			c := socketCourse(t, l, name)
-			c.goThrough(lab.Rounds(8))
-			noSpoof(t, l)
-			c.countsWrong()
-		})
-		t.Run("killed: "+name, func(t *testing.T) {
-			c := socketCourse(t, newLab(t), name)
-			c.refused = true
-			c.killThrough(trials(t))
-			c.countsWrong()
-		})
+		wholeAndKilled(t, name, lab.Rounds(8), socketCourse)
 	}
 }
 

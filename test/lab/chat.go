@@ -34,11 +34,7 @@ func (l *Lab) ChatServer(n *Namespace, cgroup, addr string) {
 func (l *Lab) Chat(n *Namespace, cgroup, addr string) *Chat {
 	l.t.Helper()
 	cmd := n.Command(context.Background(), []string{roleVariable + "=chat"}, l.inCgroup(cgroup, []string{self(l.t), addr})...)
-	stdin, err := cmd.StdinPipe()
-	fatal(l.t, err)
-	stdout, err := cmd.StdoutPipe()
-	fatal(l.t, err)
-	fatal(l.t, cmd.Start())
+	stdin, stdout := talkTo(l.t, cmd)
 	l.t.Cleanup(func() {
 		_ = stdin.Close()
 		_ = cmd.Wait()
@@ -60,7 +56,15 @@ func chatServer(args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: ADDRESS")
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort(args[0], chatPort))
+	return acceptAll(args[0], chatPort, func(c net.Conn) {
+		_, _ = io.Copy(c, c)
+		_ = c.Close()
+	})
+}
+
+// acceptAll serves TCP on an address, each connection by itself.
+func acceptAll(addr, port string, serve func(net.Conn)) error {
+	listener, err := net.Listen("tcp", net.JoinHostPort(addr, port))
 	if err != nil {
 		return err
 	}
@@ -69,10 +73,7 @@ func chatServer(args []string) error {
 		if err != nil {
 			return err
 		}
-		go func() {
-			_, _ = io.Copy(c, c)
-			_ = c.Close()
-		}()
+		go serve(c)
 	}
 }
 

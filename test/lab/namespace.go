@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,13 +33,9 @@ func newNamespace(t testing.TB, name string, mounts bool, setup string) *Namespa
 	}
 	cmd := exec.Command("unshare", append(args, "sh", "-euc", setup+"\necho ready; exec cat")...)
 	// The holder ends when this pipe does, however the test process ends.
-	stdin, err := cmd.StdinPipe()
-	fatal(t, err)
-	stdout, err := cmd.StdoutPipe()
-	fatal(t, err)
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
-	fatal(t, cmd.Start())
+	stdin, stdout := talkTo(t, cmd)
 	t.Cleanup(func() {
 		_ = stdin.Close()
 		_ = cmd.Wait()
@@ -47,6 +44,17 @@ func newNamespace(t testing.TB, name string, mounts bool, setup string) *Namespa
 		t.Fatalf("namespace %s: %v: %s", name, err, complaint.String())
 	}
 	return &Namespace{t: t, name: name, pid: cmd.Process.Pid, mounts: mounts}
+}
+
+// talkTo starts a command that is talked to by pipes.
+func talkTo(t testing.TB, cmd *exec.Cmd) (stdin io.WriteCloser, stdout io.Reader) {
+	t.Helper()
+	stdin, err := cmd.StdinPipe()
+	fatal(t, err)
+	stdout, err = cmd.StdoutPipe()
+	fatal(t, err)
+	fatal(t, cmd.Start())
+	return stdin, stdout
 }
 
 func fatal(t testing.TB, err error) {

@@ -67,11 +67,7 @@ func (l *Lab) counting(stop func() string) func() int {
 func (l *Lab) endless(from *Namespace, role string, args ...string) (stop func() string) {
 	l.t.Helper()
 	cmd := from.Command(context.Background(), []string{roleVariable + "=" + role}, args...)
-	stdin, err := cmd.StdinPipe()
-	fatal(l.t, err)
-	stdout, err := cmd.StdoutPipe()
-	fatal(l.t, err)
-	fatal(l.t, cmd.Start())
+	stdin, stdout := talkTo(l.t, cmd)
 	lines := bufio.NewReader(stdout)
 	if line, err := lines.ReadString('\n'); err != nil || line != "begun\n" {
 		l.t.Fatalf("%s: %q, %v", role, line, err)

@@ -71,12 +71,8 @@ func (l *Lab) Talk(q Query) *Talk {
 		from = l.Namespace
 	}
 	cmd := from.Command(ctx, []string{roleVariable + "=talk"}, l.inCgroup(q.Cgroup, args)...)
-	stdin, err := cmd.StdinPipe()
-	fatal(l.t, err)
-	stdout, err := cmd.StdoutPipe()
-	fatal(l.t, err)
 	cmd.Stderr = os.Stderr
-	fatal(l.t, cmd.Start())
+	stdin, stdout := talkTo(l.t, cmd)
 	l.t.Cleanup(func() {
 		_ = stdin.Close()
 		time.AfterFunc(Patience, cancel)

@@ -100,27 +100,17 @@ func transferServer(args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: ADDRESS")
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort(args[0], transferPort))
-	if err != nil {
-		return err
-	}
-	for {
-		c, err := listener.Accept()
-		if err != nil {
-			return err
+	return acceptAll(args[0], transferPort, func(c net.Conn) {
+		defer c.Close()
+		way := make([]byte, 1)
+		if _, err := io.ReadFull(c, way); err != nil {
+			return
 		}
-		go func() {
-			defer c.Close()
-			way := make([]byte, 1)
-			if _, err := io.ReadFull(c, way); err != nil {
-				return
-			}
-			// The client says what became of it.
-			if string(way) == string(Upload[:1]) {
-				_ = receiveAll(c)
-			} else {
-				_ = sendAll(c)
-			}
-		}()
-	}
+		// The client says what became of it.
+		if string(way) == string(Upload[:1]) {
+			_ = receiveAll(c)
+		} else {
+			_ = sendAll(c)
+		}
+	})
 }

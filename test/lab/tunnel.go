@@ -25,17 +25,13 @@ func (l *Lab) Tunnel(n *Namespace, name, config string) *Tunnel {
 		cmd = n.Command(context.Background(), []string{roleVariable + "=wireguard"}, "unshare", "--mount", "sh", "-c",
 			`mount -t tmpfs none /run; exec "$0" "$@"`, self(l.t), name)
 	}
-	stdin, err := cmd.StdinPipe()
-	fatal(l.t, err)
-	stdout, err := cmd.StdoutPipe()
-	fatal(l.t, err)
-	fatal(l.t, cmd.Start())
+	stdin, stdout := talkTo(l.t, cmd)
 	l.t.Cleanup(func() {
 		_ = stdin.Close()
 		_ = cmd.Wait() // an error where Stop waited
 	})
 	t := &Tunnel{l, stdin, bufio.NewReader(stdout), cmd.Wait}
-	_, err = io.WriteString(stdin, config+"\n\n")
+	_, err := io.WriteString(stdin, config+"\n\n")
 	fatal(l.t, err)
 	if line, err := t.lines.ReadString('\n'); err != nil || line != "up\n" {
 		l.t.Fatalf("tunnel %s: %q, %v", name, line, err)

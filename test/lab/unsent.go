@@ -30,12 +30,8 @@ type Sink struct {
 func (l *Lab) Sink(addr string) *Sink {
 	l.t.Helper()
 	cmd := l.Far.Command(context.Background(), []string{roleVariable + "=sink"}, self(l.t), addr)
-	stdin, err := cmd.StdinPipe()
-	fatal(l.t, err)
-	stdout, err := cmd.StdoutPipe()
-	fatal(l.t, err)
 	cmd.Stderr = os.Stderr
-	fatal(l.t, cmd.Start())
+	stdin, stdout := talkTo(l.t, cmd)
 	l.t.Cleanup(func() {
 		_ = stdin.Close()
 		_ = cmd.Process.Kill()
