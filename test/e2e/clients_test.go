@@ -139,11 +139,16 @@ func (c clientCase) wantLease(what, address, router string) {
 	}
 }
 
+// isLost is a condition: up2 has no lease, and no source rule.
+func (c clientCase) isLost() bool {
+	return c.Read(record) == "" && !strings.Contains(c.Rules("-4"), "from 198.51.100.")
+}
+
 // wantLost waits for the end of up2's lease: its mark is refused then, and its
 // guards stand.
 func (c clientCase) wantLost(what string) {
 	c.t.Helper()
-	until(c.t, what, c.story, func() bool { return c.Read(record) == "" && !strings.Contains(c.Rules("-4"), "from 198.51.100.") })
+	until(c.t, what, c.story, c.isLost)
 	c.settled(what)
 	for _, family := range []string{"-4", "-6"} {
 		wantPart(c.t, what+": guards", c.Rules(family), "fwmark 0x2005 unreachable")
@@ -195,7 +200,7 @@ func TestClientFollowsItsServer(t *testing.T) {
 			c.two.Does(lab.Script{Address: "198.51.100.20", Router: "198.51.100.1", Seconds: leaseTime})
 			c.wantLease("the server is back", "198.51.100.20", "198.51.100.1")
 
-			c.client.Release("up2")
+			c.asks(c.client.Release, "release", c.isLost)
 			c.wantLost("release")
 			wantPart(t, "requests", c.two.Heard(), "RELEASE")
 

@@ -66,10 +66,13 @@ mount -t tmpfs none /usr/lib/dhcpcd/dhcpcd-hooks`)
 	return Client{
 		// By signals, which are for all of its interfaces: of dhcpcd's own commands
 		// 9.4.1 hears the first, and none after it ("cannot handle another client").
-		Renew:   func(string) { l.t.Helper(); l.Script("read pid </run/dhcpcd/pid && kill -USR1 $pid") },
-		Rebind:  func(string) { l.t.Helper(); l.Script("read pid </run/dhcpcd/pid && kill -HUP $pid") },
-		Release: func(string) { l.t.Helper(); l.Script("read pid </run/dhcpcd/pid && kill -ALRM $pid") },
-		End:     end,
+		Renew:  func(string) { l.t.Helper(); l.Script("read pid </run/dhcpcd/pid && kill -USR1 $pid") },
+		Rebind: func(string) { l.t.Helper(); l.Script("read pid </run/dhcpcd/pid && kill -HUP $pid") },
+		Release: func(string) { // asked again, it may have ended
+			l.t.Helper()
+			l.Script("if read pid </run/dhcpcd/pid; then kill -ALRM $pid || :; fi 2>/dev/null")
+		},
+		End: end,
 	}
 }
 
