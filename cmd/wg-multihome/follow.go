@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -116,10 +115,7 @@ func (f *follower) state(s status.Status) error {
 	if !f.asJSON {
 		return s.Write(f.w)
 	}
-	return f.object(struct {
-		Version int `json:"version"`
-		status.Status
-	}{jsonVersion, s})
+	return writeLine(f.w, statusJSON{jsonVersion, s})
 }
 
 func (f *follower) change(c status.Change, now time.Time) error {
@@ -127,16 +123,5 @@ func (f *follower) change(c status.Change, now time.Time) error {
 		_, err := fmt.Fprintf(f.w, "%s %s\n", now.Format(time.TimeOnly), c)
 		return err
 	}
-	return f.object(struct {
-		Version int       `json:"version"`
-		Time    time.Time `json:"time"`
-		status.Change
-	}{jsonVersion, now, c})
-}
-
-// object writes one to a line.
-func (f *follower) object(v any) error {
-	out := json.NewEncoder(f.w)
-	out.SetEscapeHTML(false)
-	return out.Encode(v)
+	return writeLine(f.w, changeJSON{jsonVersion, now, c})
 }

@@ -145,6 +145,7 @@ func TestStatusFollow(t *testing.T) {
 		Went    bool   `json:"went"`
 		Marks   []any  `json:"marks"`
 	}
+	schema := "status" // of the first line
 	next := func() (o object) {
 		t.Helper()
 		line := ""
@@ -156,6 +157,8 @@ func TestStatusFollow(t *testing.T) {
 				return false
 			}
 		})
+		wantValid(t, schema, line)
+		schema = "follow"
 		if err := json.Unmarshal([]byte(line), &o); err != nil || o.Version != 1 {
 			t.Fatalf("%v: %s", err, line)
 		}
