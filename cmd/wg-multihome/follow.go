@@ -15,7 +15,7 @@ import (
 )
 
 // lookEvery is how often is looked at what tells of no change: marks of WireGuard
-// devices, and programs on cgroups.
+// devices, programs on cgroups, and the time of a pending try.
 const lookEvery = time.Second
 
 // followStatus shows the status, and then a line for each change, until ctx ends or nobody
@@ -91,13 +91,14 @@ func (f *follower) look(ctx context.Context) (polls bool, err error) {
 		return false, err
 	}
 	interest := watch.Interest(d)
-	interest.Places = f.mount.places(d, f.shown == nil)
+	interest.Places = append(f.mount.places(d, f.shown == nil), events.Place{Path: f.session.keeper.File()})
 	if err := f.source.Follow(interest); err != nil {
 		f.logger().Debugf("hear of files: %s", err)
 	}
 	now := status.Of(d, status.Inspect(ctx, f.session.host, d), time.Now())
+	now.Try = f.pendingTry()
 	f.pace.Looked(time.Now(), time.Since(began))
-	polls = len(d.Devices.Found) > 0 || d.Sockets.Asked
+	polls = len(d.Devices.Found) > 0 || d.Sockets.Asked || now.Try != ""
 	if f.shown == nil {
 		f.shown = &now
 		return polls, f.state(now)
