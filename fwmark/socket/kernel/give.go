@@ -170,7 +170,7 @@ func (g *giver) process(ctx context.Context, pid int) error {
 }
 
 // file sees to one open file of a process, if it is a socket that no other file
-// was.
+// was. Its number may be another file's since it was listed: what it is now counts.
 func (g *giver) file(pidfd int, dir *os.File, name string) error {
 	inode, is := socketInode(int(dir.Fd()), name)
 	number, err := strconv.Atoi(name)
@@ -185,10 +185,17 @@ func (g *giver) file(pidfd int, dir *os.File, name string) error {
 		return fmt.Errorf("pidfd_getfd: %w", err)
 	}
 	defer unix.Close(fd)
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil {
+		return fmt.Errorf("ask an open file what it is: %w", err)
+	}
+	if now.Mode&unix.S_IFMT != unix.S_IFSOCK || g.seen[now.Ino] {
+		return nil
+	}
 	if err := g.give(fd); err != nil {
 		return err
 	}
-	g.seen[inode] = true
+	g.seen[now.Ino] = true
 	return nil
 }
 
@@ -209,7 +216,7 @@ func socketInode(dir int, name string) (inode uint64, is bool) {
 func (g *giver) give(fd int) error {
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
-		return nil // what was opened meanwhile under the same number is no socket
+		return fmt.Errorf("ask a socket for its domain: %w", err)
 	}
 	if domain != unix.AF_INET && domain != unix.AF_INET6 {
 		return nil

@@ -210,6 +210,34 @@ func TestSocketShared(t *testing.T) {
 	}
 }
 
+// TestSocketReusedNumber: between the listing of a process's files and the look at one
+// of them, its number may have become another socket's. Both are seen to.
+func TestSocketReusedNumber(t *testing.T) {
+	p := withCgroup(t).start("")
+	p.do("socket", "old", "udp4")
+	p.do("socket", "new", "udp4")
+	pidfd, err := unix.PidfdOpen(p.pid, 0)
+	must(t, err)
+	defer unix.Close(pidfd)
+	old, new := p.do("number", "old"), p.do("number", "new")
+	is, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", p.pid, old))
+	must(t, err)
+	listed := t.TempDir() // as it was when the first socket had the second one's number, too
+	for _, number := range []string{new, old} {
+		must(t, os.Symlink(is, filepath.Join(listed, number)))
+	}
+	dir, err := os.Open(listed)
+	must(t, err)
+	defer dir.Close()
+	g := giver{remark: socket.Remark{To: one}, report: &Report{}, seen: map[uint64]bool{}, done: map[int]bool{}}
+	for _, number := range []string{new, old} {
+		must(t, g.file(pidfd, dir, number))
+	}
+	if a, b := p.mark("old"), p.mark("new"); a != one.Value || b != one.Value || g.report.Changed != 2 {
+		t.Errorf("marks %#x and %#x, %+v", a, b, g.report)
+	}
+}
+
 // TestSocketThreads: which processes have threads in a cgroup of threads is known
 // further up only.
 func TestSocketThreads(t *testing.T) {

@@ -156,6 +156,8 @@ func (s server) do(words []string) (string, error) {
 		}
 		s.sockets[words[1]] = fd
 		return "", unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: answerTime})
+	case "number": // that of its file
+		return strconv.Itoa(fd), nil
 	case "nonblock":
 		return "", unix.SetNonblock(fd, true)
 	case "mark":
