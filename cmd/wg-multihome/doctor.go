@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -59,13 +58,7 @@ such code; with --exit-code 3 where there is an error or a warning.`,
 		}
 		list := doctor.Run(s.host.Examine(cmd.Context(), d, caller))
 		if asJSON {
-			out := json.NewEncoder(cmd.OutOrStdout())
-			out.SetEscapeHTML(false)
-			out.SetIndent("", "\t")
-			err = out.Encode(struct {
-				Version  int              `json:"version"`
-				Findings []doctor.Finding `json:"findings"`
-			}{jsonVersion, list})
+			err = writeJSON(cmd.OutOrStdout(), doctorJSON{jsonVersion, list})
 		} else {
 			err = doctor.Write(cmd.OutOrStdout(), list)
 		}

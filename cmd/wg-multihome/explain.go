@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -268,13 +267,7 @@ func (p *program) lastLeases(d decide.Decision) map[string]string {
 
 func showExplained(w io.Writer, list []explain.Explanation, asJSON bool) error {
 	if asJSON {
-		out := json.NewEncoder(w)
-		out.SetEscapeHTML(false)
-		out.SetIndent("", "\t")
-		return out.Encode(struct {
-			Version      int                   `json:"version"`
-			Explanations []explain.Explanation `json:"explanations"`
-		}{jsonVersion, list})
+		return writeJSON(w, explainJSON{jsonVersion, list})
 	}
 	for i, e := range list {
 		if i > 0 {

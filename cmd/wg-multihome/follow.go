@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,7 @@ import (
 )
 
 // lookEvery is how often is looked at what tells of no change: marks of WireGuard
-// devices, and programs on cgroups.
+// devices, programs on cgroups, and the time of a pending try.
 const lookEvery = time.Second
 
 // followStatus shows the status, and then a line for each change, until ctx ends or nobody
@@ -92,13 +91,14 @@ func (f *follower) look(ctx context.Context) (polls bool, err error) {
 		return false, err
 	}
 	interest := watch.Interest(d)
-	interest.Places = f.mount.places(d, f.shown == nil)
+	interest.Places = append(f.mount.places(d, f.shown == nil), events.Place{Path: f.session.keeper.File()})
 	if err := f.source.Follow(interest); err != nil {
 		f.logger().Debugf("hear of files: %s", err)
 	}
 	now := status.Of(d, status.Inspect(ctx, f.session.host, d), time.Now())
+	now.Try = f.pendingTry()
 	f.pace.Looked(time.Now(), time.Since(began))
-	polls = len(d.Devices.Found) > 0 || d.Sockets.Asked
+	polls = len(d.Devices.Found) > 0 || d.Sockets.Asked || now.Try != ""
 	if f.shown == nil {
 		f.shown = &now
 		return polls, f.state(now)
@@ -116,10 +116,7 @@ func (f *follower) state(s status.Status) error {
 	if !f.asJSON {
 		return s.Write(f.w)
 	}
-	return f.object(struct {
-		Version int `json:"version"`
-		status.Status
-	}{jsonVersion, s})
+	return writeLine(f.w, statusJSON{jsonVersion, s})
 }
 
 func (f *follower) change(c status.Change, now time.Time) error {
@@ -127,16 +124,5 @@ func (f *follower) change(c status.Change, now time.Time) error {
 		_, err := fmt.Fprintf(f.w, "%s %s\n", now.Format(time.TimeOnly), c)
 		return err
 	}
-	return f.object(struct {
-		Version int       `json:"version"`
-		Time    time.Time `json:"time"`
-		status.Change
-	}{jsonVersion, now, c})
-}
-
-// object writes one to a line.
-func (f *follower) object(v any) error {
-	out := json.NewEncoder(f.w)
-	out.SetEscapeHTML(false)
-	return out.Encode(v)
+	return writeLine(f.w, changeJSON{jsonVersion, now, c})
 }

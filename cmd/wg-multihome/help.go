@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -12,26 +13,39 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// docs holds a topic a file, DIR/TOPIC.md. Its first line is "# TOPIC: what it
-// is about".
+// docs holds a topic a file, doc/TOPIC.md. Its first line is "# TOPIC: what it
+// is about". doc/schema has the JSON schemas that belong to the topic json.
 //
-//go:embed doc/*.md
+//go:embed doc/*.md doc/schema/*.json
 var docs embed.FS
 
-const docsDir = "doc"
+const (
+	docsDir    = "doc"
+	schemasDir = "doc/schema"
+	jsonTopic  = "json"
+)
 
 func (p *program) help() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "help [COMMAND | TOPIC]",
+		Use:   "help [COMMAND | TOPIC | json SCHEMA]",
 		Short: "Show help about a command or a topic",
 		Long: `Shows the help of a command, or a topic, and both where both have the name.
-Without an argument it lists them.
+Without an argument it lists them. The topic json ends with JSON schemas: with the
+name of one it shows that alone, to be read by programs.
 
-Exits with 0; 2 there is neither a command nor a topic of that name.`,
-		Args: cobra.MaximumNArgs(1),
+Exits with 0; 2 there is neither a command, a topic nor a schema of that name.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && args[0] == jsonTopic {
+				return cobra.MaximumNArgs(2)(cmd, args)
+			}
+			return cobra.MaximumNArgs(1)(cmd, args)
+		},
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		out := cmd.Root().OutOrStdout()
+		if len(args) == 2 {
+			return showSchema(out, args[1])
+		}
 		if len(args) == 0 {
 			cmd.Root().InitDefaultHelpFlag() // as Execute does
 			cmd.Root().InitDefaultVersionFlag()
@@ -55,6 +69,9 @@ Exits with 0; 2 there is neither a command nor a topic of that name.`,
 		return showTopic(out, args[0])
 	}
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 1 && args[0] == jsonTopic {
+			return schemas(), cobra.ShellCompDirectiveNoFileComp
+		}
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -72,18 +89,43 @@ func showTopic(out io.Writer, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(out, plainText(string(text)))
+	if _, err = io.WriteString(out, plainText(string(text))); err != nil || name != jsonTopic {
+		return err
+	}
+	for _, schema := range schemas() {
+		if _, err := fmt.Fprintf(out, "\n%s\n\n", strings.ToUpper(schema)); err != nil {
+			return err
+		}
+		if err := showSchema(out, schema); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showSchema shows the JSON schema of a command's answer.
+func showSchema(out io.Writer, name string) error {
+	text, err := docs.ReadFile(path.Join(schemasDir, name+".json"))
+	if err != nil {
+		return fmt.Errorf("there is no schema %q, only %s", name, strings.Join(schemas(), ", "))
+	}
+	_, err = out.Write(text)
 	return err
 }
 
 // topics are their names, sorted.
-func topics() []string {
-	entries, _ := docs.ReadDir(docsDir) // the folder is part of the program
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = strings.TrimSuffix(e.Name(), ".md")
+func topics() []string { return names(docsDir, ".md") }
+
+// schemas are the names of JSON schemas, sorted.
+func schemas() []string { return names(schemasDir, ".json") }
+
+// names are those of a folder's files, without the ending that they have.
+func names(dir, ending string) []string {
+	files, _ := fs.Glob(docs, path.Join(dir, "*"+ending)) // the pattern is a good one
+	for i, f := range files {
+		files[i] = strings.TrimSuffix(path.Base(f), ending)
 	}
-	return names
+	return files
 }
 
 func listTopics(out io.Writer) error {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"time"
 
@@ -38,7 +37,7 @@ Exits with 0; 1 something could not be read or cannot be had; 2 an error in the
 configuration; with --exit-code 3 where there is drift.`,
 		Args: cobra.NoArgs,
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON, for monitoring")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON (wg-multihome help json)")
 	cmd.Flags().BoolVar(&asMetrics, "metrics", false, "Prometheus's text, for the node exporter's textfile collector")
 	cmd.Flags().BoolVar(&following, "follow", false, "then a line for each change, until it is interrupted")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there is drift")
@@ -86,19 +85,9 @@ func (p *program) showMetrics(ctx context.Context, w io.Writer, s *session) erro
 	return nil
 }
 
-// jsonVersion is that of the JSON's form. It grows when a field goes, or means
-// something else; not when one comes.
-const jsonVersion = 1
-
 func show(w io.Writer, s status.Status, asJSON bool) error {
 	if !asJSON {
 		return s.Write(w)
 	}
-	out := json.NewEncoder(w)
-	out.SetEscapeHTML(false)
-	out.SetIndent("", "\t")
-	return out.Encode(struct {
-		Version int `json:"version"`
-		status.Status
-	}{jsonVersion, s})
+	return writeJSON(w, statusJSON{jsonVersion, s})
 }

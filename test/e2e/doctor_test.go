@@ -17,7 +17,7 @@ func found(t *testing.T, l *lab.Lab) map[string]string {
 		Version  int
 		Findings []struct{ Code, Severity, What, Evidence, Mend string }
 	}
-	if err := json.Unmarshal([]byte(r.Stdout), &said); err != nil || said.Version != 1 {
+	if err := json.Unmarshal([]byte(wantValid(t, "doctor", r.Stdout)), &said); err != nil || said.Version != 1 {
 		t.Fatalf("doctor: exit status %d, %v\n%s%s", r.Code, err, r.Stdout, r.Stderr)
 	}
 	codes := map[string]string{}

@@ -61,7 +61,7 @@ var addresses = map[string]map[string]string{"up1": {".": one4, ":": one6}, "up2
 func explainedBy(t *testing.T, text string) explained {
 	t.Helper()
 	var e explained
-	if err := json.Unmarshal([]byte(text), &e); err != nil || len(e.Explanations) == 0 {
+	if err := json.Unmarshal([]byte(wantValid(t, "explain", text)), &e); err != nil || len(e.Explanations) == 0 {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	return e

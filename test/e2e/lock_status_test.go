@@ -25,7 +25,7 @@ type lockStatus struct {
 
 func readLockStatus(t *testing.T, l *lab.Lab, args ...string) (s lockStatus) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(l.MustMH(append([]string{"status", "--json"}, args...)...).Stdout), &s); err != nil {
+	if err := json.Unmarshal([]byte(wantValid(t, "status", l.MustMH(append([]string{"status", "--json"}, args...)...).Stdout)), &s); err != nil {
 		t.Fatal(err)
 	}
 	return s

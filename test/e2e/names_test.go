@@ -211,7 +211,7 @@ func TestTunnelStatusOfTunnels(t *testing.T) {
 	wantPart(t, "status", line, "wg0 up2 0x2005 0x2005 "+whole[:8]+" "+lab.Far4+":51820 ")
 	wantPart(t, "status", line, "s ago ")
 	wantPart(t, "status", text, "absent0: is not there (one in another network namespace")
-	asJSON := l.MustMH("status", "--json").Stdout
+	asJSON := wantValid(t, "status", l.MustMH("status", "--json").Stdout)
 	for _, s := range []string{text, asJSON} {
 		wantNone(t, "status", s, whole[:9])
 		wantNone(t, "status", s, key[:12])

@@ -214,7 +214,7 @@ func TestStatusAndPlan(t *testing.T) {
 		}
 		Drift []string
 	}
-	if err := json.Unmarshal([]byte(l.MustMH("status", "--json").Stdout), &status); err != nil {
+	if err := json.Unmarshal([]byte(wantValid(t, "status", l.MustMH("status", "--json").Stdout)), &status); err != nil {
 		t.Fatal(err)
 	}
 	if len(status.Uplinks) != 4 || len(status.Marks) != 1 || status.Drift == nil || len(status.Drift) != 0 {

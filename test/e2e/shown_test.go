@@ -25,7 +25,7 @@ func TestNothingToDo(t *testing.T) {
 func TestStatusSaysItsVersion(t *testing.T) {
 	l := newLab(t)
 	l.Static()
-	text := l.MustMH("status", "--json").Stdout
+	text := wantValid(t, "status", l.MustMH("status", "--json").Stdout)
 	var s struct {
 		Version int
 		Uplinks []struct{ Name string }

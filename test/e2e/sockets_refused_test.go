@@ -70,7 +70,7 @@ type servicesJSON []struct {
 func servicesOf(t *testing.T, r lab.Result) servicesJSON {
 	t.Helper()
 	var s struct{ Services servicesJSON }
-	fatal(t, json.Unmarshal([]byte(r.Stdout), &s))
+	fatal(t, json.Unmarshal([]byte(wantValid(t, "status", r.Stdout)), &s))
 	return s.Services
 }
 

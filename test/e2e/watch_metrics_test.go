@@ -145,6 +145,7 @@ func TestStatusFollow(t *testing.T) {
 		Went    bool   `json:"went"`
 		Marks   []any  `json:"marks"`
 	}
+	schema := "status" // of the first line
 	next := func() (o object) {
 		t.Helper()
 		line := ""
@@ -156,6 +157,8 @@ func TestStatusFollow(t *testing.T) {
 				return false
 			}
 		})
+		wantValid(t, schema, line)
+		schema = "follow"
 		if err := json.Unmarshal([]byte(line), &o); err != nil || o.Version != 1 {
 			t.Fatalf("%v: %s", err, line)
 		}
@@ -177,6 +180,16 @@ func TestStatusFollow(t *testing.T) {
 	until("there is drift", func(o object) bool { return o.What == "drift" && o.Came && strings.Contains(o.Name, "unreachable") })
 	l.MustMH("sync", "--config", config)
 	until("there is none", func(o object) bool { return o.What == "drift" && o.Went && strings.Contains(o.Name, "unreachable") })
+	// A try that changes nothing in the kernel is one, too.
+	l.Script("sed -i '$a# another' " + config) // which has no moment without a file
+	l.MustMH("sync", "--try", "5m", "--config", config)
+	until("a try is pending", func(o object) bool { return o.What == "try" && o.Came && strings.Contains(o.Name, "undone at ") })
+	l.MustMH("confirm")
+	until("it is no more", func(o object) bool { return o.What == "try" && o.Went })
+	l.Script("sed -i '$a# a third' " + config)
+	l.MustMH("sync", "--try", "1s", "--config", config)
+	until("it is pending", func(o object) bool { return o.What == "try" && o.Came })
+	until("its time is over", func(o object) bool { return o.What == "try" && o.Went })
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

@@ -139,6 +139,9 @@ func items(s Status) map[item]value {
 	_ = json.Unmarshal(encoded, &all) // what was just encoded
 	for what, part := range all {
 		entries, _ := part.([]any)
+		if text, is := part.(string); is { // it is left out where there is none
+			entries = []any{text}
+		}
 		for _, entry := range entries {
 			switch entry := entry.(type) {
 			case string:

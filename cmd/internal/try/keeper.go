@@ -41,6 +41,9 @@ type Keeper struct {
 	State state.Dir // STATE-DIR
 }
 
+// File is the path of the state.
+func (k Keeper) File() string { return filepath.Join(string(k.Dir), tryFile) }
+
 // Read returns the state; nil: there is none.
 func (k Keeper) Read() (*State, error) { return readFile[State](k.Dir, tryFile) }
 
@@ -189,7 +192,7 @@ func (k Keeper) change(ctx context.Context, by func(*State) (*State, error)) err
 	case err != nil, next == old:
 		return err
 	case next == nil:
-		return os.Remove(filepath.Join(string(k.Dir), tryFile))
+		return os.Remove(k.File())
 	}
 	text, err := json.MarshalIndent(next, "", "\t")
 	if err != nil {
