@@ -12,6 +12,7 @@ import (
 
 	"wg-multihome/cmd/internal/install"
 	"wg-multihome/cmd/internal/report"
+	"wg-multihome/cmd/internal/systemd"
 )
 
 // packagedProgram is where a package has the program.
@@ -190,9 +191,8 @@ func (p *program) doLines(cmd *cobra.Command, tree *install.Tree, lines []instal
 
 // sayRestarts says what does not count yet.
 func (p *program) sayRestarts(ctx context.Context, m install.Manager, done install.Done) {
-	const networkd = "systemd-networkd.service"
 	for _, file := range done.Written {
-		if file.Client == install.Networkd && m.Active(ctx, networkd) {
+		if file.Client == install.Networkd && m.Active(ctx, systemd.Networkd) {
 			p.logger().Infof("systemd-networkd still deletes foreign rules until you type: systemctl restart systemd-networkd (leased addresses go and come back)")
 		}
 	}
