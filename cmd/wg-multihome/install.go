@@ -61,7 +61,7 @@ Writes: the files that it prints; with systemd it enables and starts the units.
 With --root nothing but files below DIR.
 Exits with 0 done, or nothing to do; 1 a file could not be written, or a unit not
 be started (the others were); 2 bad usage.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	i.flags(cmd)
 	cmd.Flags().BoolVar(&i.force, "force", false, "replace files that an administrator has changed, too")

@@ -141,7 +141,7 @@ func (p *program) confirm() *cobra.Command {
 
 Writes: /var/lib/wg-multihome, or a STATE-DIR that is named.
 Exits with 0 done, 1 no try is pending, or it is too late.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := p.keeper().Confirm(cmd.Context()); err != nil {
 				return p.finish(report.Failed(fmt.Errorf("confirm: %w", err)))
@@ -164,7 +164,7 @@ its files change.
 Reads and writes: what sync does, and /var/lib/wg-multihome, or a STATE-DIR that is
 named.
 Exits with 0 done, 1 no try is pending, or a step failed.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.Flags().StringVar(&expired, "expired", "", "wait until the time of the try `ID` is over, for what sync --try starts")
 	_ = cmd.Flags().MarkHidden("expired")

@@ -60,7 +60,7 @@ Reads: what sync reads. Writes: what sync writes, STATE-DIR/watch.lock; with
 Exits with 0 when it is told to end; 1 another one runs, nothing can be heard, or
 the address of --metrics cannot be had; 2 bad usage. An error in the configuration does not end it: its valid part is
 done.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.Flags().DurationVar(&interval, "interval", defaultInterval, "how often all is looked at, from 1s to 24h")
 	cmd.Flags().StringVar(&address, "metrics", "", "serve Prometheus's metrics at `ADDR:PORT`, or unix:PATH")
