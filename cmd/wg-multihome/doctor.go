@@ -43,15 +43,11 @@ such code; with --exit-code 3 where there is an error or a warning.`,
 		if cmd.Flags().Changed("why") {
 			return tellWhy(cmd, why)
 		}
-		s, err := p.begin(true)
+		s, d, err := p.look(cmd.Context())
 		if err != nil {
 			return err
 		}
 		defer s.Close()
-		d, err := s.Look(cmd.Context())
-		if err != nil {
-			return p.finish(report.Failed(err))
-		}
 		caller, err := p.caller(false, "")
 		if err != nil {
 			return p.finish(report.Failed(err))
