@@ -22,8 +22,10 @@ stable code, how bad it is (error: a promise is broken, or will be; warning: it 
 by luck; note), the evidence, and what mends it. --why CODE tells the reason. A check
 that could not be made is said to be unknown.
 
-Reads: what status reads; /proc/sys/net; configuration files of systemd, NetworkManager,
-firewalld and dhclient; units of pinned services; what install has written.
+Reads: what status reads; /proc/sys/net and the processes of this network; configuration
+files of systemd, NetworkManager, firewalld and dhclient; what networkd, NetworkManager and
+dhcpcd say of their interfaces; which of their versions dpkg or apk lists; units of pinned
+services; what install has written. It starts no program.
 Writes: nothing.
 Exits with 0; 1 something could not be read; 2 an error in the configuration, or no
 such code; with --exit-code 3 where there is an error or a warning.`,

@@ -172,6 +172,7 @@ func TestClientFollowsItsServer(t *testing.T) {
 			sent(t, c.ISP2)
 			stream := c.Stream(lab.Sender{To: lab.Far4, Mark: mark, Pause: time.Millisecond})
 			c.wantLease("first lease", "198.51.100.20", "198.51.100.1")
+			wantClientFound(t, c.Lab, client.name)
 
 			before := c.Read(record)
 			c.asks(c.client.Renew, "a renewal", func() bool { return c.Read(record) != before })
