@@ -27,7 +27,7 @@ firewalld and dhclient; units of pinned services; what install has written.
 Writes: nothing.
 Exits with 0; 1 something could not be read; 2 an error in the configuration, or no
 such code; with --exit-code 3 where there is an error or a warning.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON (wg-multihome help json)")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there is an error or a warning")

@@ -12,6 +12,7 @@ import (
 
 	"wg-multihome/cmd/internal/install"
 	"wg-multihome/cmd/internal/report"
+	"wg-multihome/cmd/internal/systemd"
 )
 
 // packagedProgram is where a package has the program.
@@ -61,7 +62,7 @@ Writes: the files that it prints; with systemd it enables and starts the units.
 With --root nothing but files below DIR.
 Exits with 0 done, or nothing to do; 1 a file could not be written, or a unit not
 be started (the others were); 2 bad usage.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	i.flags(cmd)
 	cmd.Flags().BoolVar(&i.force, "force", false, "replace files that an administrator has changed, too, and have hooks call a program that others may change")
@@ -197,9 +198,8 @@ func (p *program) doLines(cmd *cobra.Command, tree *install.Tree, lines []instal
 
 // sayRestarts says what does not count yet.
 func (p *program) sayRestarts(ctx context.Context, m install.Manager, done install.Done) {
-	const networkd = "systemd-networkd.service"
 	for _, file := range done.Written {
-		if file.Client == install.Networkd && m.Active(ctx, networkd) {
+		if file.Client == install.Networkd && m.Active(ctx, systemd.Networkd) {
 			p.logger().Infof("systemd-networkd still deletes foreign rules until you type: systemctl restart systemd-networkd (leased addresses go and come back)")
 		}
 	}

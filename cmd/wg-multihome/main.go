@@ -66,14 +66,14 @@ func start(args []string) int {
 	root := p.command()
 	root.SetArgs(args)
 	root.SetOut(output{os.Stdout})
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	var exit exitError
 	status := report.Done
 	switch {
 	case errors.As(err, &exit):
 		status = exit.status
 	case err != nil: // cobra's own: an unknown command or flag
-		p.logger().Errorf("%s; see wg-multihome --help", err)
+		p.logger().Errorf("%s; see `%s`", err, helpOn(cmd))
 		status = report.Usage
 	}
 	if breaks(args) {
@@ -147,7 +147,7 @@ configuration, its valid part was done; 3 only with --exit-code.`,
 	root.PersistentFlags().StringVar(&p.config, "config", configFile, "configuration `FILE`; the default one may be absent")
 	root.PersistentFlags().StringVar(&p.state, "state-dir", stateDir, "`DIR` for lease records, what was told, and locks")
 	root.PersistentFlags().BoolVarP(&p.verbose, "verbose", "v", false, "say more on stderr")
-	root.AddCommand(p.exitHook(), p.sync(), p.hook(), p.plan(), p.status(), p.refresh(), p.run(), p.explain(), p.doctor(), p.watch(), p.confirm(), p.revert(), p.down(), p.install(), p.uninstall())
+	root.AddCommand(p.exitHook(), p.sync(), p.hook(), p.plan(), p.status(), p.refresh(), p.run(), p.explain(), p.doctor(), p.watch(), p.confirm(), p.revert(), p.down(), p.install(), p.uninstall(), p.completion())
 	completeFlags(root)
 	return root
 }

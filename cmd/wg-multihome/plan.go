@@ -23,7 +23,7 @@ read.
 Writes: nothing.
 Exits with 0; 1 something could not be read or cannot be had; 2 an error in the
 configuration; with --exit-code 3 where there are steps.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON (wg-multihome help json)")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there are steps")

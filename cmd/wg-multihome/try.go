@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
+	"wg-multihome/cmd/internal/systemd"
 	"wg-multihome/cmd/internal/try"
 	"wg-multihome/fwmark/config"
 	"wg-multihome/policy"
@@ -62,7 +64,7 @@ func (p *program) try(cmd *cobra.Command, limit time.Duration) error {
 	if err != nil {
 		return p.finish(report.Failed(fmt.Errorf("try: %w", err)))
 	}
-	if err := p.startUndo(t.ID, limit); err != nil {
+	if err := p.startUndo(cmd.Context(), t.ID, limit); err != nil {
 		return p.finish(report.Failed(errors.Join(fmt.Errorf("nothing was changed, as nobody would undo it: %w", err), s.keeper.Cancel(cmd.Context(), t.ID, old))))
 	}
 	rep := s.Sync(cmd.Context(), lockWait)
@@ -79,7 +81,7 @@ func standing(d decide.Decision) bool {
 
 // startUndo has a timer of systemd's, or else a process in a session of its own,
 // undo a try.
-func (p *program) startUndo(id string, limit time.Duration) error {
+func (p *program) startUndo(ctx context.Context, id string, limit time.Duration) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -97,23 +99,38 @@ func (p *program) startUndo(id string, limit time.Duration) error {
 	if p.named {
 		args = append(args, "--config", file)
 	}
-	if try.SystemdRuns() {
-		seconds := fmt.Sprintf("%.3fs", limit.Seconds())
-		run := exec.Command("systemd-run", append([]string{"--quiet", "--collect", "--unit", "wg-multihome-undo-" + id,
-			"--on-active", seconds, "--timer-property=AccuracySec=100ms", "--"}, args...)...)
-		if text, err := run.CombinedOutput(); err != nil {
-			p.logger().Infof("no timer of systemd's undoes it, but a process: %s: %s", err, text)
-		} else {
+	if systemd.RunsHere() {
+		err := startTimer(ctx, "wg-multihome-undo-"+id, limit, args)
+		if err == nil {
 			return nil
 		}
+		p.logger().Infof("no timer of systemd's undoes it, but a process: %s", err)
 	}
-	wait := exec.Command(args[0], args[1:]...)
-	wait.Dir, wait.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	wait := exec.Command(args[0], args[1:]...) // this program
+	wait.Dir, wait.Env = "/", []string{systemd.Path}
 	wait.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := wait.Start(); err != nil {
 		return err
 	}
 	return wait.Process.Release()
+}
+
+// timerWait bounds how long systemd may take to make a timer.
+const timerWait = 25 * time.Second
+
+// startTimer has systemd start a command once that time is over.
+func startTimer(ctx context.Context, unit string, after time.Duration, command []string) error {
+	ctx, cancel := context.WithTimeout(ctx, timerWait)
+	defer cancel()
+	run, err := systemd.Command(ctx, "systemd-run", append([]string{"--quiet", "--collect", "--unit", unit,
+		"--on-active", fmt.Sprintf("%.3fs", after.Seconds()), "--timer-property=AccuracySec=100ms", "--"}, command...)...)
+	if err != nil {
+		return err
+	}
+	if text, err := run.CombinedOutput(); err != nil {
+		return fmt.Errorf("systemd-run: %w: %s", err, bytes.TrimSpace(text))
+	}
+	return nil
 }
 
 func (p *program) confirm() *cobra.Command {
@@ -124,7 +141,7 @@ func (p *program) confirm() *cobra.Command {
 
 Writes: /var/lib/wg-multihome, or a STATE-DIR that is named.
 Exits with 0 done, 1 no try is pending, or it is too late.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := p.keeper().Confirm(cmd.Context()); err != nil {
 				return p.finish(report.Failed(fmt.Errorf("confirm: %w", err)))
@@ -147,7 +164,7 @@ its files change.
 Reads and writes: what sync does, and /var/lib/wg-multihome, or a STATE-DIR that is
 named.
 Exits with 0 done, 1 no try is pending, or a step failed.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.Flags().StringVar(&expired, "expired", "", "wait until the time of the try `ID` is over, for what sync --try starts")
 	_ = cmd.Flags().MarkHidden("expired")

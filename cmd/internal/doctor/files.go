@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"wg-multihome/cmd/internal/systemd"
 )
 
 // keyed returns the last value that ini files give a key, in the order in which
@@ -120,7 +122,7 @@ func disabled(f Facts) (list []Finding) {
 	if !f.Systemd {
 		return nil
 	}
-	for _, unit := range []string{"wg-multihome.service", "wg-multihome-watch.service"} {
+	for _, unit := range []string{systemd.Guards, systemd.Watch} {
 		there, enabled := false, false
 		for name := range f.Texts {
 			there = there || path.Base(name) == unit
@@ -129,7 +131,7 @@ func disabled(f Facts) (list []Finding) {
 			enabled = enabled || path.Base(link) == unit
 		}
 		if there && !enabled {
-			list = append(list, Finding{Severity: Error, What: unit + " does not start at boot", Evidence: "no link in /etc/systemd/system enables it", Mend: "systemctl enable --now " + unit})
+			list = append(list, Finding{Severity: Error, What: unit + " does not start at boot", Evidence: "no link in " + systemd.AdminUnits + " enables it", Mend: "systemctl enable --now " + unit})
 		}
 	}
 	return list
@@ -139,7 +141,7 @@ func oldWatch(f Facts) []Finding {
 	if f.OldWatch == "" {
 		return nil
 	}
-	return []Finding{{Severity: Warning, What: "watch runs as it was before an upgrade", Evidence: f.OldWatch, Mend: "systemctl restart wg-multihome-watch"}}
+	return []Finding{{Severity: Warning, What: "watch runs as it was before an upgrade", Evidence: f.OldWatch, Mend: "systemctl restart " + systemd.Watch}}
 }
 
 func sorted(texts map[string]string) (names []string) {

@@ -17,6 +17,7 @@ import (
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/doctor"
 	"wg-multihome/cmd/internal/install"
+	"wg-multihome/cmd/internal/systemd"
 	"wg-multihome/fwmark/regular"
 	"wg-multihome/wg"
 )
@@ -139,8 +140,8 @@ var othersFiles = []string{
 
 // unitFolders are where units lie, and unitLinks what enables them.
 var (
-	unitFolders = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"}
-	unitLinks   = []string{"/etc/systemd/system/*.wants/*", "/usr/lib/systemd/system/*.wants/*"}
+	unitFolders = []string{systemd.AdminUnits, systemd.RunUnits, systemd.PackageUnits}
+	unitLinks   = []string{systemd.AdminUnits + "/*.wants/*", systemd.PackageUnits + "/*.wants/*"}
 )
 
 // maxOther bounds what is read of one of them, in bytes.
@@ -148,10 +149,9 @@ const maxOther = 1 << 20
 
 func readOthers(f *doctor.Facts) error {
 	f.Texts, f.Links = map[string]string{}, map[string]bool{}
-	_, err := os.Stat("/run/systemd/system")
-	f.Systemd = err == nil
+	f.Systemd = systemd.Runs()
 	patterns := slices.Clone(othersFiles)
-	units := []string{"wg-multihome.service", "wg-multihome-watch.service"}
+	units := []string{systemd.Guards, systemd.Watch}
 	for _, p := range f.Decision.Pins {
 		for _, cgroup := range p.Cgroups {
 			units = append(units, filepath.Base(cgroup))
