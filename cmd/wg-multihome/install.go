@@ -54,7 +54,8 @@ Prints a line per file:
   = PATH         stands already
   ! PATH         an administrator has changed it: left alone, but with --force
 Each file has a line with a hash of the rest. Where that is right, the file is ours
-and is replaced by a newer one.
+and is replaced by a newer one. A program that others than root may change is
+refused, as hooks and units run it as root.
 
 Reads: where the clients lie, and its own files.
 Writes: the files that it prints; with systemd it enables and starts the units.
@@ -64,7 +65,7 @@ be started (the others were); 2 bad usage.`,
 		Args: noArguments,
 	}
 	i.flags(cmd)
-	cmd.Flags().BoolVar(&i.force, "force", false, "replace files that an administrator has changed, too")
+	cmd.Flags().BoolVar(&i.force, "force", false, "replace files that an administrator has changed, too, and have hooks call a program that others may change")
 	cmd.Flags().BoolVar(&packaged, "package", false, "with --root: write all files, found or not, where a package has them")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if packaged && i.root == "" && !i.dryRun {
@@ -75,6 +76,12 @@ be started (the others were); 2 bad usage.`,
 		if err != nil {
 			p.logger().Errorf("%s", err)
 			return exitError{report.Usage}
+		}
+		if i.root == "" && !i.force {
+			if err := install.CheckProgram(caller.Path); err != nil {
+				p.logger().Errorf("%s", err)
+				return exitError{report.Usage}
+			}
 		}
 		return p.finish(p.installFiles(cmd, i, install.Options{Caller: caller, Package: packaged, Force: i.force}))
 	}
