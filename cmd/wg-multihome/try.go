@@ -38,15 +38,11 @@ func (p *program) keeper() try.Keeper {
 // try converges, and has it undone unless it is confirmed in time. Whoever undoes it
 // waits before anything is changed: this process may be killed at any time.
 func (p *program) try(cmd *cobra.Command, limit time.Duration) error {
-	s, err := p.begin(true)
+	s, d, err := p.look(cmd.Context())
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	d, err := s.Look(cmd.Context())
-	if err != nil {
-		return p.finish(report.Failed(err))
-	}
 	old, err := s.keeper.Read()
 	if err != nil {
 		return p.finish(report.Failed(err))
