@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
+	"wg-multihome/cmd/internal/systemd"
 	"wg-multihome/cmd/internal/try"
 	"wg-multihome/fwmark/config"
 	"wg-multihome/policy"
@@ -42,15 +44,11 @@ func (p *program) keeper() try.Keeper {
 // try converges, and has it undone unless it is confirmed in time. Whoever undoes it
 // waits before anything is changed: this process may be killed at any time.
 func (p *program) try(cmd *cobra.Command, limit time.Duration) error {
-	s, err := p.begin(true)
+	s, d, err := p.look(cmd.Context())
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	d, err := s.Look(cmd.Context())
-	if err != nil {
-		return p.finish(report.Failed(err))
-	}
 	old, err := s.keeper.Read()
 	if err != nil {
 		return p.finish(report.Failed(err))
@@ -62,7 +60,7 @@ func (p *program) try(cmd *cobra.Command, limit time.Duration) error {
 	if err != nil {
 		return p.finish(report.Failed(fmt.Errorf("try: %w", err)))
 	}
-	if err := p.startUndo(t.ID, limit); err != nil {
+	if err := p.startUndo(cmd.Context(), t.ID, limit); err != nil {
 		return p.finish(report.Failed(errors.Join(fmt.Errorf("nothing was changed, as nobody would undo it: %w", err), s.keeper.Cancel(cmd.Context(), t.ID, old))))
 	}
 	rep := s.Sync(cmd.Context(), lockWait)
@@ -79,7 +77,7 @@ func standing(d decide.Decision) bool {
 
 // startUndo has a timer of systemd's, or else a process in a session of its own,
 // undo a try.
-func (p *program) startUndo(id string, limit time.Duration) error {
+func (p *program) startUndo(ctx context.Context, id string, limit time.Duration) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -97,23 +95,38 @@ func (p *program) startUndo(id string, limit time.Duration) error {
 	if p.named {
 		args = append(args, "--config", file)
 	}
-	if try.SystemdRuns() {
-		seconds := fmt.Sprintf("%.3fs", limit.Seconds())
-		run := exec.Command("systemd-run", append([]string{"--quiet", "--collect", "--unit", "wg-multihome-undo-" + id,
-			"--on-active", seconds, "--timer-property=AccuracySec=100ms", "--"}, args...)...)
-		if text, err := run.CombinedOutput(); err != nil {
-			p.logger().Infof("no timer of systemd's undoes it, but a process: %s: %s", err, text)
-		} else {
+	if systemd.RunsHere() {
+		err := startTimer(ctx, "wg-multihome-undo-"+id, limit, args)
+		if err == nil {
 			return nil
 		}
+		p.logger().Infof("no timer of systemd's undoes it, but a process: %s", err)
 	}
-	wait := exec.Command(args[0], args[1:]...)
-	wait.Dir, wait.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	wait := exec.Command(args[0], args[1:]...) // this program
+	wait.Dir, wait.Env = "/", []string{systemd.Path}
 	wait.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := wait.Start(); err != nil {
 		return err
 	}
 	return wait.Process.Release()
+}
+
+// timerWait bounds how long systemd may take to make a timer.
+const timerWait = 25 * time.Second
+
+// startTimer has systemd start a command once that time is over.
+func startTimer(ctx context.Context, unit string, after time.Duration, command []string) error {
+	ctx, cancel := context.WithTimeout(ctx, timerWait)
+	defer cancel()
+	run, err := systemd.Command(ctx, "systemd-run", append([]string{"--quiet", "--collect", "--unit", unit,
+		"--on-active", fmt.Sprintf("%.3fs", after.Seconds()), "--timer-property=AccuracySec=100ms", "--"}, command...)...)
+	if err != nil {
+		return err
+	}
+	if text, err := run.CombinedOutput(); err != nil {
+		return fmt.Errorf("systemd-run: %w: %s", err, bytes.TrimSpace(text))
+	}
+	return nil
 }
 
 func (p *program) confirm() *cobra.Command {

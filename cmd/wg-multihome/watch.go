@@ -20,6 +20,7 @@ import (
 	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/metrics"
 	"wg-multihome/cmd/internal/report"
+	"wg-multihome/cmd/internal/tell"
 	"wg-multihome/cmd/internal/watch"
 	socketkernel "wg-multihome/fwmark/socket/kernel"
 	"wg-multihome/nft/cgroup"
@@ -228,7 +229,7 @@ func newPolls() (polls *watch.Polls, done func()) {
 type beside struct{ *program }
 
 func (b beside) Pending(d decide.Decision) (news []decide.News, due []string) {
-	return pending(b.dir(), d)
+	return tell.Pending(b.dir(), d)
 }
 
 func (b beside) Tell(ctx context.Context, d decide.Decision) []error {
@@ -240,7 +241,7 @@ func (b beside) Refresh(ctx context.Context, r watch.Refresh) []error {
 		if r.Devices == nil {
 			return s.refresher.Named(ctx, nil, 0).Errs
 		}
-		return s.refresher.Silent(ctx, r.Devices, watch.StaleAfter, r.Names)
+		return s.refresher.Silent(ctx, r.Devices, wg.StaleAfter, r.Names)
 	})
 }
 
