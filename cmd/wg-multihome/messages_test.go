@@ -156,8 +156,9 @@ var silent = regexp.MustCompile(`^((strings|regexp|filepath)\..*|.*\.(\w+VarP?|H
 // helps are fields of help, and of doctor's longer reasons.
 var helps = map[string]bool{"Use": true, "Short": true, "Long": true, "Why": true}
 
-// paragraph is a text of sentences: a reason that doctor gives when it is asked.
-var paragraph = regexp.MustCompile(`\w\. [A-Z].*\.$`)
+// paragraph is a text of sentences: a reason that doctor gives when it is asked. Messages
+// end without a full stop.
+var paragraph = regexp.MustCompile(`^[^a-z].*[\w)"]\.$`)
 
 var words = regexp.MustCompile(`[A-Za-z]{2,}`)
 
