@@ -25,7 +25,7 @@ func TestSystemdTry(t *testing.T) {
 		wantPart(t, "rules", l.Rules("-4"), mark)
 		wantPart(t, "timers of systemd", timers(), "wg-multihome-undo-"+tried(l, "id"))
 	}
-	tries("0x2006", lab.Patience.String())
+	tries("0x2006", (lab.Patience / 2).String())
 	systemctl(t, "daemon-reexec")
 	systemctl(t, "restart", "systemd-journald.service", "dbus.service")
 	lab.Until(t, "all is as before", func() bool { return l.State() == before })
