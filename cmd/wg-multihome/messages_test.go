@@ -158,7 +158,7 @@ var helps = map[string]bool{"Use": true, "Short": true, "Long": true, "Why": tru
 
 // paragraph is a text of sentences: a reason that doctor gives when it is asked. Messages
 // end without a full stop.
-var paragraph = regexp.MustCompile(`^[^a-z].*[\w)"]\.$`)
+var paragraph = regexp.MustCompile(`[\w)"]\.$`)
 
 var words = regexp.MustCompile(`[A-Za-z]{2,}`)
 
