@@ -25,7 +25,7 @@ func Checks() []Check {
 		{"WGM020", "BindNetworkInterface= of a pinned unit", "systemd 260 binds each socket of the unit to a device. A socket that is bound to another device than its uplink is outside of every rule, and the second lock drops what it sends.", []Source{Others}, bound},
 		{"WGM021", "a pinned tunnel without a mark in its file", "Until PostUp, and after each `wg syncconf`, a device has the mark that its file says. Without `FwMark =` its packets leave by main meanwhile.", []Source{WireGuard}, unmarkedFile},
 		{"WGM022", "a tunnel's MTU is too large for its uplink", "WireGuard adds 60 bytes to a packet over IPv4, 80 over IPv6. Where the sum is larger than the uplink's MTU each large packet is sent in fragments, which some ISPs drop.", []Source{Interface}, tooLarge},
-		{"WGM023", "hooks are missing or changed", "Without its hook a client's leases are heard of at the next sync, or by watch.", []Source{Installed}, hooks},
+		{"WGM023", "hooks are missing or changed", "Without its hook a client's leases are heard of by watch, or else at the next sync.", []Source{Installed}, hooks},
 		{"WGM024", "units are not enabled", "A unit that is not enabled makes no guards at the next boot: what is pinned leaves by main until a hook runs.", []Source{Others, Installed}, disabled},
 		{"WGM025", "watch runs an old binary", "A program that was replaced runs on as it was until it is started again: after an upgrade watch decides by the old one.", []Source{Running}, oldWatch},
 		{"WGM026", "defaults of several uplinks with one metric", "The kernel gives each default of a router advertisement the metric 1024, and networkd gives that to those of DHCP. Where two are alike the first one counts for all that is not pinned, or both in turn.", nil, ties},
