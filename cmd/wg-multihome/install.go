@@ -98,7 +98,7 @@ func (p *program) caller(packaged bool, root string) (install.Caller, error) {
 			return c, fmt.Errorf("find the program: %w", err)
 		}
 		if strings.HasSuffix(own, " (deleted)") {
-			return c, fmt.Errorf("%s: there is another program by now", own)
+			return c, fmt.Errorf("%s: another program was installed there meanwhile; type the command again", own)
 		}
 		c.Path = own
 	}

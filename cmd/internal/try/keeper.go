@@ -93,7 +93,7 @@ func (k Keeper) Begin(ctx context.Context, read config.Config, files config.File
 			before = old.Before // no run has noted anything since: it is in force
 		}
 		if before == nil && stands && (old == nil || old.Over(now)) {
-			return nil, errors.New("what is in force now was noted by no run since the machine was booted, so it could not be brought back: call `wg-multihome sync` with the configuration as it was, and then try the new one")
+			return nil, errors.New("no run since boot has noted what is in force, so it could not be brought back: type `wg-multihome sync` with the configuration as it was, then try the new one")
 		}
 		next = Next(old, now, newID(), limit, time.Now().Add(limit), read, before)
 		next.Named = files.TOMLNamed
