@@ -331,3 +331,25 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// A cgroup that gets another mark is in the sets of both, until the way through the
+// first one is done; one that is pinned no more leaves at once, and so does
+// nothing of others'.
+func TestCgroupsThatMoveAreInBothSets(t *testing.T) {
+	cgroups := func(name string, ids ...uint64) nft.Set { return nft.Set{Name: name, Type: nft.Cgroups, Cgroups: ids} }
+	have := nft.State{Sets: map[string]nft.Set{
+		"paths_0x100": cgroups("paths_0x100", 1, 2, 3), "paths_0x200": cgroups("paths_0x200", 4), "mark_0x100": cgroups("mark_0x100", 5),
+	}}
+	want := nft.Ruleset{Sets: []nft.Set{cgroups("paths_0x200", 2, 5), cgroups("paths_0x300", 1, 4)}}
+	both, moves := want.Keeping(have)
+	if diff := cmp.Diff([]nft.Set{cgroups("paths_0x200", 2, 4, 5), cgroups("paths_0x300", 1, 4), cgroups("paths_0x100", 1, 2)}, both.Sets); diff != "" || !moves {
+		t.Errorf("moves: %t, sets: -want +got:\n%s", moves, diff)
+	}
+	if diff := cmp.Diff([]nft.Set{cgroups("paths_0x200", 2, 5), cgroups("paths_0x300", 1, 4)}, want.Sets); diff != "" {
+		t.Errorf("what is wanted has changed: -want +got:\n%s", diff)
+	}
+	have.Sets = map[string]nft.Set{"paths_0x200": cgroups("paths_0x200", 2, 3)}
+	if _, moves := want.Keeping(have); moves {
+		t.Error("a cgroup that is pinned no more moves")
+	}
+}

@@ -6,12 +6,6 @@ import (
 	"wg-multihome/fwmark"
 )
 
-// Protocol marks rules and routes as ours (FRA_PROTOCOL, rtm_protocol).
-const Protocol = 77
-
-// protocolBoot is what iproute2 gives routes (RTPROT_BOOT, linux/rtnetlink.h).
-const protocolBoot = 3
-
 // Tables of the kernel, linux/rtnetlink.h.
 const (
 	TableDefault = 253

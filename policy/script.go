@@ -51,7 +51,7 @@ func (w *wanter) findScriptRules() {
 // likeScriptLookup reports whether a rule can be a look-up of the script, of
 // whatever mark or address.
 func likeScriptLookup(r Rule) bool {
-	if r.Protocol != 0 && r.Protocol != protocolBoot || !r.isLookup() {
+	if r.Protocol != ProtocolUnspec && r.Protocol != ProtocolBoot || !r.isLookup() {
 		return false
 	}
 	return r.marked() && selector{}.looksUp(r) || r.sourced() && selector{addr: r.From.Addr()}.looksUp(r)
@@ -73,7 +73,7 @@ type selector struct {
 
 func (l scriptSearch) selector(r Rule) (selector, bool) {
 	switch {
-	case r.Protocol != 0 && r.Protocol != protocolBoot:
+	case r.Protocol != ProtocolUnspec && r.Protocol != ProtocolBoot:
 	case r.marked() && l.marks[r.Mark]:
 		return selector{family: r.Family, mark: r.Mark}, true
 	case r.sourced() && l.addrs[r.From.Addr()]:

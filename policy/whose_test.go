@@ -22,7 +22,7 @@ func simulated(h policytest.Host) *sim.Kernel {
 	k.Links, k.Addrs = h.Links, h.Addrs
 	for _, f := range fwmark.Families {
 		if h.VRF {
-			r := policy.Rule{Family: f, Action: policy.Lookup, Table: policy.TableLocal, Protocol: sim.ProtocolKernel}
+			r := policy.Rule{Family: f, Action: policy.Lookup, Table: policy.TableLocal, Protocol: policy.ProtocolKernel}
 			k.DeleteRule(r)
 			r.Priority = 32765
 			k.AddRule(r)

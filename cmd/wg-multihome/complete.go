@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -8,11 +10,13 @@ import (
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/fwmark/config"
 )
 
 // completeFlags says what the shell may offer where commands do not say it: no
 // files but for --config.
 func completeFlags(root *cobra.Command) {
+	root.CompletionOptions.DisableDefaultCmd = true // there is one of our own
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	// Both fail for flags that are not there alone.
 	_ = root.MarkPersistentFlagFilename("config", "toml")
@@ -52,28 +56,49 @@ func (p *program) completeDevice(cmd *cobra.Command, _ []string, typed string) (
 	return beginning(names, typed), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeService offers the services that are listed.
+// completeService offers the services that are listed: by the unit's name, where
+// that is enough.
 func (p *program) completeService(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 	var names []string
 	for _, pin := range p.quietLook(cmd).Pins {
-		names = append(names, pin.Cgroups...)
+		for _, cgroup := range pin.Cgroups {
+			unit := path.Base(cgroup)
+			if found, err := config.CgroupPath(unit); err == nil && found == cgroup {
+				cgroup = unit
+			}
+			names = append(names, cgroup)
+		}
 	}
 	return beginning(names, typed), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeMark offers the marks in force, each with its uplink.
+func (p *program) completeMark(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	var marks []string
+	for _, pin := range p.quietLook(cmd).Pins {
+		marks = append(marks, fmt.Sprintf("%#x\t%s", pin.Mark.Value, pin.Uplink))
+	}
+	return beginning(marks, typed), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeAddress offers the addresses of this host.
+func (p *program) completeAddress(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	var addresses []string
+	for _, a := range p.quietLook(cmd).Facts.Addrs {
+		addresses = append(addresses, a.Prefix.Addr().String())
+	}
+	return beginning(addresses, typed), cobra.ShellCompDirectiveNoFileComp
 }
 
 // quietLook looks at the host, and says nothing of what goes wrong: what is
 // said while a person types is in the way.
 func (p *program) quietLook(cmd *cobra.Command) decide.Decision {
 	p.log = logging.Discard()
-	s, err := p.begin(true)
+	s, d, err := p.look(cmd.Context())
 	if err != nil {
 		return decide.Decision{}
 	}
-	defer s.Close()
-	d, err := s.Look(cmd.Context())
-	if err != nil {
-		return decide.Decision{}
-	}
+	s.Close()
 	return d
 }
 

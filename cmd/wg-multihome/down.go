@@ -35,7 +35,7 @@ inet wg_multihome, marks of WireGuard devices and sockets that carry one of ours
 programs on cgroups,
 src_valid_mark where sync has set it.
 Exits with 0 done, 1 a step failed or another run took longer than 30 s.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := p.begin(true)
 			if err != nil {

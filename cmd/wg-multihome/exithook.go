@@ -41,7 +41,7 @@ Exits with 0 done, or an event that changes nothing; 1 a step failed; 2 an
 environment that is refused, or another client's (one line names the value,
 nothing is recorded, what the kernel shows is converged), no client's at all
 (nothing is done), or an error in the configuration.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: oneArgument("event"),
 	}
 	cmd.Flags().StringVar(&client, "client", "dhclient", "the DHCP `CLIENT` whose hook calls: "+strings.Join(lease.Clients(), ", "))
 	// It fails for a flag that is not there alone.

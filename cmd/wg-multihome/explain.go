@@ -56,7 +56,7 @@ Writes: nothing.
 Exits with 0; 1 the kernel disagrees, or something could not be read; 2 bad usage;
 with --exit-code 3 a packet is refused, or leaves by another way than its own. A
 destination that all that is pinned reaches by main counts as its own way.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: oneArgument("destination"),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.mark, "mark", "", "the packet's `MARK`, such as 0x2005")
@@ -69,6 +69,8 @@ destination that all that is pinned reaches by main counts as its own way.`,
 	flags.BoolVar(&f.json, "json", false, "JSON (wg-multihome help json)")
 	flags.BoolVar(&f.exitCode, "exit-code", false, "exit with 3 where a packet is refused, or goes astray")
 	cmd.MarkFlagsMutuallyExclusive("mark", "from", "device", "service", "pid")
+	_ = cmd.RegisterFlagCompletionFunc("mark", p.completeMark)
+	_ = cmd.RegisterFlagCompletionFunc("from", p.completeAddress)
 	_ = cmd.RegisterFlagCompletionFunc("device", p.completeDevice)
 	_ = cmd.RegisterFlagCompletionFunc("service", p.completeService)
 	_ = cmd.RegisterFlagCompletionFunc("proto", cobra.FixedCompletions([]string{"udp", "tcp", "icmp"}, cobra.ShellCompDirectiveNoFileComp))
@@ -81,15 +83,11 @@ func (p *program) runExplain(cmd *cobra.Command, f explainFlags, args []string) 
 	if err != nil {
 		return err
 	}
-	s, err := p.begin(true)
+	s, d, err := p.look(cmd.Context())
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	d, err := s.Look(cmd.Context())
-	if err != nil {
-		return p.finish(report.Failed(err))
-	}
 	subject, err := f.subject(cmd.Context(), s.host, d)
 	packets := f.packets(subject, destinations)
 	if err == nil && len(packets) == 0 {

@@ -36,9 +36,9 @@ name of one it shows that alone, to be read by programs.
 Exits with 0; 2 there is neither a command, a topic nor a schema of that name.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && args[0] == jsonTopic {
-				return cobra.MaximumNArgs(2)(cmd, args)
+				args = args[1:]
 			}
-			return cobra.MaximumNArgs(1)(cmd, args)
+			return oneArgument("command, topic or schema")(cmd, args)
 		},
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -68,18 +68,15 @@ Exits with 0; 2 there is neither a command, a topic nor a schema of that name.`,
 		}
 		return showTopic(out, args[0])
 	}
-	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(args) == 1 && args[0] == jsonTopic {
-			return schemas(), cobra.ShellCompDirectiveNoFileComp
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		var words []string
+		switch {
+		case len(args) == 0:
+			words = append(topics(), commands(cmd.Root())...)
+		case len(args) == 1 && args[0] == jsonTopic:
+			words = schemas()
 		}
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		names := topics()
-		for _, c := range cmd.Root().Commands() {
-			names = append(names, c.Name())
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return beginning(words, typed), cobra.ShellCompDirectiveNoFileComp
 	}
 	return cmd
 }
@@ -111,6 +108,16 @@ func showSchema(out io.Writer, name string) error {
 	}
 	_, err = out.Write(text)
 	return err
+}
+
+// commands are the names of those for people.
+func commands(root *cobra.Command) (names []string) {
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() || c.Name() == "help" {
+			names = append(names, c.Name())
+		}
+	}
+	return names
 }
 
 // topics are their names, sorted.
@@ -151,10 +158,8 @@ func unknownTopic(root *cobra.Command, name string) error {
 	for _, topic := range topics() {
 		all.AddCommand(&cobra.Command{Use: topic, Run: func(*cobra.Command, []string) {}})
 	}
-	for _, c := range root.Commands() {
-		if c.IsAvailableCommand() {
-			all.AddCommand(&cobra.Command{Use: c.Name(), Run: func(*cobra.Command, []string) {}})
-		}
+	for _, name := range commands(root) {
+		all.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
 	}
 	var near []string
 	if name != "" { // all words begin with that

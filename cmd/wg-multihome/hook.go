@@ -25,7 +25,7 @@ wg_multihome.
 Exits with 0 done, 1 a step failed, or the mark has no guards or leads to another
 uplink, 2 a value is refused, FWMARK is not the configured mark, or an error in
 the configuration.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if tell.CalledByHook() {
 				return nil

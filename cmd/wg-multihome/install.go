@@ -12,6 +12,7 @@ import (
 
 	"wg-multihome/cmd/internal/install"
 	"wg-multihome/cmd/internal/report"
+	"wg-multihome/cmd/internal/systemd"
 )
 
 // packagedProgram is where a package has the program.
@@ -53,17 +54,18 @@ Prints a line per file:
   = PATH         stands already
   ! PATH         an administrator has changed it: left alone, but with --force
 Each file has a line with a hash of the rest. Where that is right, the file is ours
-and is replaced by a newer one.
+and is replaced by a newer one. A program that others than root may change is
+refused, as hooks and units run it as root.
 
 Reads: where the clients lie, and its own files.
 Writes: the files that it prints; with systemd it enables and starts the units.
 With --root nothing but files below DIR.
 Exits with 0 done, or nothing to do; 1 a file could not be written, or a unit not
 be started (the others were); 2 bad usage.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	i.flags(cmd)
-	cmd.Flags().BoolVar(&i.force, "force", false, "replace files that an administrator has changed, too")
+	cmd.Flags().BoolVar(&i.force, "force", false, "replace files that an administrator has changed, too, and have hooks call a program that others may change")
 	cmd.Flags().BoolVar(&packaged, "package", false, "with --root: write all files, found or not, where a package has them")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if packaged && i.root == "" && !i.dryRun {
@@ -74,6 +76,12 @@ be started (the others were); 2 bad usage.`,
 		if err != nil {
 			p.logger().Errorf("%s", err)
 			return exitError{report.Usage}
+		}
+		if i.root == "" && !i.force {
+			if err := install.CheckProgram(caller.Path); err != nil {
+				p.logger().Errorf("%s", err)
+				return exitError{report.Usage}
+			}
 		}
 		return p.finish(p.installFiles(cmd, i, install.Options{Caller: caller, Package: packaged, Force: i.force}))
 	}
@@ -90,7 +98,7 @@ func (p *program) caller(packaged bool, root string) (install.Caller, error) {
 			return c, fmt.Errorf("find the program: %w", err)
 		}
 		if strings.HasSuffix(own, " (deleted)") {
-			return c, fmt.Errorf("%s: there is another program by now", own)
+			return c, fmt.Errorf("%s: another program was installed there meanwhile; type the command again", own)
 		}
 		c.Path = own
 	}
@@ -190,9 +198,8 @@ func (p *program) doLines(cmd *cobra.Command, tree *install.Tree, lines []instal
 
 // sayRestarts says what does not count yet.
 func (p *program) sayRestarts(ctx context.Context, m install.Manager, done install.Done) {
-	const networkd = "systemd-networkd.service"
 	for _, file := range done.Written {
-		if file.Client == install.Networkd && m.Active(ctx, networkd) {
+		if file.Client == install.Networkd && m.Active(ctx, systemd.Networkd) {
 			p.logger().Infof("systemd-networkd still deletes foreign rules until you type: systemctl restart systemd-networkd (leased addresses go and come back)")
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/logging"
 	"wg-multihome/cmd/internal/report"
@@ -66,14 +67,14 @@ func start(args []string) int {
 	root := p.command()
 	root.SetArgs(args)
 	root.SetOut(output{os.Stdout})
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	var exit exitError
 	status := report.Done
 	switch {
 	case errors.As(err, &exit):
 		status = exit.status
 	case err != nil: // cobra's own: an unknown command or flag
-		p.logger().Errorf("%s; see wg-multihome --help", err)
+		p.logger().Errorf("%s; see `%s`", err, helpOn(cmd))
 		status = report.Usage
 	}
 	if breaks(args) {
@@ -147,7 +148,7 @@ configuration, its valid part was done; 3 only with --exit-code.`,
 	root.PersistentFlags().StringVar(&p.config, "config", configFile, "configuration `FILE`; the default one may be absent")
 	root.PersistentFlags().StringVar(&p.state, "state-dir", stateDir, "`DIR` for lease records, what was told, and locks")
 	root.PersistentFlags().BoolVarP(&p.verbose, "verbose", "v", false, "say more on stderr")
-	root.AddCommand(p.exitHook(), p.sync(), p.hook(), p.plan(), p.status(), p.refresh(), p.run(), p.explain(), p.doctor(), p.watch(), p.confirm(), p.revert(), p.down(), p.install(), p.uninstall())
+	root.AddCommand(p.exitHook(), p.sync(), p.hook(), p.plan(), p.status(), p.refresh(), p.run(), p.explain(), p.doctor(), p.watch(), p.confirm(), p.revert(), p.down(), p.install(), p.uninstall(), p.completion())
 	completeFlags(root)
 	return root
 }
@@ -170,6 +171,20 @@ func (p *program) begin(person bool) (*session, error) {
 		return nil, exitError{report.Usage}
 	}
 	return p.beginHook(person)
+}
+
+// look begins a session for a person, and looks at the host. Errors are said.
+func (p *program) look(ctx context.Context) (*session, decide.Decision, error) {
+	s, err := p.begin(true)
+	if err != nil {
+		return nil, decide.Decision{}, err
+	}
+	d, err := s.Look(ctx)
+	if err != nil {
+		s.Close()
+		return nil, d, p.finish(report.Failed(err))
+	}
+	return s, d, nil
 }
 
 // checkConfig refuses a configuration file that was named and is not there.

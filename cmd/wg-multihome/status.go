@@ -35,7 +35,7 @@ root to read.
 Writes: nothing.
 Exits with 0; 1 something could not be read or cannot be had; 2 an error in the
 configuration; with --exit-code 3 where there is drift.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON (wg-multihome help json)")
 	cmd.Flags().BoolVar(&asMetrics, "metrics", false, "Prometheus's text, for the node exporter's textfile collector")

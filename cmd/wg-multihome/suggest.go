@@ -32,6 +32,15 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("%w%s", err, didYouMean(near))
 }
 
+// helpOn is what to type where a command was used wrongly.
+func helpOn(cmd *cobra.Command) string {
+	help := cmd.Root().Name() + " help"
+	if !cmd.HasParent() || cmd.Name() == "help" {
+		return help
+	}
+	return help + " " + cmd.Name()
+}
+
 // didYouMean is the question after an unknown word; "" where nothing is near.
 func didYouMean(near []string) string {
 	if len(near) == 0 {

@@ -32,7 +32,7 @@ what was in force before is then in force until the files change (help try).
 Exits with 0 done, 1 a step failed, others lead packets elsewhere, or another run
 took longer than 30 s, 2 an error in the configuration (its valid part is done,
 nothing that stands is taken away). With --hook always with 0.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.Flags().BoolVar(&hook, "hook", false, "for callers that break on failure: wait 5 s for the lock, exit with 0 always")
 	cmd.Flags().DurationVar(&limit, "try", 0, "undo it after `TIME`, such as 60s, unless wg-multihome confirm comes first")

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,15 +38,11 @@ func (p *program) keeper() try.Keeper {
 // try converges, and has it undone unless it is confirmed in time. Whoever undoes it
 // waits before anything is changed: this process may be killed at any time.
 func (p *program) try(cmd *cobra.Command, limit time.Duration) error {
-	s, err := p.begin(true)
+	s, d, err := p.look(cmd.Context())
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	d, err := s.Look(cmd.Context())
-	if err != nil {
-		return p.finish(report.Failed(err))
-	}
 	old, err := s.keeper.Read()
 	if err != nil {
 		return p.finish(report.Failed(err))
@@ -62,7 +54,7 @@ func (p *program) try(cmd *cobra.Command, limit time.Duration) error {
 	if err != nil {
 		return p.finish(report.Failed(fmt.Errorf("try: %w", err)))
 	}
-	if err := p.startUndo(t.ID, limit); err != nil {
+	if err := p.startUndo(cmd.Context(), t.ID, limit); err != nil {
 		return p.finish(report.Failed(errors.Join(fmt.Errorf("nothing was changed, as nobody would undo it: %w", err), s.keeper.Cancel(cmd.Context(), t.ID, old))))
 	}
 	rep := s.Sync(cmd.Context(), lockWait)
@@ -77,45 +69,6 @@ func standing(d decide.Decision) bool {
 	return d.Table.Have.Exists || slices.ContainsFunc(d.Facts.Rules, policy.Rule.Ours)
 }
 
-// startUndo has a timer of systemd's, or else a process in a session of its own,
-// undo a try.
-func (p *program) startUndo(id string, limit time.Duration) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	// It runs in another folder.
-	dir, err := filepath.Abs(p.state)
-	if err != nil {
-		return err
-	}
-	file, err := filepath.Abs(p.config)
-	if err != nil {
-		return err
-	}
-	args := []string{self, "revert", "--expired", id, "--state-dir", dir}
-	if p.named {
-		args = append(args, "--config", file)
-	}
-	if try.SystemdRuns() {
-		seconds := fmt.Sprintf("%.3fs", limit.Seconds())
-		run := exec.Command("systemd-run", append([]string{"--quiet", "--collect", "--unit", "wg-multihome-undo-" + id,
-			"--on-active", seconds, "--timer-property=AccuracySec=100ms", "--"}, args...)...)
-		if text, err := run.CombinedOutput(); err != nil {
-			p.logger().Infof("no timer of systemd's undoes it, but a process: %s: %s", err, text)
-		} else {
-			return nil
-		}
-	}
-	wait := exec.Command(args[0], args[1:]...)
-	wait.Dir, wait.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	wait.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := wait.Start(); err != nil {
-		return err
-	}
-	return wait.Process.Release()
-}
-
 func (p *program) confirm() *cobra.Command {
 	return &cobra.Command{
 		Use:   "confirm",
@@ -124,12 +77,14 @@ func (p *program) confirm() *cobra.Command {
 
 Writes: /var/lib/wg-multihome, or a STATE-DIR that is named.
 Exits with 0 done, 1 no try is pending, or it is too late.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := p.keeper().Confirm(cmd.Context()); err != nil {
+			confirmed, err := p.keeper().Confirm(cmd.Context())
+			if err != nil {
 				return p.finish(report.Failed(fmt.Errorf("confirm: %w", err)))
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "confirmed: the configuration stays in force")
+			p.stopTimer(cmd.Context(), confirmed.ID)
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "confirmed: the configuration stays in force")
 			return err
 		},
 	}
@@ -147,7 +102,7 @@ its files change.
 Reads and writes: what sync does, and /var/lib/wg-multihome, or a STATE-DIR that is
 named.
 Exits with 0 done, 1 no try is pending, or a step failed.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.Flags().StringVar(&expired, "expired", "", "wait until the time of the try `ID` is over, for what sync --try starts")
 	_ = cmd.Flags().MarkHidden("expired")
@@ -168,6 +123,9 @@ Exits with 0 done, 1 no try is pending, or a step failed.`,
 		}
 		if undone == nil {
 			return nil
+		}
+		if expired == "" { // else this is what it has started
+			p.stopTimer(cmd.Context(), undone.ID)
 		}
 		p.config, p.named = undone.File, undone.Named
 		return p.undo(cmd.Context())

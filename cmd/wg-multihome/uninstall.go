@@ -33,7 +33,7 @@ configuration file, too; /etc/network/interfaces keeps its options. With --root
 nothing but files below DIR.
 Exits with 0 done, or nothing to do; 1 a step failed, or something of ours is
 left; 2 bad usage.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	i.flags(cmd)
 	cmd.Flags().BoolVar(&i.force, "force", false, "remove files that an administrator has changed, too")
@@ -113,7 +113,7 @@ func (p *program) downAndLook(ctx context.Context, rep *report.Report) {
 		rep.Add(err)
 	}
 	for _, step := range left {
-		rep.Add(fmt.Errorf("still to be done: %s", step))
+		rep.Add(fmt.Errorf("still to be done, so type the command again: %s", step))
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/metrics"
 	"wg-multihome/cmd/internal/report"
+	"wg-multihome/cmd/internal/tell"
 	"wg-multihome/cmd/internal/watch"
 	socketkernel "wg-multihome/fwmark/socket/kernel"
 	"wg-multihome/nft/cgroup"
@@ -59,7 +60,7 @@ Reads: what sync reads. Writes: what sync writes, STATE-DIR/watch.lock; with
 Exits with 0 when it is told to end; 1 another one runs, nothing can be heard, or
 the address of --metrics cannot be had; 2 bad usage. An error in the configuration does not end it: its valid part is
 done.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 	}
 	cmd.Flags().DurationVar(&interval, "interval", defaultInterval, "how often all is looked at, from 1s to 24h")
 	cmd.Flags().StringVar(&address, "metrics", "", "serve Prometheus's metrics at `ADDR:PORT`, or unix:PATH")
@@ -228,7 +229,7 @@ func newPolls() (polls *watch.Polls, done func()) {
 type beside struct{ *program }
 
 func (b beside) Pending(d decide.Decision) (news []decide.News, due []string) {
-	return pending(b.dir(), d)
+	return tell.Pending(b.dir(), d)
 }
 
 func (b beside) Tell(ctx context.Context, d decide.Decision) []error {
@@ -240,7 +241,7 @@ func (b beside) Refresh(ctx context.Context, r watch.Refresh) []error {
 		if r.Devices == nil {
 			return s.refresher.Named(ctx, nil, 0).Errs
 		}
-		return s.refresher.Silent(ctx, r.Devices, watch.StaleAfter, r.Names)
+		return s.refresher.Silent(ctx, r.Devices, wg.StaleAfter, r.Names)
 	})
 }
 

@@ -118,7 +118,7 @@ func TestKilledRuns(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, owed := anyHost(t), map[string]bool{}
 		for range rapid.IntRange(1, 6).Draw(t, "runs") {
-			f := anyFacts(t, s)
+			f, before := anyFacts(t, s), s
 			w := Decide(f)
 			killed := rapid.Bool().Draw(t, "killed")
 			for _, step := range Diff(s, w) {
@@ -134,6 +134,7 @@ func TestKilledRuns(t *testing.T) {
 					t.Fatalf("left to do: %v", left[0].Lines())
 				}
 				checkEnd(t, f, again, owed)
+				checkNested(t, before, f, w)
 			}
 		}
 	})
@@ -160,6 +161,24 @@ func checkEnd(t *rapid.T, f Facts, w Want, owed map[string]bool) {
 			_, target := w.Targets[above.Cgroup]
 			if target && above.Cgroup != s.Cgroup && within(s.Cgroup, above.Cgroup) && !sameUplink(f, s.Mark, above) {
 				t.Fatalf("%s is marked by packet, and %s above it by socket", s.Cgroup, above.Cgroup)
+			}
+		}
+	}
+}
+
+// checkNested checks that what has no programs of its own, as its guards are missing,
+// gets no other uplink's mark from a cgroup above it that had none before.
+func checkNested(t *rapid.T, before State, f Facts, w Want) {
+	for _, s := range w.Services {
+		for path := s.Cgroup; path != ""; {
+			if f.Have.Cgroups[path].gives() {
+				break
+			}
+			path = Above(path)
+			m, target := w.Targets[path]
+			of := slices.IndexFunc(w.Services, func(o Service) bool { return o.Cgroup == path })
+			if target && s.Packet == nil && len(before.Cgroups[path].Marks()) == 0 && !sameUplink(f, s.Mark, w.Services[of]) {
+				t.Fatalf("%s of %s has no programs, and %s above it got those of %s", s.Cgroup, s.Mark, path, m)
 			}
 		}
 	}

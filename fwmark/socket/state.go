@@ -66,6 +66,12 @@ func (c Cgroup) Marks() []fwmark.Mark {
 	return slices.Compact(marks)
 }
 
+// gives reports whether every socket that is made in a cgroup, or connects, meets a
+// program of ours on the cgroup itself.
+func (c Cgroup) gives() bool {
+	return !slices.ContainsFunc([]Place{Create, Connect4, Connect6}, func(p Place) bool { return len(c.Places[p].Ours()) == 0 })
+}
+
 // Complete reports whether a cgroup has the programs of a mark, whole and alone.
 func (c Cgroup) Complete(m fwmark.Mark) bool {
 	for _, place := range Places {

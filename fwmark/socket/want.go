@@ -83,20 +83,69 @@ type Want struct {
 func Decide(f Facts) Want {
 	w := Want{Services: services(f), Targets: map[string]fwmark.Mark{}, Moves: moves(f), Held: map[string]bool{}}
 	byPacket(f, w.Services)
+	var unguarded []string
 	for _, s := range w.Services {
 		_, there := f.Have.Cgroups[s.Cgroup]
 		switch {
 		case !there:
 		case f.Unguarded[s.Mark]:
-			w.Held[s.Cgroup] = true
+			unguarded = append(unguarded, s.Cgroup)
 		case s.Packet == nil:
 			w.Targets[s.Cgroup] = s.Mark
 		}
+	}
+	for _, cgroup := range unguarded {
+		w.Hold(f.Have, cgroup)
 	}
 	if f.Broken || f.Unseen {
 		hold(f, w)
 	}
 	return w
+}
+
+// Clone returns a copy that can be held in other places.
+func (w Want) Clone() Want {
+	w.Targets, w.Held = maps.Clone(w.Targets), maps.Clone(w.Held)
+	return w
+}
+
+// Hold has a cgroup be left as it stands. Where it has no programs that mark its
+// sockets, those of cgroups above it do. So what is above it for another uplink, and
+// has no programs yet, waits as well. What has some gives its mark already: it goes on,
+// since others may wait for that one.
+func (w Want) Hold(have State, cgroup string) {
+	w.Held[cgroup] = true
+	delete(w.Targets, cgroup)
+	if have.Cgroups[cgroup].gives() {
+		return
+	}
+	for above := cgroup; above != ""; {
+		above = Above(above)
+		_, target := w.Targets[above]
+		stands := len(have.Cgroups[above].Marks()) > 0
+		switch {
+		case target && !stands && !w.sameUplink(above, cgroup):
+			w.Hold(have, above)
+		case target, stands && w.Held[above]: // what is above that one marks nothing here
+			return
+		}
+	}
+}
+
+// Service returns how a cgroup is pinned. ok is false of one that is not.
+func (w Want) Service(cgroup string) (s Service, ok bool) {
+	i, ok := slices.BinarySearchFunc(w.Services, cgroup, func(s Service, path string) int { return strings.Compare(s.Cgroup, path) })
+	if !ok {
+		return Service{}, false
+	}
+	return w.Services[i], true
+}
+
+// sameUplink reports whether two services are of one uplink.
+func (w Want) sameUplink(a, b string) bool {
+	s, _ := w.Service(a)
+	t, _ := w.Service(b)
+	return s.Mark == t.Mark || s.Uplink != "" && s.Uplink == t.Uplink
 }
 
 // services returns what is pinned, by cgroup. Of a cgroup that two marks claim,

@@ -106,7 +106,7 @@ func TestScenarios(t *testing.T) {
 			}
 			f, err := c.Facts()
 			must(t, err)
-			rules := slices.DeleteFunc(f.Rules, func(r policy.Rule) bool { return r.Protocol == sim.ProtocolKernel })
+			rules := slices.DeleteFunc(f.Rules, func(r policy.Rule) bool { return r.Protocol == policy.ProtocolKernel })
 			if d := cmp.Diff(tc.Rules, rules, comparable); len(tc.Rules)+len(rules) > 0 && d != "" {
 				t.Errorf("rules (-want +got):\n%s", d)
 			}

@@ -11,7 +11,6 @@ import (
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
 	"wg-multihome/policy/policytest"
-	"wg-multihome/policy/sim"
 )
 
 // host makes a random host in a network namespace. What the kernel refuses is not
@@ -43,7 +42,7 @@ func host(t *testing.T, h policytest.Host) *Client {
 	must(t, err)
 	for _, f := range fwmark.Families {
 		if h.VRF {
-			local := policy.Rule{Family: f, Priority: 32765, Action: policy.Lookup, Table: policy.TableLocal, Protocol: sim.ProtocolKernel}
+			local := policy.Rule{Family: f, Priority: 32765, Action: policy.Lookup, Table: policy.TableLocal, Protocol: policy.ProtocolKernel}
 			must(t, apply(c, policy.Step{Op: policy.Add, Rule: local}))
 			local.Priority = 0
 			must(t, apply(c, policy.Step{Op: policy.Delete, Rule: local}))

@@ -17,9 +17,6 @@ import (
 	"wg-multihome/policy"
 )
 
-// ProtocolKernel is RTPROT_KERNEL: of the rules that stand from boot on.
-const ProtocolKernel = 2
-
 // Done is what an operation that the kernel accepts returns.
 const Done = syscall.Errno(0)
 
@@ -48,7 +45,7 @@ func New() *Kernel {
 // and fib6_rules_net_init.
 func boot(f fwmark.Family) []policy.Rule {
 	at := func(priority, table uint32) policy.Rule {
-		return policy.Rule{Family: f, Priority: priority, Action: policy.Lookup, Table: table, Protocol: ProtocolKernel}
+		return policy.Rule{Family: f, Priority: priority, Action: policy.Lookup, Table: table, Protocol: policy.ProtocolKernel}
 	}
 	rules := []policy.Rule{at(0, policy.TableLocal), at(32766, policy.TableMain)}
 	if f == fwmark.IPv4 {

@@ -30,7 +30,7 @@ func TestScenarios(t *testing.T) {
 			for _, f := range fwmark.Families {
 				rules = append(rules, k.Rules(f)...)
 			}
-			rules = slices.DeleteFunc(rules, func(r policy.Rule) bool { return r.Protocol == sim.ProtocolKernel })
+			rules = slices.DeleteFunc(rules, func(r policy.Rule) bool { return r.Protocol == policy.ProtocolKernel })
 			if d := cmp.Diff(c.Rules, rules, comparable); len(c.Rules)+len(rules) > 0 && d != "" {
 				t.Errorf("rules (-want +got):\n%s", d)
 			}

@@ -133,7 +133,8 @@ func docBlock(t *testing.T, l *lab.Lab, begin string) string {
 var notRun = map[string]string{
 	"apt update && apt install --no-install-recommends golang-go ca-certificates":                             "TestSetUp does it",
 	"echo 'deb http://deb.debian.org/debian bookworm-backports main' >/etc/apt/sources.list.d/backports.list": "TestSetUp does it",
-	"nmcli connection modify wg0 wireguard.fwmark 0x2005":                                                     "takes a running NetworkManager",
+	"go run ./test/demo": "TestDemo does it",
+	"nmcli connection modify wg0 wireguard.fwmark 0x2005": "takes a running NetworkManager",
 	"test/run quick": "is what runs this test",
 	"journalctl -t wg-multihome --since today": "reads the machine's own journal",
 }

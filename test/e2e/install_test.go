@@ -84,7 +84,8 @@ func TestInstallBelowARoot(t *testing.T) {
 	d := docHost(t)
 	d.Write("/etc/wg-multihome.toml", "[uplink.wan2]\nfwmark = 0x2005\n", 0o644)
 	d.MustMH("sync")
-	d.Write("/usr/local/sbin/systemctl", "#!/bin/sh\necho called >>/run/systemctl\n", 0o755)
+	d.Write("/run/fake", "#!/bin/sh\necho called >>/run/systemctl\n", 0o755)
+	d.Script("mount --bind /run/fake /usr/bin/systemctl")
 	d.Script("mkdir -p /run/root/usr/sbin; : >/run/root/usr/sbin/pppd; ln -s /etc /run/root/etc")
 	before, etc := d.State(), d.Run("find", "/etc")
 	d.Script("rm /run/root/etc; mkdir /run/root/etc /run/root/etc/private; ln -s /etc/private /run/root/etc/ppp")
@@ -124,4 +125,24 @@ func TestInstalledHooksWork(t *testing.T) {
 	d.Run("ifdown", "wan2")
 	d.WantRefused(lab.Far4, "", mark)
 	noDrift(t, d.Lab)
+}
+
+// TestInstallRefusesAProgramOfOthers: hooks would run as root what another one may put
+// in its place.
+func TestInstallRefusesAProgramOfOthers(t *testing.T) {
+	d := docHost(t)
+	for how, prepare := range map[string]string{
+		"user 65534 may change /run/own/wg-multihome,": "chown 65534 /run/own/wg-multihome",
+		"user 65534 may change /run/own,":              "chown 65534 /run/own",
+		"anybody may change /run/own,":                 "chmod 777 /run/own",
+		"group 65534 may change /run/own,":             "chgrp 65534 /run/own; chmod 775 /run/own",
+	} {
+		d.Script(`rm -rf /run/own; mkdir -m 755 /run/own; cp ` + d.Binary + ` /run/own/wg-multihome; ` + prepare)
+		r := d.Try(nil, "/run/own/wg-multihome", "install")
+		wantCode(t, r, 2)
+		wantPart(t, "install", r.Stderr, how)
+		wantEqual(t, "what was written", r.Stdout, "")
+	}
+	d.Script("chmod 1777 /run/own; chgrp 0 /run/own")
+	wantPart(t, "install out of a folder with the sticky bit", d.Run("/run/own/wg-multihome", "install"), "+ "+dhclientHook)
 }

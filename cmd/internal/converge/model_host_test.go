@@ -307,6 +307,11 @@ func (h *simulated) applyTable(s decide.TableStep, out *decide.Outcome) {
 		h.after("= nft chain services: conntrack alone")
 		_ = h.begin("the rest of the table") // its number is not the refused one's
 	}
+	if both, moves := want.Keeping(h.have); moves {
+		h.setTable(both)
+		h.after("cgroups in the sets of both their marks")
+		_ = h.begin("the rest of the table")
+	}
 	h.setTable(want)
 	h.after(strings.Join(plan.Steps, "; "))
 	out.Made = append(out.Made, plan.Steps...)

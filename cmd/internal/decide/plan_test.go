@@ -22,8 +22,8 @@ import (
 )
 
 // planned is a host in words, on top of what it has in any case: two uplinks with
-// a default each, the devices wg0 and wg1, and the cgroups a.service and
-// b.service. One fact to a line:
+// a default each, the devices wg0 and wg1, and the cgroups a.service, a.service/in
+// and b.service. One fact to a line:
 //
 //	wan1 0x100 wg0 a.service   the configuration of an uplink
 //	typo                       the configuration has an error elsewhere
@@ -57,8 +57,8 @@ func newPlanned() planned {
 		p.o.Facts.Links = append(p.o.Facts.Links, policy.Link{Name: name, Up: true, WireGuard: true, Kind: "wireguard"})
 		p.o.Devices.Found = append(p.o.Devices.Found, wg.Device{Name: name})
 	}
-	p.o.Cgroups.ByPath = map[string]nft.Cgroup{"a.service": {ID: 7, Level: 2}, "b.service": {ID: 8, Level: 2}}
-	p.o.Cgroups.Names = map[uint64]string{7: "a.service", 8: "b.service"}
+	p.o.Cgroups.ByPath = map[string]nft.Cgroup{"a.service": {ID: 7, Level: 2}, "b.service": {ID: 8, Level: 2}, "a.service/in": {ID: 9, Level: 3}}
+	p.o.Cgroups.Names = map[uint64]string{7: "a.service", 8: "b.service", 9: "a.service/in"}
 	return p
 }
 
@@ -104,7 +104,7 @@ func (p *planned) configure(t *testing.T, text string) {
 // askSockets has the cgroups be asked for programs.
 func (p *planned) askSockets() {
 	if !p.o.Sockets.Asked {
-		p.o.Sockets = Sockets{Asked: true, Have: socket.State{Cgroups: map[string]socket.Cgroup{"": {}, "a.service": {}, "b.service": {}}}}
+		p.o.Sockets = Sockets{Asked: true, Have: socket.State{Cgroups: map[string]socket.Cgroup{"": {}, "a.service": {}, "a.service/in": {}, "b.service": {}}}}
 	}
 }
 

@@ -18,7 +18,8 @@ import (
 
 // socketLeaks names what may leave by an uplink that it is not pinned to: by a mark
 // that leads there, and that programs of another uplink's service give, or that
-// sockets of another uplink have by what is noted. And programs without guards.
+// sockets of another uplink have by what is noted. And programs without guards, and
+// those that mark the sockets of a cgroup below that has none, and another uplink.
 func socketLeaks(o Observation, uplinkOf map[string]string) (leaks []string) {
 	leads := policy.Leads(o.Facts)
 	for path, c := range o.Sockets.Have.Cgroups {
@@ -30,6 +31,17 @@ func socketLeaks(o Observation, uplinkOf map[string]string) (leaks []string) {
 				if uplinkOf[path] != "" && uplink != uplinkOf[path] {
 					leaks = append(leaks, fmt.Sprintf("%s of %s gives %s, which leads to %s", path, uplinkOf[path], m, uplink))
 				}
+			}
+		}
+	}
+	for path, uplink := range uplinkOf {
+		above := path
+		for len(o.Sockets.Have.Cgroups[above].Marks()) == 0 && above != "" {
+			above = socket.Above(above)
+		}
+		for _, m := range o.Sockets.Have.Cgroups[above].Marks() {
+			if above != path && !slices.Contains(leads[m], uplink) {
+				leaks = append(leaks, fmt.Sprintf("%s of %s has no programs, and %s above it gives %s", path, uplink, above, m))
 			}
 		}
 	}

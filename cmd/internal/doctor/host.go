@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 
+	"wg-multihome/cmd/internal/systemd"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
@@ -215,8 +216,11 @@ func devices(f Facts) (names []string) {
 
 func flushed(f Facts) (list []Finding) {
 	enabled := false
+	if !f.Systemd {
+		return nil
+	}
 	for link := range f.Links {
-		enabled = enabled || path.Base(link) == "nftables.service"
+		enabled = enabled || path.Base(link) == systemd.Nftables
 	}
 	for _, p := range f.Decision.Pins {
 		if set := f.Decision.Table.Have.Sets[nft.MarkSet(p.Mark)]; enabled && len(set.Cgroups) > 0 {

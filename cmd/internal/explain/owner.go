@@ -9,11 +9,6 @@ import (
 	"wg-multihome/policy"
 )
 
-// protocolNames are RTPROT_* of linux/rtnetlink.h that are somebody's.
-var protocolNames = map[uint8]string{
-	2: "the kernel", 9: "ra", 11: "zebra", 12: "bird", 16: "dhcp", 18: "keepalived", 42: "babeld", 84: "ovn", 186: "bgp", 188: "ospf",
-}
-
 // Tables that programs of others are known by: what their source code has, and
 // their rules show on hosts.
 const (
@@ -28,8 +23,8 @@ func owner(d decide.Decision, r policy.Rule) string {
 	switch {
 	case r.Ours():
 		return "ours"
-	case r.Protocol == 2:
-		return protocolNames[2]
+	case r.Protocol == policy.ProtocolKernel:
+		return "the kernel"
 	case r.Priority >= 5210 && r.Priority <= 5270 && (r.Table == tableTailscale || r.Mark.Mask == 0xff0000):
 		return "Tailscale"
 	case r.Table == tableMullvad && r.Action == policy.Lookup:
@@ -40,11 +35,11 @@ func owner(d decide.Decision, r policy.Rule) string {
 	if device := fullTunnelOf(d, r); device != "" {
 		return "wg-quick, for " + device
 	}
-	switch name := protocolNames[r.Protocol]; {
-	case name != "":
-		return name
-	case r.Protocol == 4:
+	switch name := policy.ProtocolName(r.Protocol); {
+	case r.Protocol == policy.ProtocolStatic:
 		return "networkd or NetworkManager (proto static)"
+	case r.Protocol != policy.ProtocolUnspec && r.Protocol != policy.ProtocolBoot: // those are anybody's
+		return name
 	case r.Action == policy.Lookup && r.Table == policy.TableMain && r.Suppresses && r.Suppress == 0 && r.Mark.Mask == 0 && len(d.Tunnels) > 0:
 		return "wg-quick"
 	}

@@ -107,9 +107,14 @@ func (h *Host) applyDevices(ctx context.Context, steps []decide.Step, out *decid
 	}
 }
 
-// forget has connections forgotten. A kernel without netlink for conntrack keeps
-// what it remembers of a mark that comes: most probably nothing.
+// forget has connections forgotten, also those that are about to be begun: what
+// has passed the lock before that was shut is entered at the end of its way. A
+// kernel without netlink for conntrack keeps what it remembers of a mark that comes:
+// most probably nothing.
 func (h *Host) forget(s decide.ForgetStep) error {
+	if !s.Silent {
+		h.settle()
+	}
 	err := nftkernel.Forget(s.Mark)
 	if s.Silent && errors.Is(err, nftkernel.ErrNone) {
 		h.Log.Debugf("%s", err)
@@ -183,34 +188,57 @@ func (h *Host) applyParts(ctx context.Context, s decide.TableStep, out *decide.O
 	return true
 }
 
-// transact makes the changes that diff tells, in one transaction. Where
+// differ plans the way from what stands of the table, or of a part of it, to what is
+// wanted.
+type differ func(nft.State, nft.Ruleset, map[uint64]string) nft.Plan
+
+// transact makes the changes that diff tells, in one transaction as a rule. Where
 // conntrack may not know connections that run, the marking chain would take
 // them for new: so conntrack is turned on first, and told of them. It is told
 // before as well: a late packet of one that it does not know would be entered
-// half, and a stateful firewall could drop what follows.
-func (h *Host) transact(ctx context.Context, s decide.TableStep, diff func(nft.State, nft.Ruleset, map[uint64]string) nft.Plan) error {
+// half, and a stateful firewall could drop what follows. A cgroup that gets another
+// mark has both until no packet is on its way that looks for the old one.
+func (h *Host) transact(ctx context.Context, s decide.TableStep, diff differ) error {
 	client, err := h.table()
 	if err != nil {
 		return err
 	}
-	plan := diff(s.Have, s.Want, nil)
-	if plan.ConntrackFirst {
+	have, unknown := s.Have, diff(s.Have, s.Want, nil).ConntrackFirst
+	if unknown {
 		h.enterFlows(ctx)
-		if err := client.Apply(diff(s.Have, s.Want.WithoutMarks(), nil)); err != nil {
+		if have, err = reached(client, diff(have, s.Want.WithoutMarks(), nil)); err != nil {
 			return err
 		}
 		h.enterFlows(ctx)
-		have, err := client.Read()
-		if err != nil {
-			return err
-		}
-		plan = diff(have, s.Want, nil)
 	}
-	if err := client.Apply(plan); err != nil || !plan.ConntrackFirst {
+	if both, moves := s.Want.Keeping(have); moves {
+		if have, err = reached(client, diff(have, both, nil)); err != nil {
+			return err
+		}
+		h.settle()
+	}
+	if err := client.Apply(diff(have, s.Want, nil)); err != nil {
 		return err
 	}
-	h.forgetUnmarked(ctx, client, s.Want)
+	if unknown {
+		h.forgetUnmarked(ctx, client, s.Want)
+	}
 	return nil
+}
+
+// reached makes a plan's changes, and returns what stands then.
+func reached(client Nftables, plan nft.Plan) (nft.State, error) {
+	if err := client.Apply(plan); err != nil {
+		return nft.State{}, err
+	}
+	return client.Read()
+}
+
+// settle waits for packets that are on their way through the table.
+func (h *Host) settle() {
+	if err := nftkernel.Settle(); err != nil {
+		h.Log.Debugf("%s", err)
+	}
 }
 
 // forgetUnmarked has conntrack forget what pinned services have sent while the

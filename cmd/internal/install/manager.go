@@ -1,13 +1,15 @@
 package install
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"wg-multihome/cmd/internal/systemd"
 )
 
 // managerPatience bounds one call of systemctl. A unit of ours starts in some
@@ -25,8 +27,7 @@ type Manager struct {
 
 // NewManager learns whether systemd runs.
 func NewManager(say func(format string, args ...any)) Manager {
-	info, err := os.Lstat("/run/systemd/system")
-	return Manager{Runs: err == nil && info.IsDir(), Say: say}
+	return Manager{Runs: systemd.Runs(), Say: say}
 }
 
 // Begin has units enabled and started, as far as they are not, and started anew where
@@ -62,13 +63,11 @@ func (m Manager) Begin(ctx context.Context, units []Unit, changed bool) (did boo
 
 // outdated reports whether a unit runs a program whose file has been replaced.
 func (m Manager) outdated(ctx context.Context, unit string) bool {
-	ctx, cancel := context.WithTimeout(ctx, managerPatience)
-	defer cancel()
-	pid, err := exec.CommandContext(ctx, "systemctl", "show", "-P", "MainPID", unit).Output()
+	pid, err := m.call(ctx, "show", "-P", "MainPID", unit)
 	if err != nil {
 		return false
 	}
-	path, err := os.Readlink(filepath.Join("/proc", strings.TrimSpace(string(pid)), "exe"))
+	path, err := os.Readlink(filepath.Join("/proc", strings.TrimSpace(pid), "exe"))
 	return err == nil && strings.HasSuffix(path, " (deleted)")
 }
 
@@ -100,19 +99,29 @@ func (m Manager) Active(ctx context.Context, unit string) bool {
 }
 
 func (m Manager) is(ctx context.Context, question, unit string) bool {
-	ctx, cancel := context.WithTimeout(ctx, managerPatience)
-	defer cancel()
-	return exec.CommandContext(ctx, "systemctl", "--quiet", question, unit).Run() == nil
+	_, err := m.call(ctx, question, unit)
+	return err == nil
 }
 
 func (m Manager) change(ctx context.Context, args ...string) error {
+	m.Say("= systemctl %s", strings.Join(args, " "))
+	_, err := m.call(ctx, args...)
+	return err
+}
+
+// call calls systemctl(1), and returns what it said.
+func (m Manager) call(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, managerPatience)
 	defer cancel()
-	m.Say("= systemctl %s", strings.Join(args, " "))
-	cmd := exec.CommandContext(ctx, "systemctl", append([]string{"--quiet"}, args...)...)
-	cmd.WaitDelay = time.Second
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	cmd, err := systemd.Command(ctx, "systemctl", append([]string{"--quiet"}, args...)...)
+	if err != nil {
+		return "", err
 	}
-	return nil
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	said, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(complaint.Bytes()))
+	}
+	return string(said), nil
 }

@@ -3,6 +3,8 @@ package install
 import (
 	"io/fs"
 	"path"
+
+	"wg-multihome/cmd/internal/systemd"
 )
 
 // An Entry is one file, or one symbolic link, that `install` writes.
@@ -26,8 +28,6 @@ const (
 	// UdhcpcScript is what udhcpc has to be told of by its option -s: it has no folder
 	// for hooks.
 	UdhcpcScript = "/usr/lib/wg-multihome/udhcpc"
-
-	adminUnits, packageUnits = "/etc/systemd/system", "/usr/lib/systemd/system"
 )
 
 // Table has everything that is ever written. `down`, `uninstall` and whoever
@@ -40,13 +40,13 @@ func Table() []Entry {
 		return Entry{Client: c, Path: p, Packaged: p, Mode: snippetMode, source: source}
 	}
 	unit := func(c Client, name, source string) Entry {
-		return Entry{Client: c, Path: path.Join(adminUnits, name), Packaged: path.Join(packageUnits, name), Mode: snippetMode, source: source}
+		return Entry{Client: c, Path: path.Join(systemd.AdminUnits, name), Packaged: path.Join(systemd.PackageUnits, name), Mode: snippetMode, source: source}
 	}
 	script := hook(Udhcpc, UdhcpcScript, "udhcpc")
 	script.ownFolder = true
-	guards := unit(Systemd, "wg-multihome.service", "wg-multihome.service")
+	guards := unit(Systemd, systemd.Guards, systemd.Guards)
 	guards.unit = true
-	watch := unit(Systemd, "wg-multihome-watch.service", "wg-multihome-watch.service")
+	watch := unit(Systemd, systemd.Watch, systemd.Watch)
 	watch.unit, watch.stays = true, true
 	quick := unit(WgQuick, "wg-quick@.service.d/50-wg-multihome.conf", "wg-quick")
 	quick.ownFolder = true

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -18,6 +17,7 @@ import (
 
 	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/systemd"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft/cgroup"
 )
@@ -62,7 +62,7 @@ func newProcess(ctx context.Context, log *logging.Logger, mount cgroup.Mount, pi
 		p.terminal, p.stops = t, make(chan syscall.Signal, 16)
 	}
 	args := []string{fmt.Sprintf("/proc/%d/exe", os.Getpid()), insideArg} // itself, also where the file was replaced
-	if command := systemdRun(); command != "" {
+	if command := systemd.RunPath(); command != "" {                      // else cgroups are ours to make
 		p.systemd = true
 		args = append([]string{
 			command, "--scope", "--quiet", "--collect", "--no-ask-password", "--slice=" + cgroup.RunUnit(pin.Mark, pin.Uplink),
@@ -83,22 +83,6 @@ func random() string {
 	b := make([]byte, 4)
 	_, _ = rand.Read(b) // it never fails: crypto/rand
 	return fmt.Sprintf("%x", b)
-}
-
-// systemdRunPaths are where systemd-run(1) is.
-var systemdRunPaths = []string{"/usr/bin/systemd-run", "/bin/systemd-run"}
-
-// systemdRun returns the path of systemd-run where systemd runs, sd_booted(3);
-// else "", and cgroups are ours to make.
-func systemdRun() string {
-	if info, err := os.Lstat("/run/systemd/system"); err != nil || !info.IsDir() {
-		return ""
-	}
-	i := slices.IndexFunc(systemdRunPaths, func(p string) bool { _, err := os.Stat(p); return err == nil })
-	if i < 0 {
-		return ""
-	}
-	return systemdRunPaths[i]
 }
 
 // start starts the process with one end of a socket. Its number is an argument
@@ -124,7 +108,7 @@ func (p *process) start(args []string) error {
 		args = append(args, strconv.Itoa(p.terminal.tty))
 	}
 	p.cmd = exec.Command(args[0], args[1:]...) // systemd-run, by absolute path, or this program
-	p.cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	p.cmd.Env = []string{systemd.Path}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := p.cmd.Start(); err != nil {
 		_ = p.orders.Close() // nothing was written
@@ -182,7 +166,7 @@ func (p *process) enter() error {
 // Collect removes the cgroups of earlier runs where nothing lives any more: what
 // they had left behind has ended since. Systemd removes its own.
 func Collect() []error {
-	if host.Privileged() != nil || systemdRun() != "" {
+	if host.Privileged() != nil || systemd.RunPath() != "" {
 		return nil
 	}
 	mount, err := cgroup.Find()

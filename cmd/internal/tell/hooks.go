@@ -18,6 +18,7 @@ import (
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/logging"
+	"wg-multihome/cmd/internal/systemd"
 )
 
 // hooksDir holds the hooks, as it does for the original shell script.
@@ -25,9 +26,6 @@ const hooksDir = "/etc/dhcp/multihomed.d"
 
 // runPartsPaths are where run-parts(8) is: Debian's, then busybox's.
 var runPartsPaths = []string{"/usr/bin/run-parts", "/bin/run-parts"}
-
-// hookPath is the PATH of hooks.
-const hookPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // maxHookOutput bounds what is kept of the hooks' output, in bytes.
 const maxHookOutput = 16 << 10
@@ -50,15 +48,15 @@ func runHooks(ctx context.Context, log *logging.Logger, n decide.News, left time
 		return false, fmt.Errorf("run-parts is neither %s, so hooks were not run", strings.Join(runPartsPaths, " nor "))
 	}
 	if left <= 0 {
-		return false, errors.New("hook-timeout, which is for all hooks of a run, is over: they are left to the next run")
+		return false, errors.New("hook-timeout, which is for all hooks of a run, is over: they are left to watch, or the next run")
 	}
 	limit, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
 	var out capped
 	command := []string{runPartsPaths[runParts], hooksDir} // by absolute path
-	env := append([]string{hookPath}, environment(n)...)
-	if outside && systemdRuns() {
-		command = bySystemd(command, env, left)
+	env := append([]string{systemd.Path}, environment(n)...)
+	if run := systemd.RunPath(); outside && run != "" {
+		command = bySystemd(run, command, env, left)
 	}
 	cmd := exec.CommandContext(limit, command[0], command[1:]...)
 	cmd.Env = env
@@ -85,21 +83,11 @@ func runHooks(ctx context.Context, log *logging.Logger, n decide.News, left time
 	return true, nil
 }
 
-// systemdRun is where systemd-run(1) is.
-const systemdRun = "/usr/bin/systemd-run"
-
-// systemdRuns reports whether systemd is this host's init, as sd_booted(3) does, and
-// can be asked to run something.
-func systemdRuns() bool {
-	_, booted := os.Lstat("/run/systemd/system")
-	_, can := os.Stat(systemdRun)
-	return booted == nil && can == nil
-}
-
 // bySystemd is the command that has systemd run another one, as a unit of its own,
-// and waits for it. Should that wait be cut short, the unit ends by itself.
-func bySystemd(command, env []string, left time.Duration) []string {
-	run := []string{systemdRun, "--quiet", "--collect", "--pipe", "--wait", "--service-type=exec", "--description=hooks of wg-multihome",
+// and waits for it. Should that wait be cut short, the unit ends by itself. program is
+// systemd-run(1).
+func bySystemd(program string, command, env []string, left time.Duration) []string {
+	run := []string{program, "--quiet", "--collect", "--pipe", "--wait", "--service-type=exec", "--description=hooks of wg-multihome",
 		"--working-directory=/", fmt.Sprintf("--property=RuntimeMaxSec=%d", max(1, int(left.Seconds()))), fmt.Sprintf("--property=TimeoutStopSec=%d", int(killAfter.Seconds()))}
 	for _, variable := range env {
 		run = append(run, "--setenv="+variable)

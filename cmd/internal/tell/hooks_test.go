@@ -9,7 +9,7 @@ import (
 
 // TestBySystemd: hooks that systemd runs have their environment, and an end.
 func TestBySystemd(t *testing.T) {
-	got := bySystemd([]string{"/bin/run-parts", hooksDir}, []string{"IFACE=wan1", "FWMARK="}, 1500*time.Millisecond)
+	got := bySystemd("/usr/bin/systemd-run", []string{"/bin/run-parts", hooksDir}, []string{"IFACE=wan1", "FWMARK="}, 1500*time.Millisecond)
 	for _, want := range []string{"--wait", "--pipe", "--collect", "--property=RuntimeMaxSec=1", "--property=TimeoutStopSec=2", "--setenv=IFACE=wan1", "--setenv=FWMARK="} {
 		if !slices.Contains(got, want) {
 			t.Errorf("%q lacks %q", got, want)

@@ -3,6 +3,7 @@ package tell
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -72,6 +73,24 @@ func (t *Teller) Tell(ctx context.Context, last decide.Decision, spent time.Dura
 	return t.errs.list()
 }
 
+// Pending returns what is to be told by a decision, and the devices that are noted
+// as due. What cannot be read of either, whoever tells says.
+func Pending(dir state.Dir, d decide.Decision) (news []decide.News, due []string) {
+	notes, _ := dir.Due()
+	return untold(dir, d, func(string, error) {}), slices.Sorted(maps.Keys(notes))
+}
+
+// untold returns what is to be told, by what was told before.
+func untold(dir state.Dir, d decide.Decision, failed func(uplink string, err error)) []decide.News {
+	return d.News(func(uplink string) state.Told {
+		told, err := dir.ReadTold(uplink)
+		if err != nil {
+			failed(uplink, err)
+		}
+		return told
+	})
+}
+
 // pending reports whether there is anything to tell, or to refresh.
 func (t *Teller) pending(d decide.Decision) bool {
 	due, err := t.Refresher.Due.Devices()
@@ -81,15 +100,9 @@ func (t *Teller) pending(d decide.Decision) bool {
 	return len(t.news(d))+len(due) > 0
 }
 
-// news returns what is to be told, by what was told before.
+// news returns what is to be told.
 func (t *Teller) news(d decide.Decision) []decide.News {
-	return d.News(func(uplink string) state.Told {
-		told, err := t.State.ReadTold(uplink)
-		if err != nil {
-			t.errs.add("told "+uplink, err)
-		}
-		return told
-	})
+	return untold(t.State, d, func(uplink string, err error) { t.errs.add("told "+uplink, err) })
 }
 
 // tell tells what is new, once, and reports whether to look for more: not where

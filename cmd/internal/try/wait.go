@@ -2,7 +2,6 @@ package try
 
 import (
 	"context"
-	"os"
 	"time"
 )
 
@@ -36,20 +35,4 @@ func (k Keeper) Wait(ctx context.Context, id string) (pending bool, err error) {
 		case <-tick.C:
 		}
 	}
-}
-
-// SystemdRuns reports whether systemd runs here, and this process shares the network
-// and the mounts of its PID 1: only then a timer of its acts on this host.
-func SystemdRuns() bool {
-	if _, err := os.Stat("/run/systemd/system"); err != nil {
-		return false
-	}
-	for _, kind := range []string{"net", "mnt"} {
-		own, err := os.Readlink("/proc/self/ns/" + kind)
-		theirs, err2 := os.Readlink("/proc/1/ns/" + kind)
-		if err != nil || err2 != nil || own != theirs {
-			return false
-		}
-	}
-	return true
 }

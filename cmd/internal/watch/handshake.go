@@ -10,10 +10,6 @@ import (
 // Tunnels are refreshed while they are silent: their far side may have lost a NAT's
 // mapping, or moved.
 const (
-	// StaleAfter is when WireGuard itself would have made another handshake: it
-	// does after 120 s, and tries for 5 s each time.
-	StaleAfter = 135 * time.Second
-
 	refreshMin = 30 * time.Second
 	refreshMax = 10 * time.Minute
 	namesEvery = 5 * time.Minute
@@ -75,7 +71,7 @@ func (s *silence) due(now time.Time, d wg.Detail) (due, names bool) {
 		sent[p.Key] = p.Sent
 		wants := p.Keepalive != 0 || known && p.Sent != before
 		age := now.Sub(p.Handshake)
-		silent = silent || wants && (p.Handshake.IsZero() || age > StaleAfter || age < 0) // set back, the clock does not tell
+		silent = silent || wants && (p.Handshake.IsZero() || age > wg.StaleAfter || age < 0) // set back, the clock does not tell
 	}
 	s.sent = sent
 	switch {

@@ -8,14 +8,6 @@ import (
 	"wg-multihome/policy"
 )
 
-// protocols are the numbers that programs give their rules and routes, by their
-// names: rtnetlink(7), and /etc/iproute2/rt_protos.
-var protocols = map[uint8]string{
-	0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 8: "gated", 9: "ra", 10: "mrt", 11: "zebra", 12: "bird", 13: "dnrouted",
-	14: "xorp", 15: "ntk", 16: "dhcp", 17: "mrouted", 18: "keepalived", 42: "babel", 84: "ovn", 99: "openr",
-	186: "bgp", 187: "isis", 188: "ospf", 189: "rip", 192: "eigrp", 193: "frr",
-}
-
 // By says by what something of ours was taken. It is one of a closed set, for
 // metrics: deleted, flushed, link, address, nft, cgroup, wireguard, unknown, or the
 // name of a routing protocol.
@@ -44,7 +36,7 @@ func By(h events.Heard, step string) string {
 		}
 	}
 	for _, c := range h.Causes {
-		if name := protocols[c.Protocol]; name != "" && c.Protocol != 0 && (c.Kind == events.Rule || c.Kind == events.Route) {
+		if name := policy.ProtocolName(c.Protocol); name != "" && c.Protocol != policy.ProtocolUnspec && (c.Kind == events.Rule || c.Kind == events.Route) {
 			return name
 		}
 	}
@@ -115,7 +107,7 @@ func Party(h events.Heard, step string) string {
 }
 
 func protocol(number uint8) string {
-	if name := protocols[number]; name != "" {
+	if name := policy.ProtocolName(number); name != "" {
 		return fmt.Sprintf("%d, %s", number, name)
 	}
 	return fmt.Sprint(number)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -39,6 +38,8 @@ const limit = 5 * time.Second
 // give new ones their mark, or none does. A process goes for all its threads, and
 // its cgroup for that of its sockets. Not found are sockets that stand in no table
 // of files: in flight between processes (SCM_RIGHTS), or held by io_uring alone.
+// Before Linux 6.9 those are not reached that stand in the table of a thread alone
+// (see process): it is said.
 func (c *Client) Give(ctx context.Context, r socket.Remark, report *Report) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -130,86 +131,6 @@ func describe(pid int) string {
 		return strconv.Itoa(pid)
 	}
 	return fmt.Sprintf("%d (%s)", pid, strings.TrimSpace(string(name)))
-}
-
-// process sees to the sockets of one process.
-func (g *giver) process(ctx context.Context, pid int) error {
-	if pid == 0 {
-		return errors.New("it is in a process namespace that is not below this one")
-	}
-	pidfd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return fmt.Errorf("pidfd_open: %w", err)
-	}
-	defer unix.Close(pidfd)
-	dir, err := os.Open(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	var errs []error
-	for ctx.Err() == nil {
-		const chunk = 1024
-		names, err := dir.Readdirnames(chunk)
-		for _, name := range names {
-			if ctx.Err() != nil {
-				break
-			}
-			if err := g.file(pidfd, dir, name); err != nil && len(errs) == 0 { // as a rule the others fail likewise
-				errs = append(errs, err)
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// file sees to one open file of a process, if it is a socket that no other file
-// was. Its number may be another file's since it was listed: what it is now counts.
-func (g *giver) file(pidfd int, dir *os.File, name string) error {
-	inode, is := socketInode(int(dir.Fd()), name)
-	number, err := strconv.Atoi(name)
-	if !is || err != nil || g.seen[inode] {
-		return nil
-	}
-	fd, err := unix.PidfdGetfd(pidfd, number, 0)
-	if errors.Is(err, unix.EBADF) || errors.Is(err, unix.ESRCH) { // closed meanwhile
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("pidfd_getfd: %w", err)
-	}
-	defer unix.Close(fd)
-	var now unix.Stat_t
-	if err := unix.Fstat(fd, &now); err != nil {
-		return fmt.Errorf("ask an open file what it is: %w", err)
-	}
-	if now.Mode&unix.S_IFMT != unix.S_IFSOCK || g.seen[now.Ino] {
-		return nil
-	}
-	if err := g.give(fd); err != nil {
-		return err
-	}
-	g.seen[now.Ino] = true
-	return nil
-}
-
-// socketInode returns the number of a socket that /proc/PID/fd lists.
-func socketInode(dir int, name string) (inode uint64, is bool) {
-	text := make([]byte, len("socket:[18446744073709551615]"))
-	n, err := unix.Readlinkat(dir, name, text)
-	if err != nil {
-		return 0, false
-	}
-	number, is := strings.CutPrefix(string(text[:n]), "socket:[")
-	number, closed := strings.CutSuffix(number, "]")
-	inode, err = strconv.ParseUint(number, 10, 64)
-	return inode, is && closed && err == nil
 }
 
 // give sets the mark of a socket of IPv4 or IPv6, if it is to have another one.

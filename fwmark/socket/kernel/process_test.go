@@ -121,21 +121,47 @@ var kinds = map[string][3]int{
 	"ping6":  {unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_ICMPV6},
 	"mptcp4": {unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP},
 	"mptcp6": {unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP},
+
+	"unix":    {unix.AF_UNIX, unix.SOCK_STREAM, 0},
+	"netlink": {unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE},
+	"packet":  {unix.AF_PACKET, unix.SOCK_RAW, 0},
 }
 
 // serve does what it is told, a line each, until there is no more.
 func serve(in io.Reader, out io.Writer) {
-	s := server{sockets: map[string]int{}}
-	for lines := bufio.NewScanner(in); lines.Scan(); {
-		if text, err := s.do(strings.Fields(lines.Text())); err != nil {
+	s := server{sockets: map[string]int{}, apart: map[string]*apart{}}
+	lines := bufio.NewScanner(in)
+	if s.answer(lines, out) {
+		go func() {
+			awaitLeader()
+			fmt.Fprintln(out, "ok")
+			s.answer(lines, out)
+			os.Exit(0)
+		}()
+		endThread()
+	}
+}
+
+// answer returns true where the thread that it runs in is to end: another one goes on.
+func (s server) answer(lines *bufio.Scanner, out io.Writer) (leave bool) {
+	for lines.Scan() {
+		words := strings.Fields(lines.Text())
+		if words[0] == "leave" {
+			return true
+		}
+		if text, err := s.do(words); err != nil {
 			fmt.Fprintln(out, "error", err)
 		} else {
 			fmt.Fprintln(out, "ok", text)
 		}
 	}
+	return false
 }
 
-type server struct{ sockets map[string]int }
+type server struct {
+	sockets map[string]int
+	apart   map[string]*apart
+}
 
 const answerTime = 10 // seconds
 
@@ -156,6 +182,14 @@ func (s server) do(words []string) (string, error) {
 		}
 		s.sockets[words[1]] = fd
 		return "", unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: answerTime})
+	case "apart": // a thread with a table of files of its own
+		var err error
+		s.apart[words[1]], err = startApart()
+		return "", err
+	case "threads": // so many that share theirs
+		return "", startThreads(words[1])
+	case "in": // such a thread does the rest
+		return s.apart[words[1]].do(s, words[2:])
 	case "number": // that of its file
 		return strconv.Itoa(fd), nil
 	case "nonblock":
@@ -209,6 +243,8 @@ func (s server) do(words []string) (string, error) {
 		return fmt.Sprint(probe()), nil
 	case "filter":
 		return "", filterBPF(words[1])
+	case "without-kcmp":
+		return "", filterCall(unix.SYS_KCMP, unix.ENOSYS)
 	case "read": // what stands on a cgroup: the mount, and the path below it
 		c, err := Open(words[1])
 		if err != nil {
