@@ -94,15 +94,11 @@ func (p *program) completeAddress(cmd *cobra.Command, _ []string, typed string) 
 // said while a person types is in the way.
 func (p *program) quietLook(cmd *cobra.Command) decide.Decision {
 	p.log = logging.Discard()
-	s, err := p.begin(true)
+	s, d, err := p.look(cmd.Context())
 	if err != nil {
 		return decide.Decision{}
 	}
-	defer s.Close()
-	d, err := s.Look(cmd.Context())
-	if err != nil {
-		return decide.Decision{}
-	}
+	s.Close()
 	return d
 }
 

@@ -22,8 +22,10 @@ stable code, how bad it is (error: a promise is broken, or will be; warning: it 
 by luck; note), the evidence, and what mends it. --why CODE tells the reason. A check
 that could not be made is said to be unknown.
 
-Reads: what status reads; /proc/sys/net; configuration files of systemd, NetworkManager,
-firewalld and dhclient; units of pinned services; what install has written.
+Reads: what status reads; /proc/sys/net and the processes of this network; configuration
+files of systemd, NetworkManager, firewalld and dhclient; what networkd, NetworkManager and
+dhcpcd say of their interfaces; which of their versions dpkg or apk lists; units of pinned
+services; what install has written. It starts no program.
 Writes: nothing.
 Exits with 0; 1 something could not be read; 2 an error in the configuration, or no
 such code; with --exit-code 3 where there is an error or a warning.`,
@@ -43,15 +45,11 @@ such code; with --exit-code 3 where there is an error or a warning.`,
 		if cmd.Flags().Changed("why") {
 			return tellWhy(cmd, why)
 		}
-		s, err := p.begin(true)
+		s, d, err := p.look(cmd.Context())
 		if err != nil {
 			return err
 		}
 		defer s.Close()
-		d, err := s.Look(cmd.Context())
-		if err != nil {
-			return p.finish(report.Failed(err))
-		}
 		caller, err := p.caller(false, "")
 		if err != nil {
 			return p.finish(report.Failed(err))

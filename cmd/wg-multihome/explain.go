@@ -83,15 +83,11 @@ func (p *program) runExplain(cmd *cobra.Command, f explainFlags, args []string) 
 	if err != nil {
 		return err
 	}
-	s, err := p.begin(true)
+	s, d, err := p.look(cmd.Context())
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	d, err := s.Look(cmd.Context())
-	if err != nil {
-		return p.finish(report.Failed(err))
-	}
 	subject, err := f.subject(cmd.Context(), s.host, d)
 	packets := f.packets(subject, destinations)
 	if err == nil && len(packets) == 0 {

@@ -46,15 +46,16 @@ func (p *program) install() *cobra.Command {
 		Short: "Have DHCP clients, network managers and systemd call this program",
 		Long: `Finds which of dhclient, dhcpcd, udhcpc, NetworkManager, ifupdown, ppp,
 systemd-networkd, wg-quick and systemd this host has, and writes a hook, a drop-in
-or a unit for each; then enables and starts the units. Hooks call the program where it lies now, with
---config and --state-dir where those are given.
+or a unit for each; then enables and starts the units. Hooks call the program where
+it lies now, with --config and --state-dir where those are given.
 
 Prints a line per file:
   + PATH (why)   written
   = PATH         stands already
   ! PATH         an administrator has changed it: left alone, but with --force
 Each file has a line with a hash of the rest. Where that is right, the file is ours
-and is replaced by a newer one.
+and is replaced by a newer one. A program that others than root may change is
+refused, as hooks and units run it as root.
 
 Reads: where the clients lie, and its own files.
 Writes: the files that it prints; with systemd it enables and starts the units.
@@ -64,7 +65,7 @@ be started (the others were); 2 bad usage.`,
 		Args: noArguments,
 	}
 	i.flags(cmd)
-	cmd.Flags().BoolVar(&i.force, "force", false, "replace files that an administrator has changed, too")
+	cmd.Flags().BoolVar(&i.force, "force", false, "replace files that an administrator has changed, too, and have hooks call a program that others may change")
 	cmd.Flags().BoolVar(&packaged, "package", false, "with --root: write all files, found or not, where a package has them")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if packaged && i.root == "" && !i.dryRun {
@@ -75,6 +76,12 @@ be started (the others were); 2 bad usage.`,
 		if err != nil {
 			p.logger().Errorf("%s", err)
 			return exitError{report.Usage}
+		}
+		if i.root == "" && !i.force {
+			if err := install.CheckProgram(caller.Path); err != nil {
+				p.logger().Errorf("%s", err)
+				return exitError{report.Usage}
+			}
 		}
 		return p.finish(p.installFiles(cmd, i, install.Options{Caller: caller, Package: packaged, Force: i.force}))
 	}
@@ -91,7 +98,7 @@ func (p *program) caller(packaged bool, root string) (install.Caller, error) {
 			return c, fmt.Errorf("find the program: %w", err)
 		}
 		if strings.HasSuffix(own, " (deleted)") {
-			return c, fmt.Errorf("%s: there is another program by now", own)
+			return c, fmt.Errorf("%s: another program was installed there meanwhile; type the command again", own)
 		}
 		c.Path = own
 	}

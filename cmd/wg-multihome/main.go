@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/logging"
 	"wg-multihome/cmd/internal/report"
@@ -170,6 +171,20 @@ func (p *program) begin(person bool) (*session, error) {
 		return nil, exitError{report.Usage}
 	}
 	return p.beginHook(person)
+}
+
+// look begins a session for a person, and looks at the host. Errors are said.
+func (p *program) look(ctx context.Context) (*session, decide.Decision, error) {
+	s, err := p.begin(true)
+	if err != nil {
+		return nil, decide.Decision{}, err
+	}
+	d, err := s.Look(ctx)
+	if err != nil {
+		s.Close()
+		return nil, d, p.finish(report.Failed(err))
+	}
+	return s, d, nil
 }
 
 // checkConfig refuses a configuration file that was named and is not there.

@@ -28,15 +28,11 @@ configuration; with --exit-code 3 where there are steps.`,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "JSON (wg-multihome help json)")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there are steps")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s, err := p.begin(true)
+		s, d, err := p.look(cmd.Context())
 		if err != nil {
 			return err
 		}
 		defer s.Close()
-		d, err := s.Look(cmd.Context())
-		if err != nil {
-			return p.finish(report.Failed(err))
-		}
 		steps := d.Plan()
 		if err := p.showPlan(cmd.OutOrStdout(), d, steps, asJSON); err != nil {
 			return err

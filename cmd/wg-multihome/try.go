@@ -1,15 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +12,6 @@ import (
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
-	"wg-multihome/cmd/internal/systemd"
 	"wg-multihome/cmd/internal/try"
 	"wg-multihome/fwmark/config"
 	"wg-multihome/policy"
@@ -44,15 +38,11 @@ func (p *program) keeper() try.Keeper {
 // try converges, and has it undone unless it is confirmed in time. Whoever undoes it
 // waits before anything is changed: this process may be killed at any time.
 func (p *program) try(cmd *cobra.Command, limit time.Duration) error {
-	s, err := p.begin(true)
+	s, d, err := p.look(cmd.Context())
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	d, err := s.Look(cmd.Context())
-	if err != nil {
-		return p.finish(report.Failed(err))
-	}
 	old, err := s.keeper.Read()
 	if err != nil {
 		return p.finish(report.Failed(err))
@@ -79,60 +69,6 @@ func standing(d decide.Decision) bool {
 	return d.Table.Have.Exists || slices.ContainsFunc(d.Facts.Rules, policy.Rule.Ours)
 }
 
-// startUndo has a timer of systemd's, or else a process in a session of its own,
-// undo a try.
-func (p *program) startUndo(ctx context.Context, id string, limit time.Duration) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	// It runs in another folder.
-	dir, err := filepath.Abs(p.state)
-	if err != nil {
-		return err
-	}
-	file, err := filepath.Abs(p.config)
-	if err != nil {
-		return err
-	}
-	args := []string{self, "revert", "--expired", id, "--state-dir", dir}
-	if p.named {
-		args = append(args, "--config", file)
-	}
-	if systemd.RunsHere() {
-		err := startTimer(ctx, "wg-multihome-undo-"+id, limit, args)
-		if err == nil {
-			return nil
-		}
-		p.logger().Infof("no timer of systemd's undoes it, but a process: %s", err)
-	}
-	wait := exec.Command(args[0], args[1:]...) // this program
-	wait.Dir, wait.Env = "/", []string{systemd.Path}
-	wait.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := wait.Start(); err != nil {
-		return err
-	}
-	return wait.Process.Release()
-}
-
-// timerWait bounds how long systemd may take to make a timer.
-const timerWait = 25 * time.Second
-
-// startTimer has systemd start a command once that time is over.
-func startTimer(ctx context.Context, unit string, after time.Duration, command []string) error {
-	ctx, cancel := context.WithTimeout(ctx, timerWait)
-	defer cancel()
-	run, err := systemd.Command(ctx, "systemd-run", append([]string{"--quiet", "--collect", "--unit", unit,
-		"--on-active", fmt.Sprintf("%.3fs", after.Seconds()), "--timer-property=AccuracySec=100ms", "--"}, command...)...)
-	if err != nil {
-		return err
-	}
-	if text, err := run.CombinedOutput(); err != nil {
-		return fmt.Errorf("systemd-run: %w: %s", err, bytes.TrimSpace(text))
-	}
-	return nil
-}
-
 func (p *program) confirm() *cobra.Command {
 	return &cobra.Command{
 		Use:   "confirm",
@@ -143,10 +79,12 @@ Writes: /var/lib/wg-multihome, or a STATE-DIR that is named.
 Exits with 0 done, 1 no try is pending, or it is too late.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := p.keeper().Confirm(cmd.Context()); err != nil {
+			confirmed, err := p.keeper().Confirm(cmd.Context())
+			if err != nil {
 				return p.finish(report.Failed(fmt.Errorf("confirm: %w", err)))
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "confirmed: the configuration stays in force")
+			p.stopTimer(cmd.Context(), confirmed.ID)
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "confirmed: the configuration stays in force")
 			return err
 		},
 	}
@@ -185,6 +123,9 @@ Exits with 0 done, 1 no try is pending, or a step failed.`,
 		}
 		if undone == nil {
 			return nil
+		}
+		if expired == "" { // else this is what it has started
+			p.stopTimer(cmd.Context(), undone.ID)
 		}
 		p.config, p.named = undone.File, undone.Named
 		return p.undo(cmd.Context())

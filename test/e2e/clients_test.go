@@ -47,7 +47,7 @@ func newClientCase(t *testing.T, release string, start func(l *lab.Lab, uplinks 
 	t.Helper()
 	l := newLab(t)
 	if release != "" {
-		l.Run("mount", "--bind", filepath.Join(releaseTree(t, release), "usr"), "/usr")
+		l.Run("mount", "-o", "bind,ro", filepath.Join(releaseTree(t, release), "usr"), "/usr")
 	}
 	l.Interfaces(pinned)
 	l.ISP2.Script("ip addr add 198.51.100.2/24 dev home; ip addr add 198.51.100.3/24 dev home")
@@ -172,6 +172,7 @@ func TestClientFollowsItsServer(t *testing.T) {
 			sent(t, c.ISP2)
 			stream := c.Stream(lab.Sender{To: lab.Far4, Mark: mark, Pause: time.Millisecond})
 			c.wantLease("first lease", "198.51.100.20", "198.51.100.1")
+			wantClientFound(t, c.Lab, client.name)
 
 			before := c.Read(record)
 			c.asks(c.client.Renew, "a renewal", func() bool { return c.Read(record) != before })

@@ -36,7 +36,7 @@ var docLabs = map[string]func(t *testing.T, l *lab.Lab) docLab{
 		top, err := filepath.Abs("../..")
 		fatal(t, err)
 		l.Script(fmt.Sprintf("mkdir /run/src; cd %q; cp -r go.mod go.sum cmd fwmark nft policy wg /run/src", top))
-		l.Script(ownEtc)
+		l.Script(packaged)
 		noSystemd(l)
 		env := []string{"GOFLAGS=-buildvcs=false", "CGO_ENABLED=0"}
 		for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOROOT"} {
@@ -74,19 +74,18 @@ func rename(l *lab.Lab, one, two string) {
 	}
 }
 
-// ownEtc gives the host an /etc and /usr/lib of its own, with the folders that
-// packages bring, and a place for the program.
-const ownEtc = `mkdir /run/etc; cp -a /etc/. /run/etc; mount --bind /run/etc /etc
-mkdir -p /etc/systemd/system /etc/NetworkManager/dispatcher.d /etc/bash_completion.d
+// packaged gives the host a /usr/lib of its own, the folders that packages bring, and
+// a place for the program.
+const packaged = `mkdir -p /etc/systemd/system /etc/NetworkManager/dispatcher.d /etc/bash_completion.d
 mount -t tmpfs none /usr/local/sbin
 mkdir /run/lib /run/lib/upper /run/lib/work
 mount -t overlay -o lowerdir=/usr/lib,upperdir=/run/lib/upper,workdir=/run/lib/work none /usr/lib
 `
 
-// ownFiles gives the host an /etc of its own, and the program. All else cannot be
-// written.
+// ownFiles gives the host what packages bring, and the program. What is not its own
+// cannot be written.
 func ownFiles(l *lab.Lab) docLab {
-	l.Script(ownEtc + fmt.Sprintf("ln -s %q %s; mount -o remount,bind,ro /", l.Binary, installed))
+	l.Script(packaged + fmt.Sprintf("ln -s %q %s; mount -o remount,bind,ro /", l.Binary, installed))
 	noSystemd(l)
 	return docLab{l, "/", []string{"PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}}
 }

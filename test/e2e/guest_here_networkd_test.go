@@ -129,6 +129,9 @@ func TestSystemdNetworkdManagesUplinks(t *testing.T) {
 	if without == 0 {
 		t.Error("without the drop-in networkd deleted no guard: nothing is tested")
 	}
+	if codes := found(t, l); codes["WGM001"] != "error" {
+		t.Errorf("doctor, without the drop-in: %v", codes)
+	}
 	mended := hereMH(t, l, "install")
 	wantPart(t, "install", mended.Stdout, "+ "+file)
 	wantPart(t, "install", mended.Stderr, "systemctl restart systemd-networkd")
@@ -139,6 +142,9 @@ func TestSystemdNetworkdManagesUplinks(t *testing.T) {
 	again(t, l)
 	if n := deleted(); n != 0 {
 		t.Errorf("with the drop-in networkd deleted %d guards", n)
+	}
+	if codes := found(t, l); codes["WGM001"] != "" {
+		t.Errorf("doctor, with the drop-in: %v", codes)
 	}
 	settles(t, l)
 	l.Send(lab.Sender{To: lab.Far4, Mark: mark}, 100)
@@ -208,4 +214,23 @@ func TestSystemdNetworkManager(t *testing.T) {
 		t.Errorf("%d marked packets left by the other uplink", n)
 	}
 	settles(t, l)
+	managerIsFound(t, l, string(version))
+}
+
+// managerIsFound has doctor find what NetworkManager does not tell, and what dhclient
+// would do under it, and neither where all is well.
+func managerIsFound(t *testing.T, l *lab.Lab, version string) {
+	t.Helper()
+	want := func(when, silent, dhclient string) {
+		t.Helper()
+		if codes := found(t, l); codes["WGM002"] != silent || codes["WGM009"] != dhclient {
+			t.Errorf("doctor, %s: %v", when, codes)
+		}
+	}
+	want("with watch", "", "")
+	systemctl(t, "stop", "wg-multihome-watch.service")
+	want("without watch", map[bool]string{true: "error"}[strings.HasPrefix(version, "1.42.4")], "")
+	systemctl(t, "start", "wg-multihome-watch.service")
+	machineFile(t, "/etc/NetworkManager/conf.d/client.conf", "[main]\ndhcp=dhclient\n", 0o644)
+	want("with dhclient", "", "warning")
 }

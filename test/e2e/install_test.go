@@ -126,3 +126,23 @@ func TestInstalledHooksWork(t *testing.T) {
 	d.WantRefused(lab.Far4, "", mark)
 	noDrift(t, d.Lab)
 }
+
+// TestInstallRefusesAProgramOfOthers: hooks would run as root what another one may put
+// in its place.
+func TestInstallRefusesAProgramOfOthers(t *testing.T) {
+	d := docHost(t)
+	for how, prepare := range map[string]string{
+		"user 65534 may change /run/own/wg-multihome,": "chown 65534 /run/own/wg-multihome",
+		"user 65534 may change /run/own,":              "chown 65534 /run/own",
+		"anybody may change /run/own,":                 "chmod 777 /run/own",
+		"group 65534 may change /run/own,":             "chgrp 65534 /run/own; chmod 775 /run/own",
+	} {
+		d.Script(`rm -rf /run/own; mkdir -m 755 /run/own; cp ` + d.Binary + ` /run/own/wg-multihome; ` + prepare)
+		r := d.Try(nil, "/run/own/wg-multihome", "install")
+		wantCode(t, r, 2)
+		wantPart(t, "install", r.Stderr, how)
+		wantEqual(t, "what was written", r.Stdout, "")
+	}
+	d.Script("chmod 1777 /run/own; chgrp 0 /run/own")
+	wantPart(t, "install out of a folder with the sticky bit", d.Run("/run/own/wg-multihome", "install"), "+ "+dhclientHook)
+}

@@ -22,7 +22,6 @@ type protected struct {
 func newProtected(t *testing.T) *protected {
 	t.Helper()
 	l := newLab(t)
-	l.PrivateEtc()
 	l.Static()
 	p := &protected{l: l, service: l.MakeCgroup("a.service"), one4: one4}
 	p.device = devices(t, l, 1, "wg0")[0]

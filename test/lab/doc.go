@@ -10,7 +10,8 @@
 // own networks, as an ISP does. Far answers each datagram and each connection
 // to port 7 with the address that it saw.
 //
-// The host has a mount namespace too: /run, /etc/network, /etc/dhcp,
-// /etc/wireguard, /var/lib/dhcp, /etc/hosts and /etc/resolv.conf are its own,
-// empty. Nothing outside is changed.
+// The host has a mount namespace too: /run, /etc and /var/lib are its own. /run,
+// /etc/network, /etc/dhcp, /etc/wireguard, /var/lib/dhcp, /etc/hosts and
+// /etc/resolv.conf are empty at first. /usr cannot be written. Nothing outside is
+// changed.
 package lab

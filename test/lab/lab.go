@@ -37,24 +37,33 @@ const basics = `
 for d in all default; do echo 0 >/proc/sys/net/ipv6/conf/$d/accept_dad; done
 ip link set lo up`
 
-// privateMounts gives the host its own /run and /etc. dhclient-script would
-// write /etc/resolv.conf, and the hook that keeps it from that is the lab's.
+// privateMounts gives the host its own /run, /etc and /var/lib, and a /usr that cannot
+// be written. They are whole folders: a mount on a file of the machine's would go when
+// somebody outside puts another file in that one's place, and what a DHCP client's
+// script writes would be the machine's then. The hook that keeps dhclient-script from
+// resolv.conf is the lab's.
 const privateMounts = `
-mkdir -p /etc/network /etc/dhcp /etc/wireguard /var/lib/dhcp /var/lib/wg-multihome
-resolv=$(readlink -m /etc/resolv.conf) # it may be a link into /run
 mount -t tmpfs none /run
-mkdir -p /run/network /run/fstab.d "${resolv%/*}"
-for f in /run/hosts /run/resolv.conf /etc/hosts "$resolv"; do [ -e $f ] || : >$f; done
-cat >/run/fstab.d/lab.fstab <<X
+mkdir -p /run/network /run/fstab.d /run/machine/etc/upper /run/machine/etc/work /run/machine/lib/upper /run/machine/lib/work
+: >/run/hosts
+: >/run/resolv.conf
+cat >/run/fstab.d/machine.fstab <<X
+none /etc overlay lowerdir=/etc,upperdir=/run/machine/etc/upper,workdir=/run/machine/etc/work 0 0
+none /var/lib overlay lowerdir=/var/lib,upperdir=/run/machine/lib/upper,workdir=/run/machine/lib/work 0 0
+/usr /usr none bind,ro 0 0
+X
+cat >/run/fstab.d/own.fstab <<X
 none /etc/network tmpfs rw 0 0
 none /etc/dhcp tmpfs rw 0 0
 none /etc/wireguard tmpfs rw 0 0
 none /var/lib/dhcp tmpfs rw 0 0
 none /var/lib/wg-multihome tmpfs rw 0 0
-/run/hosts /etc/hosts none bind 0 0
-/run/resolv.conf $resolv none bind 0 0
 X
-mount -a -T /run/fstab.d
+mount -a -T /run/fstab.d/machine.fstab
+mkdir -p /etc/network /etc/dhcp /etc/wireguard /var/lib/dhcp /var/lib/wg-multihome
+ln -sf -t /etc ../run/hosts ../run/resolv.conf
+rm -f /etc/wg-multihome.toml
+mount -a -T /run/fstab.d/own.fstab
 mkdir -p /etc/network/if-pre-up.d /etc/network/if-up.d /etc/network/if-down.d /etc/network/if-post-down.d /etc/dhcp/dhclient-enter-hooks.d /etc/dhcp/dhclient-exit-hooks.d
 echo 'make_resolv_conf() { :; }' >/etc/dhcp/dhclient-enter-hooks.d/no-resolv-conf
 echo 'initial-interval 1; request subnet-mask, routers, rfc3442-classless-static-routes;
@@ -206,6 +215,10 @@ func (l *Lab) Interfaces(text string) {
 	l.t.Helper()
 	l.Write("/etc/network/interfaces", text, 0o644)
 }
+
+// DefaultTOML is where the program looks for its configuration file when nobody names
+// one.
+const DefaultTOML = "/etc/wg-multihome.toml"
 
 // TOML writes the program's own configuration file, and returns its path.
 func (l *Lab) TOML(text string) string {

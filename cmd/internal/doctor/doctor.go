@@ -46,9 +46,21 @@ type Facts struct {
 	Networkd     []string                  // interfaces that systemd-networkd manages
 	Systemd      bool                      // it runs here
 	Links        map[string]bool           // symbolic links that enable units, by path
-	OldWatch     string                    // the process of a `watch` whose binary was replaced; "": none
+	Processes    []Process                 // of this network namespace
+	Watched      bool                      // `watch` runs
+	Manager      []string                  // interfaces that NetworkManager manages
+	Dhcpcd       []string                  // uplinks whose leases the dhcpcd has that is for several interfaces
+	Versions     map[Program]string        // of others' programs, where a distribution's list tells
 
 	Failed map[Source]error // what could not be read
+}
+
+// Process is one that runs.
+type Process struct {
+	PID  int
+	Name string   // of its program or thread, 15 characters at most
+	Args []string // its own name first; some write other words over them
+	Exe  string   // with " (deleted)" behind it where another one took its place
 }
 
 // Hook is a file of `install` that is not as it is to be.
@@ -64,7 +76,8 @@ const (
 	WireGuard Source = "WireGuard's files"
 	Installed Source = "files of install"
 	Others    Source = "configuration files of others"
-	Processes Source = "processes"
+	Running   Source = "processes"
+	Clients   Source = "what DHCP clients have written"
 )
 
 // Check is one check.

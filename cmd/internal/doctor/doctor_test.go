@@ -36,10 +36,8 @@ func TestChecksOfFiles(t *testing.T) {
 			f.Networkd = []string{"wan1"}
 			f.Texts["/etc/systemd/networkd.conf"] = "[Network]\n#ManageForeignRoutingPolicyRules=no\n"
 		}, func(f *Facts) {
-			f.Texts["/etc/systemd/networkd.conf.d/50-wg-multihome.conf"] = "[Network]\nManageForeignRoutingPolicyRules=no\n"
+			f.Texts["/etc/systemd/networkd.conf.d/50-wg-multihome.conf"] = "[Network]\nManageForeignRoutingPolicyRules=no\nManageForeignRoutes=no\n"
 		}},
-		"NetworkManager's dhclient": {"WGM009", func(f *Facts) { f.Texts["/etc/NetworkManager/conf.d/a.conf"] = "[main]\ndhcp=dhclient\n" },
-			func(f *Facts) { f.Texts["/etc/NetworkManager/conf.d/b.conf"] = "[main]\ndhcp=internal\n" }},
 		"wg-quick's text match": {"WGM012", func(f *Facts) {
 			f.Decision.Tunnels = []fwmark.Tunnel{{Device: "wg0", Mark: mark(3325)}}
 			f.Decision.Facts.Rules = []policy.Rule{{Action: policy.Lookup, Table: policy.TableLocal}, table}
@@ -51,7 +49,7 @@ func TestChecksOfFiles(t *testing.T) {
 			f.Links["/etc/systemd/system/sysinit.target.wants/nftables.service"] = true
 			f.Decision.Table.Have.Sets = map[string]nft.Set{nft.MarkSet(mark(0x2005)): {Name: "mark_0x2005", Cgroups: []uint64{7}}}
 		}, func(f *Facts) { f.Links = nil }},
-		"firewalld": {"WGM018", func(f *Facts) { f.Texts["/etc/firewalld/firewalld.conf"] = "IPv6_rpfilter=yes\n" },
+		"firewalld": {"WGM018", func(f *Facts) { f.Processes = []Process{{Name: "firewalld"}} },
 			func(f *Facts) { f.Texts["/etc/firewalld/firewalld.conf"] = "IPv6_rpfilter=no\n" }},
 		"BindNetworkInterface=": {"WGM020", func(f *Facts) {
 			f.Texts["/etc/systemd/system/a.service.d/net.conf"] = "[Service]\nBindNetworkInterface=wan2\n"

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -8,63 +9,6 @@ import (
 
 	"wg-multihome/cmd/internal/systemd"
 )
-
-// keyed returns the last value that ini files give a key, in the order in which
-// they are read: by name, whatever their folder; "": none.
-func keyed(texts map[string]string, folder, key string) (value, file string) {
-	var names []string
-	for name := range texts {
-		if strings.Contains(name, folder) {
-			names = append(names, name)
-		}
-	}
-	slices.SortFunc(names, func(a, b string) int {
-		conf := func(n string) int { // the file itself is read before its folder
-			if strings.Contains(n, ".d/") || strings.Contains(n, "conf.d/") {
-				return 1
-			}
-			return 0
-		}
-		if d := conf(a) - conf(b); d != 0 {
-			return d
-		}
-		return strings.Compare(path.Base(a), path.Base(b))
-	})
-	for _, name := range names {
-		for _, line := range strings.Split(texts[name], "\n") {
-			k, v, is := strings.Cut(line, "=")
-			if is && strings.TrimSpace(k) == key {
-				value, file = strings.TrimSpace(v), name
-			}
-		}
-	}
-	return value, file
-}
-
-func no(value string) bool {
-	return slices.Contains([]string{"no", "false", "0", "off", "n", "f"}, strings.ToLower(value))
-}
-
-func networkd(f Facts) []Finding {
-	var managed []string
-	for _, u := range f.Decision.Uplinks {
-		if slices.Contains(f.Networkd, u.Name) {
-			managed = append(managed, u.Name)
-		}
-	}
-	const key = "ManageForeignRoutingPolicyRules"
-	value, _ := keyed(f.Texts, "/systemd/networkd.conf", key)
-	if len(f.Networkd) == 0 || no(value) {
-		return nil
-	}
-	evidence := fmt.Sprintf("it manages %s, and %s is not \"no\"", strings.Join(f.Networkd, ", "), key)
-	severity := Error
-	if len(managed) == 0 {
-		severity = Warning // it does so at a reconfigure of any link
-	}
-	return []Finding{{Severity: severity, What: "systemd-networkd deletes our rules at `networkctl reconfigure`", Evidence: evidence,
-		Mend: "wg-multihome install, then systemctl restart systemd-networkd"}}
-}
 
 // script finds hooks that call the original shell script's folder.
 func script(f Facts) (list []Finding) {
@@ -76,25 +20,20 @@ func script(f Facts) (list []Finding) {
 	return list
 }
 
-func managerDhclient(f Facts) []Finding {
-	value, file := keyed(f.Texts, "/NetworkManager/", "dhcp")
-	if value != "dhclient" {
-		return nil
-	}
-	return []Finding{{Severity: Warning, What: "NetworkManager's leases may be lost at renewals", Evidence: file + " has dhcp=dhclient", Mend: "dhcp=internal there, then systemctl restart NetworkManager"}}
-}
-
 func firewalld(f Facts) []Finding {
 	const file = "/etc/firewalld/firewalld.conf"
-	text, there := f.Texts[file]
-	value, _ := keyed(map[string]string{file: text}, "/firewalld/", "IPv6_rpfilter")
-	if !there || no(value) || !packetServices(f, "") {
+	value, _ := keyed(f.Texts, []string{file}, "IPv6_rpfilter")
+	runs := slices.ContainsFunc(f.Processes, func(p Process) bool { return p.Name == "firewalld" })
+	if !runs || no(value) || !packetServices(f, "") {
 		return nil
 	}
-	return []Finding{{Severity: Warning, What: "firewalld drops answers to services' IPv6 connections", Evidence: file + " has IPv6_rpfilter=" + value, Mend: `IPv6_rpfilter=no there, or marking = "socket"`}}
+	return []Finding{{Severity: Warning, What: "firewalld drops answers to services' IPv6 connections", Evidence: fmt.Sprintf("it runs, and %s has IPv6_rpfilter=%s", file, cmp.Or(value, "yes, which it is unless somebody says so")), Mend: `IPv6_rpfilter=no there, or marking = "socket"`}}
 }
 
 func bound(f Facts) (list []Finding) {
+	if !f.Systemd {
+		return nil
+	}
 	for _, p := range f.Decision.Pins {
 		for _, cgroup := range p.Cgroups {
 			unit := path.Base(cgroup)
@@ -102,7 +41,7 @@ func bound(f Facts) (list []Finding) {
 				if !strings.HasSuffix(name, "/"+unit) && !strings.Contains(name, "/"+unit+".d/") {
 					continue
 				}
-				if device, _ := keyed(map[string]string{name: f.Texts[name]}, "/", "BindNetworkInterface"); device != "" && device != p.Uplink {
+				if device, _ := keyed(f.Texts, []string{name}, "BindNetworkInterface"); device != "" && device != p.Uplink {
 					list = append(list, Finding{Severity: Error, What: fmt.Sprintf("%s is bound to %s, and pinned to %s", unit, device, p.Uplink), Evidence: name + " has BindNetworkInterface=" + device, Mend: "BindNetworkInterface=" + p.Uplink + ", or none"})
 				}
 			}
@@ -137,17 +76,11 @@ func disabled(f Facts) (list []Finding) {
 	return list
 }
 
-func oldWatch(f Facts) []Finding {
-	if f.OldWatch == "" {
-		return nil
+func oldWatch(f Facts) (list []Finding) {
+	for _, p := range f.Processes {
+		if strings.HasPrefix(p.Name, "wg-multihome") && slices.Contains(p.Args, "watch") && strings.HasSuffix(p.Exe, " (deleted)") {
+			list = append(list, Finding{Severity: Warning, What: "watch runs as it was before an upgrade", Evidence: fmt.Sprintf("process %d runs %s", p.PID, p.Exe), Mend: "systemctl restart " + systemd.Watch})
+		}
 	}
-	return []Finding{{Severity: Warning, What: "watch runs as it was before an upgrade", Evidence: f.OldWatch, Mend: "systemctl restart " + systemd.Watch}}
-}
-
-func sorted(texts map[string]string) (names []string) {
-	for name := range texts {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+	return list
 }

@@ -216,6 +216,9 @@ func devices(f Facts) (names []string) {
 
 func flushed(f Facts) (list []Finding) {
 	enabled := false
+	if !f.Systemd {
+		return nil
+	}
 	for link := range f.Links {
 		enabled = enabled || path.Base(link) == systemd.Nftables
 	}

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -17,8 +16,6 @@ import (
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/doctor"
 	"wg-multihome/cmd/internal/install"
-	"wg-multihome/cmd/internal/systemd"
-	"wg-multihome/fwmark/regular"
 	"wg-multihome/wg"
 )
 
@@ -31,7 +28,9 @@ func (h *Host) Examine(ctx context.Context, d decide.Decision, caller install.Ca
 	f.Failed[doctor.WireGuard] = h.readTunnels(ctx, &f)
 	f.Failed[doctor.Installed] = readHooks(&f, caller)
 	f.Failed[doctor.Others] = readOthers(&f)
-	f.Failed[doctor.Processes] = readWatch(&f)
+	f.Failed[doctor.Running] = readProcesses(&f)
+	f.Failed[doctor.Clients] = readClients(&f)
+	f.Watched = h.State.Watched()
 	return f
 }
 
@@ -129,106 +128,4 @@ func readHooks(f *doctor.Facts, caller install.Caller) error {
 		}
 	}
 	return errors.Join(lookErr, err)
-}
-
-// Where the configuration of others lies, as patterns of filepath.Match.
-var othersFiles = []string{
-	"/etc/systemd/networkd.conf", "/etc/systemd/networkd.conf.d/*.conf", "/run/systemd/networkd.conf.d/*.conf", "/usr/lib/systemd/networkd.conf.d/*.conf",
-	"/etc/NetworkManager/NetworkManager.conf", "/etc/NetworkManager/conf.d/*.conf", "/usr/lib/NetworkManager/conf.d/*.conf",
-	"/etc/firewalld/firewalld.conf", "/etc/dhcp/dhclient-exit-hooks.d/*",
-}
-
-// unitFolders are where units lie, and unitLinks what enables them.
-var (
-	unitFolders = []string{systemd.AdminUnits, systemd.RunUnits, systemd.PackageUnits}
-	unitLinks   = []string{systemd.AdminUnits + "/*.wants/*", systemd.PackageUnits + "/*.wants/*"}
-)
-
-// maxOther bounds what is read of one of them, in bytes.
-const maxOther = 1 << 20
-
-func readOthers(f *doctor.Facts) error {
-	f.Texts, f.Links = map[string]string{}, map[string]bool{}
-	f.Systemd = systemd.Runs()
-	patterns := slices.Clone(othersFiles)
-	units := []string{systemd.Guards, systemd.Watch}
-	for _, p := range f.Decision.Pins {
-		for _, cgroup := range p.Cgroups {
-			units = append(units, filepath.Base(cgroup))
-		}
-	}
-	for _, folder := range unitFolders {
-		for _, unit := range units {
-			patterns = append(patterns, filepath.Join(folder, unit), filepath.Join(folder, unit+".d", "*.conf"))
-		}
-	}
-	var errs []error
-	for _, pattern := range patterns {
-		names, _ := filepath.Glob(pattern) // a name with a meaning of its own finds nothing
-		for _, name := range names {
-			text, err := regular.Read(name, maxOther)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			errs = append(errs, err)
-			f.Texts[name] = string(text)
-		}
-	}
-	for _, pattern := range unitLinks {
-		names, _ := filepath.Glob(pattern)
-		for _, name := range names {
-			f.Links[name] = true
-		}
-	}
-	errs = append(errs, readNetworkd(f))
-	return errors.Join(errs...)
-}
-
-// readNetworkd reads what systemd-networkd says of links: each has a file by its
-// index, which tells whether it manages it.
-func readNetworkd(f *doctor.Facts) error {
-	links, err := netlink.LinkList()
-	if err != nil {
-		return fmt.Errorf("read links: %w", err)
-	}
-	var errs []error
-	for _, l := range links {
-		text, err := regular.Read(fmt.Sprintf("/run/systemd/netif/links/%d", l.Attrs().Index), maxOther)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		errs = append(errs, err)
-		if strings.Contains("\n"+string(text), "\nADMIN_STATE=configur") {
-			f.Networkd = append(f.Networkd, l.Attrs().Name)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// readWatch looks for a `watch` in this network namespace whose program was replaced.
-func readWatch(f *doctor.Facts) error {
-	own, err := os.Readlink("/proc/self/ns/net")
-	if err != nil {
-		return err
-	}
-	dirs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return err
-	}
-	for _, dir := range dirs {
-		line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
-		if err != nil { // it has ended
-			continue
-		}
-		args := strings.Split(string(line), "\x00")
-		if len(args) < 2 || !strings.HasPrefix(filepath.Base(args[0]), "wg-multihome") || !slices.Contains(args[1:], "watch") {
-			continue
-		}
-		theirs, err := os.Readlink(filepath.Join(dir, "ns/net"))
-		exe, exeErr := os.Readlink(filepath.Join(dir, "exe"))
-		if err == nil && exeErr == nil && theirs == own && strings.HasSuffix(exe, " (deleted)") {
-			f.OldWatch = fmt.Sprintf("process %s runs %s", filepath.Base(dir), exe)
-		}
-	}
-	return nil
 }

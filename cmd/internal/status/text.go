@@ -102,7 +102,7 @@ func (s Status) writeLock(t *table) {
 	for _, l := range locks {
 		t.row(l.Mark, fmt.Sprint(l.Dropped), l.Cause)
 	}
-	t.list("ROUTES THAT THE SECOND LOCK DOES NOT KNOW, pinned packets are dropped there until the next sync", s.Held)
+	t.list("ROUTES THAT THE SECOND LOCK DOES NOT KNOW, and drops until watch or sync has run", s.Held)
 	t.list(fmt.Sprintf("PRIVATE DESTINATIONS ALONE PASS THE SECOND LOCK, as there are more than %d prefixes", nft.MaxRanges), s.Outside)
 	t.list("SETS WITH ELEMENTS OF OTHERS, as by NFTSet=, whose packets are marked", s.Elements)
 	t.list("SETS WITHOUT ELEMENTS, of marks that pin nothing else; what NFTSet= puts there comes with the unit's next start", s.EmptySets)

@@ -48,7 +48,7 @@ func runHooks(ctx context.Context, log *logging.Logger, n decide.News, left time
 		return false, fmt.Errorf("run-parts is neither %s, so hooks were not run", strings.Join(runPartsPaths, " nor "))
 	}
 	if left <= 0 {
-		return false, errors.New("hook-timeout, which is for all hooks of a run, is over: they are left to the next run")
+		return false, errors.New("hook-timeout, which is for all hooks of a run, is over: they are left to watch, or the next run")
 	}
 	limit, cancel := context.WithTimeout(ctx, left)
 	defer cancel()

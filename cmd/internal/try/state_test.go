@@ -92,7 +92,7 @@ func TestNextKeepsWhatWasBeforeTheFirst(t *testing.T) {
 func TestKeeper(t *testing.T) {
 	ctx := context.Background()
 	k := Keeper{Dir: state.Dir(t.TempDir()), State: state.Dir(t.TempDir())}
-	if err := k.Confirm(ctx); !errors.Is(err, ErrNone) {
+	if _, err := k.Confirm(ctx); !errors.Is(err, ErrNone) {
 		t.Errorf("confirm: %v", err)
 	}
 	before, tried := loaded(t, "0x1"), loaded(t, "0x2/0xf")
@@ -120,7 +120,7 @@ func TestKeeper(t *testing.T) {
 	if undone, err := k.Undo(ctx, s.ID); undone == nil || err != nil {
 		t.Errorf("undo: %v %v", undone, err)
 	}
-	if err := k.Confirm(ctx); !errors.Is(err, ErrOver) {
+	if _, err := k.Confirm(ctx); !errors.Is(err, ErrOver) {
 		t.Errorf("confirm what is undone: %v", err)
 	}
 	if _, err := k.Undo(ctx, ""); !errors.Is(err, ErrNone) {
