@@ -152,13 +152,12 @@ func (h *Host) moveSockets(ctx context.Context, s decide.SocketMove) error {
 // MPTCP that have kept it. That the kernel cannot is said, and is no failure: it could
 // not by the next run, either.
 func (h *Host) endClosed(ctx context.Context, m fwmark.Mark) error {
-	const which = "that their programs had closed, or that MPTCP had joined to one without the mark"
 	what, err := socketkernel.EndClosed(ctx, m)
 	if what.Ended > 0 {
-		h.Log.Infof("%d TCP connections with mark %s were ended, %s", what.Ended, m, which)
+		h.Log.Infof("%d TCP connections with mark %s were ended: their programs had closed them, or MPTCP had joined them to one without the mark", what.Ended, m)
 	}
 	if what.Why != nil {
-		h.Log.Errorf("TCP connections with mark %s (%d known), %s, keep it until they end: %s", m, what.Left, which, what.Why)
+		h.Log.Errorf("TCP connections with mark %s that their programs have closed, or that MPTCP has joined to others, keep it until they end (%d known): %s", m, what.Left, what.Why)
 	}
 	return err
 }
