@@ -196,25 +196,16 @@ func (k Keeper) change(ctx context.Context, by func(*State) (*State, error)) err
 	case next == nil:
 		return os.Remove(k.File())
 	}
-	text, err := json.MarshalIndent(next, "", "\t")
-	if err != nil {
-		return err
-	}
-	return k.Dir.Write(tryFile, text)
+	return k.Dir.WriteJSON(tryFile, next)
 }
 
 func readFile[T any](dir state.Dir, name string) (*T, error) {
-	path := filepath.Join(string(dir), name)
-	text, err := regular.Read(path, maxFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	v := new(T)
-	if err == nil {
-		err = json.Unmarshal(text, v)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	switch err := dir.ReadJSON(name, v, maxFile); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
 	}
 	return v, nil
 }
