@@ -54,7 +54,7 @@ func ForgetUnmarked(ctx context.Context, p Pinned) (n int, err error) {
 		some, err := rtnl.ConntrackDeleteFilters(rtnl.ConntrackTable, family, f)
 		n += int(some)
 		if err != nil {
-			return n, fmt.Errorf("forget UDP without a mark: %w", err)
+			return n, fmt.Errorf("forget UDP without a mark: %w", explained(err, "netlink for conntrack"))
 		}
 	}
 	return n, nil
