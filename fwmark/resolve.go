@@ -105,7 +105,7 @@ func (r *resolver) checkUnmarked() {
 		if names := slices.Concat(in.Devices, in.Cgroups); len(names) > 0 {
 			what = quoteAll(names)
 		}
-		r.refuse(nil, "%s pins %s without a fwmark", in.Origin, what)
+		r.refuse(nil, "%s pins %s without a fwmark: give it one, such as 0x2005", in.Origin, what)
 		in.Devices, in.Cgroups = nil, nil
 	}
 }

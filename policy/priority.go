@@ -85,7 +85,7 @@ func (c captureCheck) first(rules []Rule, family fwmark.Family, behind uint32, i
 			return r, err
 		}
 		if err == nil {
-			err = fmt.Errorf("no room in front of the foreign rule that takes pinned packets: %s", r)
+			err = fmt.Errorf("no room in front of the foreign rule that takes pinned packets, so give it a larger priority: %s", r)
 		}
 	}
 	return nil, err

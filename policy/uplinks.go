@@ -255,7 +255,7 @@ func (s *survey) settleVRFs() []error {
 		if vrf := s.links[name].VRF; vrf != "" {
 			u := s.uplinks[name]
 			u.addrs, u.vrf = nil, true
-			errs = append(errs, fmt.Errorf("uplink %q is in VRF %q, whose addresses and routes are apart from all others: "+
+			errs = append(errs, fmt.Errorf("uplink %q is in VRF %q, whose routes are apart from all others: "+
 				"what is pinned to it is refused until it is taken out (ip link set %s nomaster)", name, vrf, name))
 		}
 	}

@@ -133,7 +133,7 @@ func (w *wanter) localRule(family fwmark.Family, first uint32) (r Rule, needed b
 		}
 	}
 	if first <= 1 {
-		w.out.Errs = append(w.out.Errs, fmt.Errorf("no room for the look-up of the IPv%s local table in front of priority %d", family, first))
+		w.out.Errs = append(w.out.Errs, fmt.Errorf("no room for the look-up of the IPv%s local table in front of priority %d: see `priority` in `wg-multihome help configuration`", family, first))
 		return Rule{}, false
 	}
 	return Rule{Family: family, Priority: first - 1, Action: Lookup, Table: TableLocal, Protocol: Protocol}, true

@@ -8,13 +8,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"wg-multihome/cmd/internal/install"
+	"wg-multihome/cmd/internal/systemd"
 )
 
 // returns are where hooks and units may lie that bring everything back: beside what
 // `install` writes, an administrator may have put another one.
 func returns() []string {
 	var patterns []string
-	for _, path := range append(install.Paths(), "/lib/systemd/system/wg-multihome.service") {
+	for _, path := range append(install.Paths(), "/lib/systemd/system/"+systemd.Guards) {
 		patterns = append(patterns, filepath.Join(filepath.Dir(path), "*wg-multihome*"))
 	}
 	slices.Sort(patterns)
@@ -27,13 +28,13 @@ func (p *program) down() *cobra.Command {
 		Short: "Remove all that is ours, and nothing else",
 		Long: `Takes our marks off WireGuard devices and services' sockets, removes the table
 inet wg_multihome and rules and routes of protocol 77, and takes links out of our
-group. Lease records stay. Says which hooks and units will bring everything back.
+group; a pending try ends. Lease records stay. Says which hooks and units will bring
+everything back.
 
 Reads: what sync reads.
 Writes: rules and routes of protocol 77, the link group of uplinks, the table
 inet wg_multihome, marks of WireGuard devices and sockets that carry one of ours,
-programs on cgroups,
-src_valid_mark where sync has set it.
+programs on cgroups, src_valid_mark where sync has set it.
 Exits with 0 done, 1 a step failed or another run took longer than 30 s.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"wg-multihome/cmd/internal/report"
 )
 
 // docs holds a topic a file, doc/TOPIC.md. Its first line is "# TOPIC: what it
@@ -26,6 +28,7 @@ const (
 )
 
 func (p *program) help() *cobra.Command {
+	var manualDir string
 	cmd := &cobra.Command{
 		Use:   "help [COMMAND | TOPIC | json SCHEMA]",
 		Short: "Show help about a command or a topic",
@@ -43,6 +46,12 @@ Exits with 0; 2 there is neither a command, a topic nor a schema of that name.`,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		out := cmd.Root().OutOrStdout()
+		if manualDir != "" {
+			if err := writeManual(cmd.Root(), manualDir); err != nil {
+				return p.finish(report.Failed(err))
+			}
+			return nil
+		}
 		if len(args) == 2 {
 			return showSchema(out, args[1])
 		}
@@ -68,6 +77,8 @@ Exits with 0; 2 there is neither a command, a topic nor a schema of that name.`,
 		}
 		return showTopic(out, args[0])
 	}
+	cmd.Flags().StringVar(&manualDir, "man", "", "write manual pages into `DIR`, for a package")
+	_ = cmd.Flags().MarkHidden("man") // it fails for a flag that is not there alone
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		var words []string
 		switch {
@@ -139,16 +150,25 @@ func listTopics(out io.Writer) error {
 	var b strings.Builder
 	b.WriteString("\nTopics, each shown by `wg-multihome help TOPIC`:\n")
 	for _, name := range topics() {
-		text, err := docs.ReadFile(path.Join(docsDir, name+".md"))
+		about, err := topicAbout(name)
 		if err != nil {
 			return err
 		}
-		title, _, _ := strings.Cut(string(text), "\n")
-		_, about, _ := strings.Cut(title, ": ")
 		fmt.Fprintf(&b, "  %-15s %s\n", name, about)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// topicAbout is what a topic's title says that it is about.
+func topicAbout(name string) (string, error) {
+	text, err := docs.ReadFile(path.Join(docsDir, name+".md"))
+	if err != nil {
+		return "", err
+	}
+	title, _, _ := strings.Cut(string(text), "\n")
+	_, about, _ := strings.Cut(title, ": ")
+	return about, nil
 }
 
 // unknownTopic suggests commands and topics that are spelled nearly so. Which

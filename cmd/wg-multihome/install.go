@@ -46,8 +46,8 @@ func (p *program) install() *cobra.Command {
 		Short: "Have DHCP clients, network managers and systemd call this program",
 		Long: `Finds which of dhclient, dhcpcd, udhcpc, NetworkManager, ifupdown, ppp,
 systemd-networkd, wg-quick and systemd this host has, and writes a hook, a drop-in
-or a unit for each; then enables and starts the units. Hooks call the program where it lies now, with
---config and --state-dir where those are given.
+or a unit for each; then enables and starts the units. Hooks call the program where
+it lies now, with --config and --state-dir where those are given.
 
 Prints a line per file:
   + PATH (why)   written
@@ -98,7 +98,7 @@ func (p *program) caller(packaged bool, root string) (install.Caller, error) {
 			return c, fmt.Errorf("find the program: %w", err)
 		}
 		if strings.HasSuffix(own, " (deleted)") {
-			return c, fmt.Errorf("%s: there is another program by now", own)
+			return c, fmt.Errorf("%s: another program was installed there meanwhile; type the command again", own)
 		}
 		c.Path = own
 	}

@@ -36,7 +36,7 @@ ended it; else the command was not started: 1 it cannot be pinned, or there is n
 such user; 2 bad usage; 126 it cannot be executed; 127 it was not found.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 3 || args[1] != "--" {
-				return errors.New("usage: run [flags] UPLINK -- COMMAND [ARGUMENT...]")
+				return errors.New("an uplink, `--` or a command is missing: run [flags] UPLINK -- COMMAND [ARGUMENT...]")
 			}
 			return nil
 		},
@@ -46,7 +46,7 @@ such user; 2 bad usage; 126 it cannot be executed; 127 it was not found.`,
 	cmd.Flags().StringVar(&user, "user", "", "drop privileges to those of `NAME`, groups included")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().Changed("user") && user == "" { // a script's variable that is not set: not root's privileges
-			return errors.New("--user is empty")
+			return errors.New("--user is empty: it takes the name of a user")
 		}
 		p.logger().Hush()
 		s, err := p.begin(false)

@@ -23,8 +23,8 @@ in front of, or leave addresses to, what the kernel lacks, and drift: the steps
 that sync would take, and what the kernel's own look-up sends elsewhere than it
 belongs.
 
-With --follow the status now, and then a line for each change: with --json an object
-for each. Counters, ages and bytes are no changes.
+With --follow the status now, and then a line for each change (+ came, - went, = is
+otherwise): with --json an object for each. Counters, ages and bytes are no changes.
 
 Of a tunnel: its mark, its peers' endpoints, ages of their last handshakes and
 bytes, and what is amiss with it. A peer is shown by the first characters of its

@@ -17,6 +17,10 @@ func (p *program) sync() *cobra.Command {
 obsolete, in an order in which no step opens a leak; then refreshes the tunnels
 of what is new, and runs the hooks in /etc/dhcp/multihomed.d for it.
 
+With --try all of it is undone after that time, unless wg-multihome confirm comes
+first from any session, also when this terminal, its shell and the network are gone:
+what was in force before is then in force until the files change (help try).
+
 Reads: /etc/network/interfaces (by ifquery), the configuration file, lease
 records, the kernel's links, addresses, rules, routes, WireGuard devices and
 cgroups, the nftables table inet wg_multihome, /etc/wireguard/DEV.conf, DNS.
@@ -25,10 +29,6 @@ inet wg_multihome, marks, endpoints and listen ports of listed WireGuard devices
 programs on listed cgroups and marks of their sockets, STATE-DIR; with marking =
 "packet" src_valid_mark of uplinks that services are pinned to. Each step is
 named on stderr.
-With --try all of it is undone after that time, unless wg-multihome confirm comes
-first from any session, also when this terminal, its shell and the network are gone:
-what was in force before is then in force until the files change (help try).
-
 Exits with 0 done, 1 a step failed, others lead packets elsewhere, or another run
 took longer than 30 s, 2 an error in the configuration (its valid part is done,
 nothing that stands is taken away). With --hook always with 0.`,

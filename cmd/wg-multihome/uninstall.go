@@ -113,7 +113,7 @@ func (p *program) downAndLook(ctx context.Context, rep *report.Report) {
 		rep.Add(err)
 	}
 	for _, step := range left {
-		rep.Add(fmt.Errorf("still to be done: %s", step))
+		rep.Add(fmt.Errorf("still to be done, so type the command again: %s", step))
 	}
 }
 

@@ -55,11 +55,12 @@ SIGHUP, and when the machine wakes up. What is configured no longer is taken awa
 once the configuration was seen without it, valid and unchanged, for 5 s. On
 SIGTERM, and however it ends, it leaves everything in place.
 
-Reads: what sync reads. Writes: what sync writes, STATE-DIR/watch.lock; with
---metrics unix:PATH that socket (mode 0660).
+Reads: what sync reads.
+Writes: what sync writes, STATE-DIR/watch.lock; with --metrics unix:PATH that
+socket (mode 0660).
 Exits with 0 when it is told to end; 1 another one runs, nothing can be heard, or
-the address of --metrics cannot be had; 2 bad usage. An error in the configuration does not end it: its valid part is
-done.`,
+the address of --metrics cannot be had; 2 bad usage. An error in the configuration
+does not end it: its valid part is done.`,
 		Args: noArguments,
 	}
 	cmd.Flags().DurationVar(&interval, "interval", defaultInterval, "how often all is looked at, from 1s to 24h")

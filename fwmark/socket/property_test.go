@@ -192,13 +192,13 @@ func TestNext(t *testing.T) {
 			r.To = rapid.SampledFrom(marks).Draw(t, "to")
 		}
 		r.Was = slices.DeleteFunc(r.Was, func(m fwmark.Mark) bool { return m == r.To })
-		use := Use(rapid.IntRange(0, 2).Draw(t, "use"))
+		use := Use(rapid.IntRange(0, int(Accepted)).Draw(t, "use"))
 		mark := rapid.OneOf(rapid.Uint32(), rapid.SampledFrom([]uint32{0, 0x2005, 0x3000, 0x13000, 0x80000001, 0x40000, 0x43000})).Draw(t, "mark")
 		next := r.Next(mark, use)
 		was := slices.ContainsFunc(r.Was, func(m fwmark.Mark) bool { return m.Selects(mark) })
 		free := mark&r.To.Mask == 0
 		switch {
-		case use == Connected && next != mark:
+		case (use == Connected || use == Accepted) && next != mark:
 			t.Fatalf("connected: %#x becomes %#x", mark, next)
 		case use == Listening && !was && next != mark:
 			t.Fatalf("listening: %#x becomes %#x", mark, next)
@@ -215,6 +215,11 @@ func TestNext(t *testing.T) {
 // TestMoves: all that has the old number gets the new one, and nothing else does.
 func TestMoves(t *testing.T) {
 	m := Move{From: marks[1], To: marks[0]}
+	for mark, want := range map[uint32]uint32{0: 0, 0x3000: 0, 0x10003001: 0x10000001, 0x2005: 0x2005, 0x3100: 0x3100} {
+		if got := m.Remark().Next(mark, Accepted); got != want {
+			t.Errorf("accepted: %#x becomes %#x, want %#x", mark, got, want)
+		}
+	}
 	for _, use := range []Use{Unconnected, Connected, Listening} {
 		for mark, want := range map[uint32]uint32{0: 0, 0x3000: 0x2005, 0x10003001: 0x2005, 0x2005: 0x2005, 0x3100: 0x3100} {
 			if got := m.Remark().Next(mark, use); got != want {

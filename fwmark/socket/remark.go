@@ -40,6 +40,7 @@ const (
 	Unconnected Use = iota // also bound: it may send to anyone
 	Connected              // also about to be: its route and source are chosen
 	Listening              // and what it accepts gets its mark
+	Accepted               // of MPTCP: what it sends has no mark, it has its listener's number alone
 )
 
 // Next returns the mark that a socket gets that has one.
@@ -47,8 +48,8 @@ const (
 // What is connected keeps what it has: a connection that changed its uplink would
 // keep its source. Only where its mark's number is another one for the same uplink
 // it goes along, before the number leads elsewhere. What listens gets no mark, so
-// that what it accepts is answered by the uplink that it came by. A mark that
-// somebody else gave stays.
+// that what it accepts is answered by the uplink that it came by; a number that what
+// was accepted has goes then, too. A mark that somebody else gave stays.
 func (r Remark) Next(mark uint32, use Use) uint32 {
 	was := slices.IndexFunc(r.Was, func(m fwmark.Mark) bool { return m.Selects(mark) })
 	switch {
@@ -60,7 +61,11 @@ func (r Remark) Next(mark uint32, use Use) uint32 {
 		return mark | r.To.Value
 	}
 	for _, m := range r.Moves {
-		if m.From.Selects(mark) {
+		switch {
+		case !m.From.Selects(mark):
+		case use == Accepted:
+			return changed(mark, m.From, fwmark.Mark{})
+		default:
 			return changed(mark, m.From, m.To)
 		}
 	}

@@ -139,9 +139,9 @@ func TestRunRefuses(t *testing.T) {
 	refused(1, `uplink "up3" is not there`, "up3", "--")
 	refused(1, `"eth9" is no uplink: there are up1, up2, up3`, "eth9", "--")
 	refused(1, `"" is no uplink`, "", "--")
-	refused(2, "usage", "up2")
-	refused(2, "usage", "--")
-	refused(2, "usage", "up2", "--user", "root", "--")
+	refused(2, "is missing: run [flags] UPLINK -- COMMAND", "up2")
+	refused(2, "is missing: run [flags] UPLINK -- COMMAND", "--")
+	refused(2, "is missing: run [flags] UPLINK -- COMMAND", "up2", "--user", "root", "--")
 	refused(2, "bogus", "--bogus", "up2", "--")
 	refused(2, "--user is empty", "--user", "", "up2", "--") // not as root
 	refused(2, "--user is empty", "--user=", "up2", "--")

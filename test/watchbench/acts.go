@@ -4,10 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
-	"time"
+	"os/exec"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -18,62 +15,66 @@ import (
 	"wg-multihome/policy/kernel"
 )
 
-// act is what others do, and by what is heard that it was mended.
-type act struct {
-	name    string
-	prepare func(i int) error // before the pause
-	do      func(i int) error
-	right   func(i int) []string
-}
-
-// guard is the rule that is deleted.
-const guard = "rule 4 32754 fwmark 0x2000 unreachable"
+// What stands of the second uplink's mark.
+const (
+	guard  = "rule 4 fwmark 0x2000 unreachable"
+	lookup = "rule 4 fwmark 0x2000 lookup 3325231626"
+	source = "rule 4 from 198.51.2.10 lookup 3325231626"
+)
 
 func acts() []act {
-	always := func(texts ...string) func(int) []string { return func(int) []string { return texts } }
+	return append(append(routingActs(), tableActs()...), append(cgroupActs(), tunnelActs()...)...)
+}
+
+func always(texts ...string) func(int) []string { return func(int) []string { return texts } }
+
+func routingActs() []act {
 	gateway := func(i int) string { return fmt.Sprintf("198.51.2.%d", 1+i%2) }
 	extra := func(i int) *netlink.Addr {
 		a, _ := netlink.ParseAddr(fmt.Sprintf("198.51.2.%d/24", 100+i%100))
 		return a
 	}
-	return []act{
-		{name: "rule-deleted", do: func(int) error {
-			r := netlink.NewRule()
-			mask := uint32(0xffffffff)
-			r.Priority, r.Mark, r.Mask, r.Family, r.Type, r.Protocol = 32754, 0x2000, &mask, unix.AF_INET, unix.RTN_UNREACHABLE, 77
-			return netlink.RuleDel(r)
-		}, right: always(guard)},
-		{name: "rules-flushed", do: func(int) error { return flushRules() },
-			right: always(guard, "rule 4 32753 fwmark 0x2000 lookup 3325231626", "rule 4 32756 from 198.51.2.10 lookup 3325231626")},
-		{name: "nft-flush-ruleset", do: func(int) error {
-			c, err := nftables.New()
-			if err != nil {
-				return err
-			}
-			c.FlushRuleset()
-			return c.Flush()
-		}, right: always("nft")},
-		{name: "address-by-hand", prepare: func(i int) error {
-			if i > 0 {
-				return netlink.AddrDel(device("wan2"), extra(i-1))
-			}
-			return nil
-		}, do: func(i int) error { return netlink.AddrAdd(device("wan2"), extra(i)) },
-			right: func(i int) []string {
-				ip := extra(i).IP.To4()
-				return []string{fmt.Sprintf("rule 4 32756 from %s lookup %d", ip, uint32(ip[0])<<24|uint32(ip[1])<<16|uint32(ip[2])<<8|uint32(ip[3]))}
-			}},
-		{name: "default-changed", do: func(i int) error {
-			return netlink.RouteReplace(&netlink.Route{LinkIndex: device("wan2").Attrs().Index, Gw: net.ParseIP(gateway(i + 1)), Priority: 2})
-		}, right: always("route of table 3325231626")},
-		{name: "link-down-up", prepare: func(int) error { return netlink.LinkSetDown(device("wan2")) },
-			do: func(int) error {
-				if err := netlink.LinkSetUp(device("wan2")); err != nil {
-					return err
-				}
-				return netlink.RouteReplace(&netlink.Route{LinkIndex: device("wan2").Attrs().Index, Gw: net.ParseIP("198.51.2.1"), Priority: 2})
-			}, right: always("route of table 3325231626")},
+	byDefault := func(gateway string) error {
+		link, err := netlink.LinkByName("wan2")
+		if err != nil {
+			return err
+		}
+		return netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(gateway), Priority: 2})
 	}
+	return []act{
+		{name: "rule-deleted", do: func(*bench, int) error { return netlink.RuleDel(guardRule()) }, right: always(guard)},
+		{name: "rules-flushed", do: func(*bench, int) error { return flushRules() }, right: always(guard, lookup, source)},
+		{name: "address-by-hand", before: func(_ *bench, i int) error {
+			if i == 0 {
+				return nil
+			}
+			return onWAN2(func(l netlink.Link) error { return netlink.AddrDel(l, extra(i-1)) })
+		}, do: func(_ *bench, i int) error {
+			return onWAN2(func(l netlink.Link) error { return netlink.AddrAdd(l, extra(i)) })
+		}, right: func(i int) []string {
+			ip := extra(i).IP.To4()
+			return []string{fmt.Sprintf("rule 4 from %s lookup %d", ip, uint32(ip[0])<<24|uint32(ip[1])<<16|uint32(ip[2])<<8|uint32(ip[3]))}
+		}},
+		{name: "default-changed", do: func(_ *bench, i int) error { return byDefault(gateway(i + 1)) }, right: always("route of table 3325231626")},
+		{name: "link-down-up", do: func(*bench, int) error {
+			return errors.Join(onWAN2(netlink.LinkSetDown), onWAN2(netlink.LinkSetUp), byDefault("198.51.2.1"))
+		}, right: always("route of table 3325231626")},
+	}
+}
+
+func onWAN2(work func(netlink.Link) error) error {
+	link, err := netlink.LinkByName("wan2")
+	if err != nil {
+		return err
+	}
+	return work(link)
+}
+
+func guardRule() *netlink.Rule {
+	r := netlink.NewRule()
+	mask := uint32(fwmark.FullMask)
+	r.Priority, r.Mark, r.Mask, r.Family, r.Type, r.Protocol = 32754, 0x2000, &mask, unix.AF_INET, unix.RTN_UNREACHABLE, policy.Protocol
+	return r
 }
 
 // flushRules deletes all IPv4 rules of ours, without a process that would have to be
@@ -97,55 +98,36 @@ func flushRules() error {
 	return errors.Join(c.Apply(steps)...)
 }
 
-func device(name string) netlink.Link {
-	l, err := netlink.LinkByName(name)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "watchbench:", err)
-		os.Exit(1)
-	}
-	return l
-}
+// packetService is a configuration of a service whose packets are marked: with it
+// comes the chain that marks, after connections that run were entered.
+const packetService = "cgroups = [\"bench.slice/packet.service\"]\nmarking = \"packet\"\n"
 
-// status reads numbers of watch's: of the process, or summed over its threads.
-func (b bench) status(key string, threads bool) (sum int) {
-	pattern := fmt.Sprintf("/proc/%d/status", b.pid)
-	if threads {
-		pattern = fmt.Sprintf("/proc/%d/task/*/status", b.pid)
-	}
-	files, _ := filepath.Glob(pattern) // it is well-formed
-	for _, file := range files {
-		text, _ := os.ReadFile(file)
-		for _, line := range strings.Split(string(text), "\n") {
-			var n int
-			if name, value, ok := strings.Cut(line, ":"); ok && name == key {
-				_, _ = fmt.Sscan(value, &n)
-				sum += n
-			}
-		}
-	}
-	return sum
-}
+// What nftables tells of a flush, and of what comes after it.
+const (
+	flushed     = "- nft"
+	locked      = "nft lock"
+	marksFilled = "- nft services" // the chain that marks, as it is filled at last
+)
 
-// cpu is what watch has used.
-func (b bench) cpu() time.Duration {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.pid))
-	_, after, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(after)
-	if len(fields) < 13 {
-		return 0
+// tableActs flush the ruleset. A program that ends right after it, as nft(8) does, has
+// the kernel keep everybody from any transaction until it has waited for RCU
+// (nft_rcv_nl_event): one that stays, as firewalld does, shows what watch takes.
+func tableActs() []act {
+	var staying *nftables.Conn
+	open := func(*bench) (func() error, error) {
+		c, err := nftables.New(nftables.AsLasting())
+		staying = c
+		return func() error { return c.CloseLasting() }, err
 	}
-	var user, system int
-	_, _ = fmt.Sscan(fields[11], &user)
-	_, _ = fmt.Sscan(fields[12], &system)
-	return time.Duration(user+system) * 10 * time.Millisecond
-}
-
-// idle says what watch takes while nothing happens.
-func (b bench) idle(while time.Duration) error {
-	b.quiet(3 * time.Second)
-	cpu, wakes := b.cpu(), b.status("voluntary_ctxt_switches", true)
-	time.Sleep(while)
-	fmt.Printf("idle for %s: %d wake-ups, %s of CPU, %.1f MiB resident (%.1f of them its own)\n", while,
-		b.status("voluntary_ctxt_switches", true)-wakes, b.cpu()-cpu, float64(b.status("VmRSS", false))/1024, float64(b.status("RssAnon", false))/1024)
-	return nil
+	stays := func(*bench, int) error {
+		staying.FlushRuleset()
+		return staying.Flush()
+	}
+	nft := func(*bench, int) error { return exec.Command("nft", "flush", "ruleset").Run() }
+	return []act{
+		{name: "nft-flush-ruleset", do: nft, since: flushed, right: always(locked)},
+		{name: "nft-flush-staying", begin: open, do: stays, since: flushed, right: always(locked)},
+		{name: "nft-flush-services", second: packetService, begin: open, do: stays, since: flushed, right: always(locked, marksFilled)},
+		{name: "nft-flush-their-lock", second: packetService, begin: open, do: stays, since: flushed, right: always(locked)},
+	}
 }

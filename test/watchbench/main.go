@@ -1,11 +1,16 @@
 // Watchbench measures how long after another's act the kernel is right again, while
 // `wg-multihome watch` runs, and what that costs.
 //
-//	go run ./test/watchbench [-acts 1000] [-pause 350ms] [-addresses 0] [-routes 0] [ACT...]
+//	go run ./test/watchbench [-acts 1000] [-pause 350ms] [-load 20s] [-idle 20s] [-addresses 0] [-routes 0] [NAME...]
 //
-// It makes a host with four uplinks, in namespaces of its own, and takes root. It
-// prints a line for each kind of act: the median, the 99th percentile and the worst,
-// in milliseconds; then what watch takes while nothing happens.
+// It makes a host with four uplinks, in namespaces of its own, and takes root. For each
+// kind of act it prints the median, the 99th percentile and the worst, in milliseconds,
+// and what became of packets that are pinned to the second uplink; then what watch takes
+// under load, and while nothing happens. NAME is a kind of act or of load; all are
+// measured where none is named.
+//
+// Each act begins when the kernel has been asked for it, and ends when the kernel tells
+// that the last of what it took stands again.
 package main
 
 import (
@@ -21,12 +26,15 @@ import (
 	"time"
 )
 
-// insideVariable holds the program's path where this one runs in its namespaces.
-const insideVariable = "WATCHBENCH_BINARY"
+// roleVariable says what this process is, where it is not the one that was started.
+const roleVariable = "WATCHBENCH_ROLE"
+
+// binaryVariable holds the program's path for the host's process.
+const binaryVariable = "WATCHBENCH_BINARY"
 
 type options struct {
 	acts, addresses, routes int
-	pause, idle             time.Duration
+	pause, idle, load       time.Duration
 	binary                  string
 	only                    []string
 }
@@ -37,21 +45,48 @@ func main() {
 	flag.DurationVar(&o.pause, "pause", 350*time.Millisecond, "between them")
 	flag.IntVar(&o.addresses, "addresses", 0, "further addresses of the first uplink")
 	flag.IntVar(&o.routes, "routes", 0, "foreign routes, in a table that no rule looks up")
+	flag.DurationVar(&o.load, "load", 20*time.Second, "how long each load lasts")
 	flag.DurationVar(&o.idle, "idle", 20*time.Second, "how long it is watched while nothing happens")
 	flag.StringVar(&o.binary, "binary", "", "the program; it is built otherwise")
+	flag.Usage = func() {
+		fmt.Fprintf(flag.CommandLine.Output(), "usage: watchbench [FLAGS] [NAME...], of %s\n", strings.Join(names(), ", "))
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	o.only = flag.Args()
-	work := o.outside
-	if os.Getenv(insideVariable) != "" {
-		work = o.inside
-	}
+	work := map[string]func() error{"": o.outside, "host": o.host, "isp": isp, "wireguard": wireguard}[os.Getenv(roleVariable)]
 	if err := work(); err != nil {
 		fmt.Fprintln(os.Stderr, "watchbench:", err)
 		os.Exit(1)
 	}
 }
 
+// names are those of all that is measured.
+func names() []string {
+	var list []string
+	for _, a := range acts() {
+		list = append(list, a.name)
+	}
+	for _, l := range loads() {
+		list = append(list, l.name)
+	}
+	return list
+}
+
+// measures reports whether something is to be measured.
+func (o options) measures(name string) bool { return len(o.only) == 0 || slices.Contains(o.only, name) }
+
+// outside builds the program, and runs this one again in namespaces of its own. All
+// processes end with it, as it is the first of its namespace.
 func (o options) outside() error {
+	for _, name := range o.only {
+		if !slices.Contains(names(), name) {
+			return fmt.Errorf("nothing is called %q: there are %s", name, strings.Join(names(), ", "))
+		}
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("making namespaces takes root")
+	}
 	binary := o.binary
 	if binary == "" {
 		dir, err := os.MkdirTemp("", "wg-multihome-watchbench")
@@ -70,146 +105,23 @@ func (o options) outside() error {
 	if err != nil {
 		return err
 	}
+	cgroups, err := makeCgroups()
+	if err != nil {
+		return err
+	}
+	defer cgroups.remove()
 	again := exec.Command("/proc/self/exe", os.Args[1:]...)
-	again.Env = append(os.Environ(), insideVariable+"="+binary)
+	again.Env = append(os.Environ(), roleVariable+"=host", binaryVariable+"="+binary, cgroupsVariable+"="+cgroups.dir)
 	again.Stdout, again.Stderr = os.Stdout, os.Stderr
-	again.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	again.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Cloneflags: syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
 	return again.Run()
 }
 
-const configuration = "/run/watchbench.toml"
-
+// script runs lines of shell.
 func script(lines string) error {
 	out, err := exec.Command("sh", "-euc", lines).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
-}
-
-// build makes the host.
-func (o options) build() error {
-	var b, toml strings.Builder
-	b.WriteString("mount --make-rprivate /; mount -t tmpfs none /run; ip link set lo up\n")
-	for i := 1; i <= 4; i++ {
-		fmt.Fprintf(&b, `ip link add wan%[1]d type veth peer name isp%[1]d; ip link set wan%[1]d up; ip link set isp%[1]d up
-ip addr add 198.51.%[1]d.10/24 dev wan%[1]d; ip route add default via 198.51.%[1]d.1 dev wan%[1]d metric %[1]d
-`, i)
-		fmt.Fprintf(&toml, "[uplink.wan%d]\nfwmark = %#x\n", i, 0x1000*i)
-	}
-	if o.addresses > 0 {
-		fmt.Fprintf(&b, "for i in $(seq 1 %d); do echo addr add 10.50.$((i/250)).$((i%%250+1))/32 dev wan1; done | ip -batch -\n", o.addresses)
-	}
-	if o.routes > 0 {
-		fmt.Fprintf(&b, "for i in $(seq 1 %d); do echo route add blackhole 20.$((i/65536)).$((i/256%%256)).$((i%%256)) table 900; done | ip -batch -\n", o.routes)
-	}
-	if err := script(b.String()); err != nil {
-		return err
-	}
-	return os.WriteFile(configuration, []byte(toml.String()), 0o600)
-}
-
-func (o options) inside() error {
-	if err := o.build(); err != nil {
-		return err
-	}
-	heard := make(chan string, 1000)
-	if err := hear(heard); err != nil {
-		return err
-	}
-	watch := exec.Command(os.Getenv(insideVariable), "watch", "--config", configuration)
-	log, err := os.Create("/run/watchbench.log")
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	watch.Stderr = log
-	watch.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := watch.Start(); err != nil {
-		return err
-	}
-	defer func() {
-		_ = watch.Process.Signal(syscall.SIGTERM)
-		_ = watch.Wait()
-	}()
-	b := bench{heard: heard, pid: watch.Process.Pid}
-	b.quiet(2 * time.Second)
-	for _, a := range acts() {
-		if len(o.only) > 0 && !slices.Contains(o.only, a.name) {
-			continue
-		}
-		if err := b.run(a, o); err != nil {
-			text, _ := os.ReadFile(log.Name())
-			return fmt.Errorf("%s: %w\n%s", a.name, err, text[max(0, len(text)-2000):])
-		}
-	}
-	return b.idle(o.idle)
-}
-
-// bench acts, and hears what watch makes of it.
-type bench struct {
-	heard <-chan string
-	pid   int
-}
-
-// patience is how long an act may take to be mended.
-const patience = 20 * time.Second
-
-// quiet takes what is heard until nothing was for a while.
-func (b bench) quiet(while time.Duration) {
-	for {
-		select {
-		case <-b.heard:
-		case <-time.After(while):
-			return
-		}
-	}
-}
-
-// run acts again and again.
-func (b bench) run(a act, o options) error {
-	times := make([]time.Duration, 0, o.acts)
-	before := b.cpu()
-	for i := range o.acts {
-		if a.prepare != nil {
-			if err := a.prepare(i); err != nil {
-				return err
-			}
-		}
-		b.quiet(o.pause)
-		began := time.Now()
-		if err := a.do(i); err != nil {
-			return err
-		}
-		if err := b.wait(a.right(i)); err != nil {
-			return err
-		}
-		times = append(times, time.Since(began))
-	}
-	cpu := (b.cpu() - before) / time.Duration(o.acts)
-	slices.Sort(times)
-	at := func(share float64) float64 {
-		return float64(times[min(len(times)-1, int(share*float64(len(times))))]) / float64(time.Millisecond)
-	}
-	fmt.Printf("%-24s %d acts  median %6.2f ms  p99 %6.2f ms  worst %6.2f ms  CPU of watch %5.2f ms an act\n",
-		a.name, len(times), at(0.5), at(0.99), at(1), float64(cpu)/float64(time.Millisecond))
-	return nil
-}
-
-// wait waits until everything of a list was heard.
-func (b bench) wait(texts []string) error {
-	left := map[string]bool{}
-	for _, text := range texts {
-		left[text] = true
-	}
-	end := time.After(patience)
-	for len(left) > 0 {
-		select {
-		case text := <-b.heard:
-			delete(left, text)
-		case <-end:
-			return errors.New("it is not mended: " + fmt.Sprint(left))
-		}
 	}
 	return nil
 }

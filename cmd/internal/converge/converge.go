@@ -312,7 +312,7 @@ func (r *Run) ended(d decide.Decision, failed map[string]error) report.Report {
 		case met:
 			rep.Add(err)
 		default:
-			rep.Add(fmt.Errorf("still to be done after %d rounds: %s", decide.Rounds, line))
+			rep.Add(fmt.Errorf("still to be done after %d rounds, as others undo it, or this is a defect: %s", decide.Rounds, line))
 		}
 	}
 	return rep

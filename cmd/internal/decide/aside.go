@@ -36,7 +36,7 @@ func (d *Decision) setAside() {
 	r := &d.renumbered[i]
 	m, ok := d.numberAside(r.uplink, r.From.Mask|r.To.Mask)
 	if !ok {
-		d.Errs = append(d.Errs, fmt.Errorf("mark %s of uplink %q is to be another uplink's in exchange, sockets have it, and under its mask no number is free for the time between: give one of them a number that neither had, call `wg-multihome sync`, and then the other one's", r.From, r.uplink))
+		d.Errs = append(d.Errs, fmt.Errorf("no number is free for mark %s of uplink %q, in exchange with another one's: give one of them a new number, type `wg-multihome sync`, then the other", r.From, r.uplink))
 		return
 	}
 	for path, target := range d.marked.Targets {

@@ -192,15 +192,16 @@ func (h *Host) moveSockets(ctx context.Context, s decide.SocketMove) error {
 	return h.note(func(n state.Sockets) state.Sockets { return n.DropMark(s.From) })
 }
 
-// endClosed ends the TCP connections with a mark that no file leads to. That the
-// kernel cannot is said, and is no failure: it could not by the next run, either.
+// endClosed ends the TCP connections with a mark that no file leads to, and flows of
+// MPTCP that have kept it. That the kernel cannot is said, and is no failure: it could
+// not by the next run, either.
 func (h *Host) endClosed(ctx context.Context, m fwmark.Mark) error {
 	what, err := socketkernel.EndClosed(ctx, m)
 	if what.Ended > 0 {
-		h.Log.Infof("%d TCP connections with mark %s that their programs had closed were ended", what.Ended, m)
+		h.Log.Infof("%d TCP connections with mark %s were ended: their programs had closed them, or MPTCP had joined them to one without the mark", what.Ended, m)
 	}
 	if what.Why != nil {
-		h.Log.Errorf("TCP connections with mark %s that their programs have closed (%d known) keep it until they end: %s", m, what.Left, what.Why)
+		h.Log.Errorf("TCP connections with mark %s that their programs have closed, or that MPTCP has joined to others, keep it until they end (%d known): %s", m, what.Left, what.Why)
 	}
 	return err
 }

@@ -1,5 +1,7 @@
 package install
 
+import "wg-multihome/cmd/internal/systemd"
+
 // A Client is a program that calls us, or that has to be told about us.
 type Client string
 
@@ -41,8 +43,8 @@ var probes = []probe{
 	{Ifupdown, "/usr/sbin/ifup"},
 	{Ifupdown, "/sbin/ifup"},
 	{PPP, "/usr/sbin/pppd"},
-	{Networkd, "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service"},
-	{Networkd, "/etc/systemd/system/sockets.target.wants/systemd-networkd.socket"},
+	{Networkd, systemd.AdminUnits + "/multi-user.target.wants/" + systemd.Networkd},
+	{Networkd, systemd.AdminUnits + "/sockets.target.wants/systemd-networkd.socket"},
 	{Networkd, "/etc/systemd/network/*.network"},
 	{Networkd, "/run/systemd/network/*.network"},
 	{WgQuick, "/usr/bin/wg-quick"},

@@ -55,9 +55,9 @@ func (r *Refresher) Named(ctx context.Context, names []string, olderThan time.Du
 	pinned := d.PinnedDevices()
 	for _, name := range names {
 		if !slices.Contains(pinned, name) {
-			rep.Problems = append(slices.Clip(rep.Problems), fwmark.Problem{Text: fmt.Sprintf("no uplink lists WireGuard device %q", name)})
+			rep.Problems = append(slices.Clip(rep.Problems), fwmark.Problem{Text: fmt.Sprintf("no uplink lists WireGuard device %q: see `wg-multihome help tunnels`", name)})
 		} else if len(d.Reachable([]string{name})) == 0 {
-			rep.Errs = append(rep.Errs, fmt.Errorf("WireGuard device %q is not there", name))
+			rep.Errs = append(rep.Errs, fmt.Errorf("WireGuard device %q is not there; `wg show interfaces` lists those that are", name))
 		}
 	}
 	if len(names) > 0 {

@@ -123,7 +123,7 @@ func (r Runner) pin(ctx context.Context, before fwmark.Pin, p *process) error {
 		return err
 	}
 	if pin.Mark != before.Mark {
-		return fmt.Errorf("uplink %q has mark %s now, and had %s", pin.Uplink, pin.Mark, before.Mark)
+		return fmt.Errorf("uplink %q has mark %s now, and had %s: its configuration has just been changed; type the command again", pin.Uplink, pin.Mark, before.Mark)
 	}
 	if err := holds(v, pin); err != nil {
 		return err

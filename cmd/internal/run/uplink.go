@@ -47,31 +47,31 @@ func listOf(uplinks []fwmark.Uplink) string {
 
 // addressed refuses an uplink by which nothing can leave, in either family.
 func addressed(u fwmark.Uplink) error {
-	lacks := "address"
+	lacks, next := "address", "see what its DHCP client says"
 	for _, f := range fwmark.Families {
 		switch {
 		case u.Routed(f):
 			return nil
 		case u.Address[f].IsValid():
-			lacks = "gateway"
+			lacks, next = "gateway", "`gateway` in the configuration can name one"
 		}
 	}
 	switch {
 	case !u.Present:
-		return fmt.Errorf("uplink %q is not there: no such interface", u.Name)
+		return fmt.Errorf("uplink %q is not there: `ip -br link` lists the interfaces that there are", u.Name)
 	case !u.Up:
-		return fmt.Errorf("uplink %q is down", u.Name)
+		return fmt.Errorf("uplink %q is down: `ip link set %s up`, and its DHCP client", u.Name, u.Name)
 	}
-	return fmt.Errorf("uplink %q has no %s now", u.Name, lacks)
+	return fmt.Errorf("uplink %q has no %s now: %s", u.Name, lacks, next)
 }
 
 // holds refuses a pin whose guards do not stand, and one by which nothing leaves.
 func holds(v decide.Decision, p fwmark.Pin) error {
 	if !v.Guarded(p.Mark) {
-		return fmt.Errorf("mark %s of uplink %q has no guards: its unreachable rules do not stand", p.Mark, p.Uplink)
+		return fmt.Errorf("mark %s of uplink %q has no guards: its unreachable rules do not stand; `wg-multihome status` tells more", p.Mark, p.Uplink)
 	}
 	if routed := policy.Routed(v.Facts, p.Mark); !slices.Contains(routed[:], true) {
-		return fmt.Errorf("mark %s of uplink %q has no look-up: nothing could leave", p.Mark, p.Uplink)
+		return fmt.Errorf("mark %s of uplink %q has no look-up: nothing could leave; `wg-multihome status` tells more", p.Mark, p.Uplink)
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ func pinned(v decide.Decision, mark fwmark.Mark, slice cgroup.Node) error {
 		return inSet(v, mark, slice)
 	}
 	if s.Mark != mark || !v.Sockets.Have.Cgroups[slice.Path].Complete(mark) {
-		return fmt.Errorf("cgroup %s is not pinned: it has no programs that give its sockets mark %s", slice.Path, mark)
+		return fmt.Errorf("cgroup %s is not pinned: it has no programs that give its sockets mark %s; `wg-multihome status` tells more", slice.Path, mark)
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func inSet(v decide.Decision, mark fwmark.Mark, slice cgroup.Node) error {
 		return fmt.Errorf("nothing can be pinned: %w", v.Table.Missing)
 	}
 	if v.Refills() || !slices.Contains(v.Table.Have.Sets[nft.PathsSet(mark)].Cgroups, slice.ID) {
-		return fmt.Errorf("cgroup %s is not pinned: table inet %s is not as it is to be", slice.Path, nft.Table)
+		return fmt.Errorf("cgroup %s is not pinned: table inet %s is not as it is to be; `wg-multihome status` tells more", slice.Path, nft.Table)
 	}
 	return nil
 }

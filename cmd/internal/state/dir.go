@@ -68,6 +68,10 @@ func (d Dir) write(folder, iface string, v any) error {
 	if err != nil {
 		return err
 	}
+	return d.put(folder, path, v)
+}
+
+func (d Dir) put(folder, path string, v any) error {
 	text, err := json.MarshalIndent(v, "", "\t")
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -76,6 +80,17 @@ func (d Dir) write(folder, iface string, v any) error {
 		return err
 	}
 	return replace(path, append(text, '\n'))
+}
+
+// WriteJSON puts v into a file of STATE-DIR itself, whole or not at all.
+func (d Dir) WriteJSON(file string, v any) error {
+	return d.put("", filepath.Join(string(d), file), v)
+}
+
+// ReadJSON fills v from a file of STATE-DIR itself, of so many bytes at most; its
+// errors name the file. errors.Is(err, fs.ErrNotExist) where there is none.
+func (d Dir) ReadJSON(file string, v any, most int) error {
+	return read(filepath.Join(string(d), file), v, most)
 }
 
 // Write puts text into a file of STATE-DIR itself, whole or not at all.
@@ -103,8 +118,8 @@ func replace(path string, text []byte) error {
 
 // read fills v from a file; its errors name the file. errors.Is(err,
 // fs.ErrNotExist) where there is none.
-func read(path string, v any) error {
-	text, err := regular.Read(path, maxFile)
+func read(path string, v any, most int) error {
+	text, err := regular.Read(path, most)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (d Dir) ReadLeases() (map[string]Record, []error) {
 
 func readLease(path string) (Record, error) {
 	var r Record
-	if err := read(path, &r); err != nil {
+	if err := read(path, &r, maxFile); err != nil {
 		return Record{}, err
 	}
 	if err := r.check(); err != nil {

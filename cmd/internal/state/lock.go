@@ -53,7 +53,7 @@ func (d Dir) LockFile(ctx context.Context, file string, wait time.Duration) (unl
 		}
 		left := time.Until(until)
 		if left <= 0 {
-			return nil, fmt.Errorf("%s: %w (waited %s)", filepath.Join(string(d), file), ErrBusy, wait)
+			return nil, fmt.Errorf("%s: %w (waited %s; `ps -C wg-multihome -o pid,etime,args` shows it)", filepath.Join(string(d), file), ErrBusy, wait)
 		}
 		select {
 		case <-ctx.Done():

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +9,6 @@ import (
 	"slices"
 
 	"wg-multihome/fwmark"
-	"wg-multihome/fwmark/regular"
 )
 
 // socketsFile tells of services that are marked by socket.
@@ -72,16 +70,11 @@ func (s Sockets) Equal(o Sockets) bool {
 // socket since the host was started.
 func (d Dir) ReadSockets() (Sockets, error) {
 	var s Sockets
-	path := filepath.Join(string(d), socketsFile)
-	text, err := regular.Read(path, maxSockets)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(text, &s)
-	}
-	if err != nil {
-		return Sockets{}, fmt.Errorf("read which sockets were marked: %s: %w", path, err)
+	switch err := d.ReadJSON(socketsFile, &s, maxSockets); {
+	case errors.Is(err, fs.ErrNotExist):
+		return Sockets{}, nil
+	case err != nil:
+		return Sockets{}, fmt.Errorf("read which sockets were marked: %w", err)
 	}
 	slices.Sort(s.Cgroups)
 	return s, nil
@@ -97,16 +90,8 @@ func (d Dir) WriteSockets(s Sockets) error {
 }
 
 func (d Dir) writeSockets(s Sockets) error {
-	path := filepath.Join(string(d), socketsFile)
 	if len(s.Cgroups)+len(s.Marks) == 0 {
-		return remove(path)
+		return remove(filepath.Join(string(d), socketsFile))
 	}
-	text, err := json.MarshalIndent(s, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := d.makeDir(""); err != nil {
-		return err
-	}
-	return replace(path, append(text, '\n'))
+	return d.WriteJSON(socketsFile, s)
 }

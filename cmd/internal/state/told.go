@@ -29,7 +29,7 @@ func (d Dir) ReadTold(iface string) (Told, error) {
 	path, err := d.path(toldDir, iface)
 	var t Told
 	if err == nil {
-		err = read(path, &t)
+		err = read(path, &t, maxFile)
 	}
 	if err == nil {
 		if err = t.check(); err != nil {

@@ -93,7 +93,7 @@ func (k Keeper) Begin(ctx context.Context, read config.Config, files config.File
 			before = old.Before // no run has noted anything since: it is in force
 		}
 		if before == nil && stands && (old == nil || old.Over(now)) {
-			return nil, errors.New("what is in force now was noted by no run since the machine was booted, so it could not be brought back: call `wg-multihome sync` with the configuration as it was, and then try the new one")
+			return nil, errors.New("no run since boot has noted what is in force, so it could not be brought back: type `wg-multihome sync` with the configuration as it was, then try the new one")
 		}
 		next = Next(old, now, newID(), limit, time.Now().Add(limit), read, before)
 		next.Named = files.TOMLNamed
@@ -196,25 +196,16 @@ func (k Keeper) change(ctx context.Context, by func(*State) (*State, error)) err
 	case next == nil:
 		return os.Remove(k.File())
 	}
-	text, err := json.MarshalIndent(next, "", "\t")
-	if err != nil {
-		return err
-	}
-	return k.Dir.Write(tryFile, text)
+	return k.Dir.WriteJSON(tryFile, next)
 }
 
 func readFile[T any](dir state.Dir, name string) (*T, error) {
-	path := filepath.Join(string(dir), name)
-	text, err := regular.Read(path, maxFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	v := new(T)
-	if err == nil {
-		err = json.Unmarshal(text, v)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	switch err := dir.ReadJSON(name, v, maxFile); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
 	}
 	return v, nil
 }

@@ -355,7 +355,7 @@ func (l *Loop) mended(cause string, heard events.Heard, r Result, now time.Time)
 	}
 	if cause == "interval" && len(r.Made) > 0 {
 		l.Meter.MendedByInterval()
-		l.Log.Errorf("the look of each %s has found what no event told, a defect: %s", l.Interval, strings.Join(r.Made[:min(len(r.Made), 8)], "; "))
+		l.Log.Errorf("the look of each %s has found what no event told, a defect that we ask you to report: %s", l.Interval, strings.Join(r.Made[:min(len(r.Made), 8)], "; "))
 	}
 	fights := l.hold.News()
 	for _, step := range fights[:min(len(fights), 8)] {

@@ -43,7 +43,8 @@ const limit = 5 * time.Second
 func (c *Client) Give(ctx context.Context, r socket.Remark, report *Report) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	g := giver{remark: r, report: report, seen: map[uint64]bool{}, done: map[int]bool{}}
+	g := giver{ctx: ctx, remark: r, report: report, seen: map[uint64]bool{}, done: map[int]bool{}}
+	defer g.close()
 	except := map[string]bool{}
 	for _, cgroup := range r.Except {
 		except[cgroup] = true
@@ -64,10 +65,12 @@ func (c *Client) Give(ctx context.Context, r socket.Remark, report *Report) erro
 }
 
 type giver struct {
+	ctx    context.Context
 	remark socket.Remark
 	report *Report
 	seen   map[uint64]bool // sockets, by inode
 	done   map[int]bool    // processes
+	diag   *diag           // opened at its first use
 }
 
 // cgroup sees to the processes of one cgroup.
@@ -154,6 +157,15 @@ func (g *giver) give(fd int) error {
 	next := g.remark.Next(uint32(now), use)
 	if next == uint32(now) {
 		return nil
+	}
+	if use == socket.Connected {
+		accepted, err := g.accepted(fd, uint32(now))
+		if err != nil {
+			return err
+		}
+		if accepted {
+			next = g.remark.Next(uint32(now), socket.Accepted)
+		}
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(int32(next))); err != nil {
 		return fmt.Errorf("set the mark of a socket: %w", err)
