@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/config"
 	"wg-multihome/fwmark/socket"
 	socketkernel "wg-multihome/fwmark/socket/kernel"
 	"wg-multihome/nft"
@@ -22,7 +24,7 @@ func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
 	noted, err := h.State.ReadSockets()
 	o.Sockets.Noted, o.Sockets.Unread = noted, err != nil
 	o.Failed(decide.Programs, err)
-	if !o.Config.MarksSockets() && len(noted.Cgroups) == 0 {
+	if !slices.ContainsFunc(o.Configs(), config.Config.MarksSockets) && len(noted.Cgroups) == 0 {
 		return nil
 	}
 	mount, err := cgroup.Find()
@@ -53,9 +55,11 @@ func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
 // socketCgroups returns the cgroups that may have programs, or may get some.
 func socketCgroups(o *decide.Observation) []string {
 	list := append([]string{}, o.Sockets.Noted.Cgroups...)
-	for _, in := range o.Config.Intents {
-		if !in.Mark.IsZero() && o.Config.MarkingOf(in) != fwmark.ByPacket {
-			list = append(list, in.Cgroups...)
+	for _, c := range o.Configs() {
+		for _, in := range c.Intents {
+			if !in.Mark.IsZero() && c.MarkingOf(in) != fwmark.ByPacket {
+				list = append(list, in.Cgroups...)
+			}
 		}
 	}
 	for _, run := range o.Cgroups.Runs {
