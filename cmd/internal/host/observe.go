@@ -197,7 +197,7 @@ func (h *Host) readTable(_ context.Context, o *decide.Observation) error {
 		o.Failed(decide.Nftables, err)
 	}
 	for _, m := range o.MayRun() {
-		runs, err := nftkernel.Remembers(m)
+		runs, err := h.conntrack.Remembers(m)
 		if err != nil {
 			h.Log.Debugf("%s", err) // then they are forgotten
 		}
