@@ -18,8 +18,8 @@ import (
 // connections.
 const limit = 10 * time.Second
 
-// Enter makes conntrack know each TCP connection of the calling thread's
-// network namespace, and returns how many it did not know. An entry that is
+// Enter makes conntrack know each TCP connection of the client's network
+// namespace, and returns how many it did not know. An entry that is
 // there already stays as it is, its mark too. It takes CAP_NET_ADMIN, and at
 // most 10 s.
 //
@@ -36,7 +36,7 @@ const limit = 10 * time.Second
 // An error says that connections may be missing, and how many where others
 // were entered; where the kernel has no sock_diag or no ctnetlink it is
 // errors.ErrUnsupported, and nothing was done.
-func Enter(ctx context.Context) (n int, err error) {
+func (c *Client) Enter(ctx context.Context) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	diag, err := dial(ctx, unix.NETLINK_SOCK_DIAG)
@@ -44,11 +44,11 @@ func Enter(ctx context.Context) (n int, err error) {
 		return 0, fmt.Errorf("open sock_diag: %w", explained(err, "sock_diag"))
 	}
 	defer diag.close()
-	table, err := openConntrack(ctx)
+	table, done, err := c.begin(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer table.close()
+	defer func() { done(err) }()
 
 	listening := ports{}
 	if err := diag.sockets(1<<listen, func(s socket) error {
@@ -87,49 +87,6 @@ func (c *conn) sockets(states uint32, add func(socket) error) error {
 		}
 	}
 	return nil
-}
-
-// kindOf returns the type of a ctnetlink message.
-func kindOf(message int) netlink.HeaderType {
-	return netlink.HeaderType(unix.NFNL_SUBSYS_CTNETLINK<<8 | message)
-}
-
-// getStats is IPCTNL_MSG_CT_GET_STATS, linux/netfilter/nfnetlink_conntrack.h.
-const getStats = 5
-
-// openConntrack opens ctnetlink, and asks it for something that is there in
-// every kernel: later, "invalid argument" could mean that there is none, or
-// that an entry is refused.
-func openConntrack(ctx context.Context) (*conn, error) {
-	c, err := dial(ctx, unix.NETLINK_NETFILTER)
-	if err != nil {
-		return nil, fmt.Errorf("open ctnetlink: %w", explained(err, "nfnetlink"))
-	}
-	outcomes, err := c.execute(probe())
-	if err == nil {
-		err = outcomes[0]
-	}
-	if err != nil {
-		c.close()
-		return nil, fmt.Errorf("open ctnetlink: %w", explained(err, "ctnetlink"))
-	}
-	return c, nil
-}
-
-func probe() []netlink.Message {
-	return []netlink.Message{{Header: netlink.Header{Type: kindOf(getStats)}, Data: []byte{unix.AF_UNSPEC, nl.NFNETLINK_V0, 0, 0}}}
-}
-
-// explained says what the kernel lacks where it only answered with a number:
-// EPROTONOSUPPORT for the protocol, ENOENT for a kind of socket, EINVAL for a
-// subsystem.
-func explained(err error, what string) error {
-	for _, e := range []error{unix.EPROTONOSUPPORT, unix.ENOENT, unix.EINVAL} {
-		if errors.Is(err, e) {
-			return fmt.Errorf("this kernel has no %s (%w): %w", what, err, errors.ErrUnsupported)
-		}
-	}
-	return err
 }
 
 const (

@@ -63,7 +63,7 @@ func TestWithoutPrivilege(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		_, err = Enter(context.Background())
+		_, err = new(Client).Enter(context.Background())
 	})
 	if !errors.Is(err, os.ErrPermission) || !strings.HasPrefix(err.Error(), "open ctnetlink: ") || errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("error: %v", err)
@@ -75,7 +75,7 @@ func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	n.do(func() {
-		if count, err := Enter(ctx); count != 0 || !errors.Is(err, context.Canceled) {
+		if count, err := new(Client).Enter(ctx); count != 0 || !errors.Is(err, context.Canceled) {
 			t.Errorf("%d, %v", count, err)
 		}
 	})

@@ -3,12 +3,14 @@ package flows
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/mdlayher/netlink"
-	rtnl "github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,7 +32,7 @@ type Pinned struct {
 // firewall misses such an entry.
 //
 // It takes CAP_NET_ADMIN, and 10 s at most.
-func ForgetUnmarked(ctx context.Context, p Pinned) (n int, err error) {
+func (c *Client) ForgetUnmarked(ctx context.Context, p Pinned) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	own, err := ownAddresses()
@@ -50,11 +52,44 @@ func ForgetUnmarked(ctx context.Context, p Pinned) (n int, err error) {
 	}); err != nil {
 		return 0, fmt.Errorf("read UDP sockets: %w", explained(err, "sock_diag for UDP"))
 	}
-	for _, family := range []rtnl.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		some, err := rtnl.ConntrackDeleteFilters(rtnl.ConntrackTable, family, f)
-		n += int(some)
+	table, done, err := c.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { done(err) }()
+	if n, err = table.forget(f.selects); err != nil {
+		return n, fmt.Errorf("forget UDP without a mark: %w", err)
+	}
+	return n, nil
+}
+
+// forget has conntrack forget the entries that are selected, and returns how many
+// there were. One dump is of both families: each goes through all of conntrack's hash
+// table, some milliseconds.
+func (c *conn) forget(selects func(entry) bool) (n int, err error) {
+	var requests []netlink.Message
+	err = c.dump(kindOf(nl.IPCTNL_MSG_CT_GET), []byte{unix.AF_UNSPEC, nl.NFNETLINK_V0, 0, 0}, func(b []byte) error {
+		e, err := decodeEntry(b)
+		if err == nil && selects(e) {
+			requests = append(requests, netlink.Message{Header: netlink.Header{Type: kindOf(nl.IPCTNL_MSG_CT_DELETE)}, Data: e.name})
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	for some := range slices.Chunk(requests, batchSize) {
+		outcomes, err := c.execute(some)
 		if err != nil {
-			return n, fmt.Errorf("forget UDP without a mark: %w", err)
+			return n, err
+		}
+		for _, outcome := range outcomes {
+			switch {
+			case outcome == nil:
+				n++
+			case !errors.Is(outcome, unix.ENOENT): // it has ended by itself
+				return n, outcome
+			}
 		}
 	}
 	return n, nil
@@ -67,12 +102,9 @@ type unmarked struct {
 	others map[uint16]bool // ports of sockets of cgroups that are not pinned
 }
 
-// MatchConntrackFlow reports whether the entry is one of them.
-func (u unmarked) MatchConntrackFlow(f *rtnl.ConntrackFlow) bool {
-	from, _ := netip.AddrFromSlice(f.Forward.SrcIP)
-	translated := !f.Forward.SrcIP.Equal(f.Reverse.DstIP) || !f.Forward.DstIP.Equal(f.Reverse.SrcIP) ||
-		f.Forward.SrcPort != f.Reverse.DstPort || f.Forward.DstPort != f.Reverse.SrcPort
-	return f.Forward.Protocol == unix.IPPROTO_UDP && f.Mark&u.Bits == 0 && u.own[from.Unmap()] && !translated && !u.others[f.Forward.SrcPort]
+func (u unmarked) selects(e entry) bool {
+	translated := e.from != e.answerTo || e.to != e.answerFrom
+	return e.protocol == unix.IPPROTO_UDP && e.mark&u.Bits == 0 && u.own[e.from.Addr()] && !translated && !u.others[e.from.Port()]
 }
 
 func ownAddresses() (map[netip.Addr]bool, error) {

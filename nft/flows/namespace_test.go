@@ -91,7 +91,11 @@ func (n *namespace) nft(rules string) { n.t.Helper(); n.command(rules, "nft", "-
 
 func (n *namespace) enter() (count int, err error) {
 	n.t.Helper()
-	n.do(func() { count, err = Enter(context.Background()) })
+	n.do(func() {
+		var c Client
+		defer c.Close()
+		count, err = c.Enter(context.Background())
+	})
 	return count, err
 }
 

@@ -42,8 +42,15 @@ func dial(ctx context.Context, protocol int) (*conn, error) {
 	}
 	// Not worth failing for: without it answers carry the whole request.
 	_ = socket.SetOption(netlink.CapAcknowledge, true)
-	stop := context.AfterFunc(ctx, func() { _ = socket.SetReadDeadline(time.Unix(1, 0)) })
-	return &conn{ctx: ctx, socket: socket, raw: raw, stop: stop, buffer: make([]byte, bufferSize)}, nil
+	c := &conn{socket: socket, raw: raw, buffer: make([]byte, bufferSize)}
+	c.begin(ctx)
+	return c, nil
+}
+
+// begin has the reads that follow end with a context, up to stop.
+func (c *conn) begin(ctx context.Context) {
+	c.ctx = ctx
+	c.stop = context.AfterFunc(ctx, func() { _ = c.socket.SetReadDeadline(time.Unix(1, 0)) })
 }
 
 func (c *conn) close() {

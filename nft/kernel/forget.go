@@ -28,32 +28,46 @@ const (
 // network namespace of the thread that reads. Without conntrack it is not there.
 const connections = "/proc/sys/net/netfilter/nf_conntrack_count"
 
-// Forget has conntrack forget the connections that have a mark, in the network
-// namespace of the thread that calls. ErrNone says that this kernel has no
+// Conntrack is a socket to conntrack, in the network namespace of the thread that first
+// used it; the zero value opens it then. It is not for several goroutines at once.
+// Close frees it. It is kept for the reason that Client.Close names.
+type Conntrack struct{ conn *netlink.Conn }
+
+// Close closes the socket.
+func (c *Conntrack) Close() {
+	if c.conn != nil {
+		_ = c.conn.Close() // it is asked nothing any more
+		c.conn = nil
+	}
+}
+
+// Forget has conntrack forget the connections that have a mark. ErrNone says that this kernel has no
 // netlink for conntrack. Where conntrack is not loaded, or remembers nothing, it
 // is not asked: that would load it.
-func Forget(m fwmark.Mark) error {
-	_, err := ofMark(fmt.Sprintf("forget the connections of mark %s", m), ctDelete, netlink.Acknowledge, m)
+func (c *Conntrack) Forget(m fwmark.Mark) error {
+	_, err := c.ofMark(fmt.Sprintf("forget the connections of mark %s", m), ctDelete, netlink.Acknowledge, m)
 	return err
 }
 
 // Remembers reports whether conntrack has connections with a mark. All else is as
 // with Forget.
-func Remembers(m fwmark.Mark) (bool, error) {
-	found, err := ofMark(fmt.Sprintf("ask for the connections of mark %s", m), ctGet, netlink.Dump, m)
+func (c *Conntrack) Remembers(m fwmark.Mark) (bool, error) {
+	found, err := c.ofMark(fmt.Sprintf("ask for the connections of mark %s", m), ctGet, netlink.Dump, m)
 	return len(found) > 0, err
 }
 
 // ofMark asks conntrack something about the connections that have a mark.
-func ofMark(what string, message netlink.HeaderType, flags netlink.HeaderFlags, m fwmark.Mark) ([]netlink.Message, error) {
+func (c *Conntrack) ofMark(what string, message netlink.HeaderType, flags netlink.HeaderFlags, m fwmark.Mark) ([]netlink.Message, error) {
 	if count, err := os.ReadFile(connections); errors.Is(err, fs.ErrNotExist) || string(bytes.TrimSpace(count)) == "0" {
 		return nil, nil
 	}
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
-		return nil, explained(what, err)
+	if c.conn == nil {
+		conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+		if err != nil {
+			return nil, explained(what, err)
+		}
+		c.conn = conn
 	}
-	defer conn.Close()
 	attrs := netlink.NewAttributeEncoder()
 	attrs.ByteOrder = binary.BigEndian
 	attrs.Uint32(ctMark, m.Value)
@@ -62,11 +76,12 @@ func ofMark(what string, message netlink.HeaderType, flags netlink.HeaderFlags, 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	found, err := conn.Execute(netlink.Message{
+	found, err := c.conn.Execute(netlink.Message{
 		Header: netlink.Header{Type: unix.NFNL_SUBSYS_CTNETLINK<<8 | message, Flags: netlink.Request | flags},
 		Data:   append([]byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0}, data...),
 	})
 	if err != nil {
+		c.Close() // answers may be on their way
 		return nil, explained(what, err)
 	}
 	return found, nil

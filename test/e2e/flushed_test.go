@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"wg-multihome/test/lab"
@@ -31,4 +32,27 @@ func TestFlushesLeaveNothingBehind(t *testing.T) {
 		t.Errorf("%d datagrams of new sockets by up1, %d by up2", n, two()-right)
 	}
 	_ = stop()
+}
+
+// TestLockComesFirst: after a flush the second lock stands, by a transaction of its own,
+// before connections that run are entered and the chain that marks comes.
+func TestLockComesFirst(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	_, config := packetService(t, l)
+	l.MustMH("sync", "--config", config)
+	l.Start(nil, "sh", "-c", "exec nft monitor >/run/monitor")
+	said := func() string { return l.Read("/run/monitor") }
+	lab.Until(t, "nft hears", func() bool {
+		l.Script("nft add table inet heard")
+		return strings.Contains(said(), "heard")
+	})
+	l.Script("nft flush ruleset")
+	l.MustMH("sync", "--config", config)
+	const generation = "# new generation"
+	lab.Until(t, "nft has heard all", func() bool { return strings.Count(said(), "add chain inet wg_multihome services") == 1 })
+	lock, rest, _ := strings.Cut(said()[strings.Index(said(), "delete table inet wg_multihome"):], "add chain inet wg_multihome services")
+	if !strings.Contains(lock, "add rule inet wg_multihome lock_0x2005 ") || strings.Count(lock, generation) != 2 {
+		t.Errorf("before the chain that marks:\n%s\nbehind it:\n%s", lock, rest)
+	}
 }

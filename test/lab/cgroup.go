@@ -72,9 +72,18 @@ func (l *Lab) RemoveCgroup(path string) {
 
 // inCgroup returns a command that runs args in a cgroup below the mount.
 func (l *Lab) inCgroup(cgroup string, args []string) []string {
+	return l.inCgroupFrom(l.Namespace, cgroup, args)
+}
+
+// inCgroupFrom does so for a command in another namespace, which may see the machine's
+// hierarchy.
+func (l *Lab) inCgroupFrom(from *Namespace, cgroup string, args []string) []string {
 	if cgroup == "" {
 		return args
 	}
-	procs := filepath.Join(l.CgroupDir(cgroup), "cgroup.procs")
-	return append([]string{"sh", "-euc", `echo $$ >"$0"; exec "$@"`, procs}, args...)
+	dir := filepath.Join(l.cgroups.dir, cgroup)
+	if from.mounts {
+		dir = l.CgroupDir(cgroup)
+	}
+	return append([]string{"sh", "-euc", `echo $$ >"$0"; exec "$@"`, filepath.Join(dir, "cgroup.procs")}, args...)
 }

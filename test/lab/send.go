@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sender is what sends on the host: datagrams to port 9.
+// Sender is what sends: datagrams to port 9.
 type Sender struct {
 	To     string // any address, multicast and broadcast too
 	Source string // "": the socket is bound to no address
@@ -26,13 +26,14 @@ type Sender struct {
 	Hint   bool   // or each datagram is (IP_PKTINFO)
 	Size   int    // of each datagram; 0: one byte
 
+	From  *Namespace    // nil: the host
 	Pause time.Duration // after each datagram
 }
 
 // Send sends so many datagrams, and returns how many left the socket.
 func (l *Lab) Send(b Sender, count int) int {
 	l.t.Helper()
-	r := l.Try([]string{roleVariable + "=send"}, l.inCgroup(b.Cgroup, append(b.args(l), strconv.Itoa(count)))...)
+	r := b.from(l).Try([]string{roleVariable + "=send"}, l.inCgroupFrom(b.from(l), b.Cgroup, append(b.args(l), strconv.Itoa(count)))...)
 	n, err := strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(r.Stdout), "begun\n"))
 	if err != nil {
 		l.t.Fatalf("send %+v: %q", b, r.Stdout)
@@ -44,7 +45,14 @@ func (l *Lab) Send(b Sender, count int) int {
 // datagrams left the socket.
 func (l *Lab) Stream(b Sender) (stop func() int) {
 	l.t.Helper()
-	return l.counting(l.endless(l.Namespace, "send", l.inCgroup(b.Cgroup, append(b.args(l), "0"))...))
+	return l.counting(l.endless(b.from(l), "send", l.inCgroupFrom(b.from(l), b.Cgroup, append(b.args(l), "0"))...))
+}
+
+func (b Sender) from(l *Lab) *Namespace {
+	if b.From == nil {
+		return l.Namespace
+	}
+	return b.From
 }
 
 func (b Sender) args(l *Lab) []string {

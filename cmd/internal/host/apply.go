@@ -115,7 +115,7 @@ func (h *Host) forget(s decide.ForgetStep) error {
 	if !s.Silent {
 		h.settle()
 	}
-	err := nftkernel.Forget(s.Mark)
+	err := h.conntrack.Forget(s.Mark)
 	if s.Silent && errors.Is(err, nftkernel.ErrNone) {
 		h.Log.Debugf("%s", err)
 		return nil
@@ -146,6 +146,9 @@ func (h *Host) setSysctl(s nft.Sysctl) error {
 // packets are locked in all the same.
 func (h *Host) applyTable(ctx context.Context, s decide.TableStep, out *decide.Outcome) {
 	plan := s.Plan()
+	if plan.ConntrackFirst {
+		s.Have = h.lockFirst(s)
+	}
 	err := h.transact(ctx, s, nft.Diff)
 	switch {
 	case err == nil:
@@ -153,6 +156,21 @@ func (h *Host) applyTable(ctx context.Context, s decide.TableStep, out *decide.O
 	case plan.DropTable || !h.applyParts(ctx, s, out):
 		out.Fail(plan.Steps, together(plan.Steps, err))
 	}
+}
+
+// lockFirst has the second lock stand, where there is no table, before anything is
+// asked of connections: to enter 10,000 of them takes 0.2 s. It returns what stands
+// then. What the kernel refuses of it comes with the rest, and so does its error.
+func (h *Host) lockFirst(s decide.TableStep) nft.State {
+	client, err := h.table()
+	if err != nil || s.Have.Exists {
+		return s.Have
+	}
+	lock := nft.LockPart.Diff(s.Have, s.Want, nil)
+	if lock.Empty() || client.Apply(lock) != nil {
+		return s.Have
+	}
+	return nft.After(s.Have, lock.Want)
 }
 
 // together names what failed in one transaction, and first of all why: the list
@@ -251,7 +269,7 @@ func (h *Host) forgetUnmarked(ctx context.Context, client Nftables, want nft.Rul
 		for _, id := range slices.Concat(have.Paths(), have.PublicElements()) {
 			p.Cgroups[id] = true
 		}
-		n, err = flows.ForgetUnmarked(ctx, p)
+		n, err = h.flows.ForgetUnmarked(ctx, p)
 	}
 	if err != nil {
 		h.Log.Errorf("new sockets of services may follow what conntrack remembers of older ones, for half a minute: %s", err)
@@ -264,7 +282,7 @@ func (h *Host) forgetUnmarked(ctx context.Context, client Nftables, want nft.Rul
 // enterFlows tells conntrack of the connections that run. One that it misses
 // is cut off, not misled, so that is no reason to leave services unpinned.
 func (h *Host) enterFlows(ctx context.Context) {
-	n, err := flows.Enter(ctx)
+	n, err := h.flows.Enter(ctx)
 	if err != nil {
 		h.Log.Errorf("TCP connections that run may be cut off, as services get pinned: %s", err)
 	}

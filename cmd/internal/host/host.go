@@ -12,6 +12,7 @@ import (
 	"wg-multihome/fwmark/config"
 	socketkernel "wg-multihome/fwmark/socket/kernel"
 	"wg-multihome/nft"
+	"wg-multihome/nft/flows"
 	nftkernel "wg-multihome/nft/kernel"
 	"wg-multihome/policy"
 	"wg-multihome/policy/kernel"
@@ -33,6 +34,10 @@ type Host struct {
 	// what was read: see the room try. nil: what was read does.
 	InForce func(config.Config) config.Config
 
+	// Before returns what was in force when a run has converged last, and nil where
+	// that was not noted. nil: nobody knows.
+	Before func() (*config.Config, error)
+
 	// Whole has every cgroup be asked for programs of ours, where there may be some,
 	// and not those alone that are listed or noted.
 	Whole bool
@@ -41,7 +46,9 @@ type Host struct {
 	// same: ifquery is not asked once more.
 	Patient bool
 
-	sockets *socketkernel.Client // nil until a cgroup is asked
+	flows     flows.Client
+	conntrack nftkernel.Conntrack
+	sockets   *socketkernel.Client // nil until a cgroup is asked
 
 	wg       *wg.Client // nil until a device is asked for
 	wgKernel bool       // it was opened while the kernel had WireGuard
@@ -83,6 +90,8 @@ func (h *Host) Close() {
 	if h.Nft != nil {
 		h.Nft.Close()
 	}
+	h.flows.Close()
+	h.conntrack.Close()
 	if h.sockets != nil {
 		h.sockets.Close()
 	}

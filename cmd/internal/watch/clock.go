@@ -17,6 +17,9 @@ type Clock interface {
 	// Suspended is how long the machine has slept since it was started.
 	Suspended() time.Duration
 
+	// Used is what the process has used of a core so far.
+	Used() time.Duration
+
 	// Changed tells that the clock was set, or that the machine has woken up.
 	Changed() <-chan struct{}
 }
@@ -102,4 +105,13 @@ func (c *SystemClock) Suspended() time.Duration {
 		return 0 // neither fails on a Linux of this millennium
 	}
 	return time.Duration(boot.Nano() - monotonic.Nano())
+}
+
+// Used is CLOCK_PROCESS_CPUTIME_ID: without what it has started.
+func (c *SystemClock) Used() time.Duration {
+	var used unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &used) != nil {
+		return 0 // likewise
+	}
+	return time.Duration(used.Nano())
 }

@@ -98,30 +98,3 @@ func TestFightsAreBounded(t *testing.T) {
 		t.Errorf("%d objects are remembered", len(f.objects))
 	}
 }
-
-// TestPace: looks that follow each other without end take no more than their share;
-// the first ones are made at once.
-func TestPace(t *testing.T) {
-	var p Pace
-	now, looked, first := ms(0), time.Duration(0), 0
-	const look = 3 * time.Millisecond
-	for now.Before(ms(10000)) {
-		if at := p.Ready(now); at.After(now) {
-			now = at
-		} else if looked < 50*time.Millisecond {
-			first++
-		}
-		now = now.Add(look)
-		looked += look
-		p.Looked(now, look)
-	}
-	if share := looked.Seconds() / 10; share > paceShare+0.02 || share < paceShare-0.05 {
-		t.Errorf("%.2f of a core", share)
-	}
-	if first < 15 {
-		t.Errorf("%d looks were made at once", first)
-	}
-	if at := p.Ready(now.Add(time.Second)); at.After(now.Add(time.Second)) {
-		t.Error("there is a pause after a second of quiet")
-	}
-}

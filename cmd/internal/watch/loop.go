@@ -252,7 +252,7 @@ func (l *Loop) look(ctx context.Context) {
 	}
 	r, began := l.wait(ctx, request)
 	now := l.Clock.Now()
-	l.pace.Looked(now, now.Sub(began))
+	l.pace.Looked(now, l.Clock.Used())
 	if ctx.Err() != nil {
 		return
 	}

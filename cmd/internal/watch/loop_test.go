@@ -56,6 +56,7 @@ func (s *stand) Take() events.Heard {
 }
 func (s *stand) Changed() <-chan struct{} { return s.changed }
 func (s *stand) Now() time.Time           { return time.Now() }
+func (s *stand) Used() time.Duration      { return 0 }
 func (s *stand) Suspended() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

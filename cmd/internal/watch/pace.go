@@ -4,22 +4,28 @@ import "time"
 
 // Looks are made at once. Only where one follows the other without end, as events
 // come faster than they can be looked at, there is a pause between them, so that
-// no more than paceShare of a core is taken over time.
+// the process takes no more than paceShare of a core over time. What a look waits
+// for, others' transactions or their locks, costs nobody anything.
 const (
 	paceShare = 0.4
-	paceBurst = 60 * time.Millisecond // of looking, before there is any pause
+	paceBurst = 60 * time.Millisecond // of a core's time, before there is any pause
 )
 
 // Pace tells how long to pause. The zero value has not looked yet.
 type Pace struct {
 	last time.Time
-	debt time.Duration // looking that was not paid off yet, by time that has passed
+	used time.Duration // of a core, by then
+	debt time.Duration // what was used and not paid off yet, by time that has passed
 }
 
-// Looked notes a look that has ended now and took so long.
-func (p *Pace) Looked(now time.Time, took time.Duration) {
+// Looked notes a look that has ended now; used is what the process has used of a core
+// so far.
+func (p *Pace) Looked(now time.Time, used time.Duration) {
+	if !p.last.IsZero() {
+		p.debt += used - p.used
+	}
+	p.used = used
 	p.pay(now)
-	p.debt += took
 }
 
 // Ready returns when the next look may begin.
