@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"wg-multihome/test/lab"
@@ -40,5 +41,48 @@ func TestRestartWhileBroken(t *testing.T) {
 				noSpoof(t, l)
 			})
 		}
+	}
+}
+
+// TestRestartBesideWatchWhileBroken: watch, started with the error, hears of the
+// service's new cgroup.
+func TestRestartBesideWatchWhileBroken(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	cgroups := l.Cgroups()
+	cgroups.Make(socketService)
+	const whole = "[uplink.up2]\nfwmark = 0x2005\ncgroups = [\"" + socketService + "\"]\n"
+	config := l.TOML(whole)
+	l.MustMH("sync", "--config", config)
+	l.TOML(whole + "[uplink.up1\n")
+	l.Watch("--config", config)
+	cgroups.Remove(socketService)
+	cgroups.Make(socketService)
+	lab.Until(t, "the service is pinned", func() bool {
+		return strings.Contains(l.MH("status", "--config", config).Stdout, "pinned by socket")
+	})
+	wantService(t, l, socketService, lab.Far4, two4)
+}
+
+// TestNumberGoesOnWhileBroken: another uplink gets a number, and the one whose it was has
+// an error in place of its new one. What it pins does not leave by another uplink.
+func TestNumberGoesOnWhileBroken(t *testing.T) {
+	for _, way := range []string{"socket", "packet"} {
+		t.Run(way, func(t *testing.T) {
+			l := newLab(t)
+			l.Static()
+			l.Cgroups().Make(socketService)
+			text := func(one, two string) string {
+				return fmt.Sprintf("[uplink.up1]\nfwmark = %s\n[uplink.up2]\nfwmark = %s\ncgroups = [%q]\nmarking = %q\n", one, two, socketService, way)
+			}
+			config := l.TOML(text("0x100", "0x200"))
+			l.MustMH("sync", "--config", config)
+			wantService(t, l, socketService, lab.Far4, two4)
+			l.TOML(text("0x200", `"0x10O"`))
+			l.MustMH("sync", "--hook", "--config", config)
+			if got := l.Ask(lab.Query{Network: "udp", Far: lab.Far4, Cgroup: socketService}); !strings.HasPrefix(got, "error: ") {
+				t.Errorf("far saw %s, want nothing", got)
+			}
+		})
 	}
 }
