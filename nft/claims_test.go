@@ -128,7 +128,7 @@ func TestOlderLock(t *testing.T) {
 		t.Errorf("devices: wanted (-), got (+):\n%s", diff)
 	}
 	facts.Have = have
-	wantSteps := "= nft chain lock_exempt (18 rules)\n= nft chain lock_0x1001 (3 rules)\n= nft chain lock_0x2000/0xff00 (2 rules)"
+	wantSteps := "= nft chain lock_exempt (20 rules)\n= nft chain lock_0x1001 (3 rules)\n= nft chain lock_0x2000/0xff00 (2 rules)"
 	if diff := cmp.Diff(wantSteps, strings.Join(Diff(have, Want(facts), nil).Steps, "\n")); diff != "" {
 		t.Errorf("steps: wanted (-), got (+):\n%s", diff)
 	}

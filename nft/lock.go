@@ -13,9 +13,10 @@ import (
 )
 
 // tunnelKinds are the kinds of devices that lead elsewhere though they are no
-// uplinks. "tun" are tap devices, too, and those of OpenVPN and wireguard-go;
+// uplinks. "tun" are tap devices, too, and those of OpenVPN and wireguard-go; "ovpn"
+// are OpenVPN's in the kernel, of Linux 6.16 and before that ("ovpn-dco");
 // "amneziawg" is WireGuard with its packets disguised.
-var tunnelKinds = [...]string{"amneziawg", "tun", "wireguard"}
+var tunnelKinds = [...]string{"amneziawg", "ovpn", "ovpn-dco", "tun", "wireguard"}
 
 // IsTunnel reports whether a device of that kind is a tunnel: by it the lock lets
 // only those private destinations through that a route leads there.

@@ -32,7 +32,7 @@ Writes: what install and down write. --purge removes STATE-DIR and the
 configuration file, too; /etc/network/interfaces keeps its options. With --root
 nothing but files below DIR.
 Exits with 0 done, or nothing to do; 1 a step failed, or something of ours is
-left; 2 bad usage.`,
+left; 2 bad usage, or the program came as a package.`,
 		Args: noArguments,
 	}
 	i.flags(cmd)
@@ -56,6 +56,12 @@ left; 2 bad usage.`,
 			return p.finish(report.Failed(err))
 		}
 		defer tree.Close()
+		if packaged, err := tree.Packaged(); err != nil {
+			return p.finish(report.Failed(err))
+		} else if packaged {
+			p.logger().Errorf("uninstall: the package wg-multihome is installed, and dpkg keeps its files: type `apt remove wg-multihome`")
+			return exitError{report.Usage}
+		}
 		rep := p.removeFiles(cmd, tree, i)
 		if live {
 			p.downAndLook(cmd.Context(), &rep)

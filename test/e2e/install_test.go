@@ -146,3 +146,18 @@ func TestInstallRefusesAProgramOfOthers(t *testing.T) {
 	d.Script("chmod 1777 /run/own; chgrp 0 /run/own")
 	wantPart(t, "install out of a folder with the sticky bit", d.Run("/run/own/wg-multihome", "install"), "+ "+dhclientHook)
 }
+
+// TestUninstallLeavesAPackageToDpkg: the files are the package's.
+func TestUninstallLeavesAPackageToDpkg(t *testing.T) {
+	d := docHost(t)
+	d.mh(t, 0, "install")
+	d.Script("mkdir -p /var/lib/dpkg/info; echo /usr/sbin/wg-multihome >/var/lib/dpkg/info/wg-multihome.list")
+	for _, args := range []string{"uninstall", "uninstall --dry-run", "uninstall --force --purge"} {
+		r := d.mh(t, 2, args)
+		wantPart(t, args, r.Stderr, "apt remove wg-multihome")
+		wantEqual(t, args, r.Stdout, "")
+	}
+	wantPart(t, "the hook", d.Read(dhclientHook), "exit-hook --client dhclient")
+	d.Script("rm /var/lib/dpkg/info/wg-multihome.list")
+	wantPart(t, "uninstall", d.mh(t, 0, "uninstall").Stdout, "- "+dhclientHook)
+}

@@ -68,7 +68,7 @@ ip tuntap add dev tun8 mode tun; ip link set tun8 up`)
 	lost("203.0.113.9", "tun9", "bound to another device")
 
 	l.Script("ip route add 10.77.0.0/16 dev tun9; ip route add fd77::/64 dev tun9; ip route del 10.70.0.0/16 dev tun9")
-	wantEqual(t, "plan", l.MustMH("plan").Stdout, "= nft chain lock_exempt (19 rules)\n= nft set via4_tun9 { + 10.77.0.0/16, - 10.70.0.0/16 }\n+ nft set via6_tun9 { fd77::/64 }\n")
+	wantEqual(t, "plan", l.MustMH("plan").Stdout, "= nft chain lock_exempt (21 rules)\n= nft set via4_tun9 { + 10.77.0.0/16, - 10.70.0.0/16 }\n+ nft set via6_tun9 { fd77::/64 }\n")
 	lost("10.77.0.1", "", "does not know")
 	wantList(t, "routes not known", readLockStatus(t, l).Held, "route 4 main 10.77.0.0/16 dev tun9", "route 6 main fd77::/64 dev tun9")
 	wantPart(t, "status", l.MustMH("status").Stdout, "\n  route 4 main 10.77.0.0/16 dev tun9\n")

@@ -64,6 +64,15 @@ func (t *Tree) Look() (Facts, error) {
 	return f, errors.Join(errs...)
 }
 
+// packageList is dpkg's list of the files of our package.
+const packageList = "/var/lib/dpkg/info/wg-multihome.list"
+
+// Packaged reports whether the host has our package: its files are dpkg's to remove.
+func (t *Tree) Packaged() (bool, error) {
+	found, err := t.find(packageList)
+	return found != "", err
+}
+
 // folder opens one that is there.
 func (t *Tree) folder(name string) (*os.File, error) {
 	dir, err := securejoin.OpenatInRoot(t.root, name)
