@@ -51,6 +51,7 @@ type Asked struct {
 	Result  Result
 	Differs string        // the selector that the packet does not have
 	Route   Route         // that was found, if any
+	Learned bool          // Route is an Exception: of the whole destination, with the path's MTU
 	Errno   syscall.Errno // what the sender gets, where it decides so
 
 	// Undecided are selectors that cannot be judged: Result is what the rule comes
@@ -189,7 +190,7 @@ func (w Routing) ask(i int, p *Probe) (a Asked, next int) {
 	next = i + 1
 	switch r.Action {
 	case Lookup:
-		route, found := w.find(r.Table, p)
+		route, learned, found := w.find(r.Table, p)
 		errno := routeErrno[route.Type]
 		switch {
 		case !found:
@@ -204,7 +205,7 @@ func (w Routing) ask(i int, p *Probe) (a Asked, next int) {
 		default:
 			a.Result = Decides
 		}
-		a.Route = route
+		a.Route, a.Learned = route, learned
 	case Goto:
 		if to := gotoTarget(w.Rules, i); to != next || w.at(to, r) {
 			a.Result, next = Jumps, to
@@ -246,6 +247,8 @@ type Resolved struct {
 	Answer
 	Route Route // as the packet takes it: with the gateway, and the source that is chosen
 	Match Route // the one that was found in a table; its Table is 0 where the kernel does not tell
+
+	Learned bool // the packet takes an Exception of Match
 }
 
 // Agrees reports whether the kernel does what a trace says, or something that it

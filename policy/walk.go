@@ -37,6 +37,7 @@ type Routing struct {
 type Exception struct {
 	Route Route
 	Dst   netip.Addr
+	MTU   uint32 // of the path, in bytes; 0: not known
 }
 
 // Walk asks the rules one by one, as the kernel does for a packet
@@ -119,10 +120,9 @@ func (w Routing) group(device string) uint32 {
 
 // find returns the route of a table with the longest prefix, and of those the
 // first one with the lowest metric. A packet that is bound to a device finds those
-// through it alone, and in IPv4 those that refuse (fib_table_lookup).
-func (w Routing) find(table uint32, p *Probe) (Route, bool) {
-	var best Route
-	found := false
+// through it alone, and in IPv4 those that refuse (fib_table_lookup). learned says
+// that an exception of the route was found in its place.
+func (w Routing) find(table uint32, p *Probe) (best Route, learned, found bool) {
 	for _, r := range w.Routes {
 		if r.Table != table || r.Family != fwmark.FamilyOf(p.Dst) || !r.Dst.Contains(p.Dst) || !r.usable(p.Device) {
 			continue
@@ -135,9 +135,13 @@ func (w Routing) find(table uint32, p *Probe) (Route, bool) {
 	for _, e := range w.Exceptions {
 		if found && e.Dst == p.Dst && e.Route == best {
 			best.Dst = netip.PrefixFrom(p.Dst, p.Dst.BitLen())
+			if e.MTU != 0 {
+				best.MTU = e.MTU
+			}
+			learned = true
 		}
 	}
-	return best, found
+	return best, learned, found
 }
 
 func (r *Route) usable(device string) bool {

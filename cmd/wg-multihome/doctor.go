@@ -58,7 +58,7 @@ such code; with --exit-code 3 where there is an error or a warning.`,
 		if asJSON {
 			err = writeJSON(cmd.OutOrStdout(), doctorJSON{jsonVersion, list})
 		} else {
-			err = doctor.Write(cmd.OutOrStdout(), list)
+			err = doctor.Write(cmd.OutOrStdout(), list, screenOf(cmd.OutOrStdout()))
 		}
 		if err != nil {
 			return p.finish(report.Failed(err))

@@ -267,13 +267,14 @@ func showExplained(w io.Writer, list []explain.Explanation, asJSON bool) error {
 	if asJSON {
 		return writeJSON(w, explainJSON{jsonVersion, list})
 	}
+	at := screenOf(w)
 	for i, e := range list {
 		if i > 0 {
 			if _, err := fmt.Fprintln(w); err != nil {
 				return err
 			}
 		}
-		if err := e.Write(w); err != nil {
+		if err := e.Write(w, at); err != nil {
 			return err
 		}
 	}

@@ -114,7 +114,7 @@ func (f *follower) look(ctx context.Context) (polls bool, err error) {
 
 func (f *follower) state(s status.Status) error {
 	if !f.asJSON {
-		return s.Write(f.w)
+		return s.Write(f.w, screenOf(f.w))
 	}
 	return writeLine(f.w, statusJSON{jsonVersion, s})
 }

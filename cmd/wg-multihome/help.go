@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"wg-multihome/cmd/internal/report"
+	"wg-multihome/cmd/internal/screen"
 )
 
 // docs holds a topic a file, doc/TOPIC.md. Its first line is "# TOPIC: what it
@@ -97,7 +99,11 @@ func showTopic(out io.Writer, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err = io.WriteString(out, plainText(string(text))); err != nil || name != jsonTopic {
+	shown := plainText(string(text))
+	if !screen.UTF8(os.Getenv) {
+		shown = screen.ASCII(shown)
+	}
+	if _, err = io.WriteString(out, shown); err != nil || name != jsonTopic {
 		return err
 	}
 	for _, schema := range schemas() {

@@ -48,7 +48,7 @@ func build() metrics.Build {
 	if !ok {
 		return metrics.Build{Version: version()}
 	}
-	return metrics.Build{Version: versionOf(info), GoVersion: info.GoVersion}
+	return metrics.Build{Version: versionOf(released, info), GoVersion: info.GoVersion}
 }
 
 // snapshot looks at the host, for metrics.

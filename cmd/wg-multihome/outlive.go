@@ -2,10 +2,13 @@ package main
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
 	"syscall"
+
+	"wg-multihome/cmd/internal/screen"
 )
 
 // outlive has the process live on when the reader of its output is gone, or its
@@ -17,6 +20,17 @@ func outlive() {
 	signals := []os.Signal{syscall.SIGPIPE, syscall.SIGHUP}
 	unread := make(chan os.Signal, 1)
 	signal.Notify(unread, slices.DeleteFunc(signals, signal.Ignored)...)
+}
+
+// screenOf tells where it is read what a command writes.
+func screenOf(w io.Writer) screen.Screen {
+	switch w := w.(type) {
+	case output:
+		return screen.Of(w.file, os.Getenv)
+	case *os.File:
+		return screen.Of(w, os.Getenv)
+	}
+	return screen.Screen{}
 }
 
 // output writes to stdout. Where nobody reads it any more, what is written is

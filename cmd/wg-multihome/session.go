@@ -36,6 +36,7 @@ func newSession(h *host.Host, person bool, keeper try.Keeper) *session {
 	h.Whole = person
 	s := &session{host: h, due: &refresh.Due{State: h.State, Log: h.Log}, keeper: keeper}
 	h.InForce = func(read config.Config) config.Config { return s.inForce(read, false) }
+	h.Before = keeper.Before
 	s.Run = &converge.Run{Host: h, State: h.State, Log: h.Log, Person: person, MarkDue: s.due.Mark, InForce: s.noteInForce}
 	s.refresher = &refresh.Refresher{Host: h, State: h.State, Log: h.Log, Due: s.due, Look: s.Look}
 	s.teller = &tell.Teller{State: h.State, Log: h.Log, Refresher: s.refresher}

@@ -87,7 +87,7 @@ func (p *program) showMetrics(ctx context.Context, w io.Writer, s *session) erro
 
 func show(w io.Writer, s status.Status, asJSON bool) error {
 	if !asJSON {
-		return s.Write(w)
+		return s.Write(w, screenOf(w))
 	}
 	return writeJSON(w, statusJSON{jsonVersion, s})
 }

@@ -5,6 +5,10 @@ import (
 	"runtime/debug"
 )
 
+// released is the version of the package that this build is for: the linker sets it
+// (-X). Other builds have "".
+var released string
+
 // version is what --version says: which module version this is, the revision
 // that it was built from, and by which Go.
 func version() string {
@@ -12,15 +16,18 @@ func version() string {
 	if !ok {
 		return "(built without modules)"
 	}
-	return versionOf(info)
+	return versionOf(released, info)
 }
 
-func versionOf(info *debug.BuildInfo) string {
+func versionOf(released string, info *debug.BuildInfo) string {
 	settings := map[string]string{}
 	for _, s := range info.Settings {
 		settings[s.Key] = s.Value
 	}
-	text := info.Main.Version
+	text := released
+	if text == "" {
+		text = info.Main.Version
+	}
 	if text == "" {
 		text = "(devel)" // as Go itself says of a build that is of no version
 	}

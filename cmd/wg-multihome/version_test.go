@@ -19,8 +19,12 @@ func TestVersion(t *testing.T) {
 		"(devel), revision 0123abcd, built by go1.23.1 for linux/386":       info("(devel)", "GOOS", "linux", "GOARCH", "386", "vcs.revision", "0123abcd", "vcs.modified", "false"),
 		"v1.2.4, revision 0123abcd with changes, built by go1.23.1 for a/b": info("v1.2.4", "GOOS", "a", "GOARCH", "b", "vcs.revision", "0123abcd", "vcs.modified", "true"),
 	} {
-		if got := versionOf(in); got != want {
+		if got := versionOf("", in); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+	want := "0~git1, built by go1.23.1 for linux/arm64"
+	if got := versionOf("0~git1", info("(devel)", "GOOS", "linux", "GOARCH", "arm64")); got != want {
+		t.Errorf("of a package: got %q, want %q", got, want)
 	}
 }

@@ -243,3 +243,25 @@ func TestCarrying(t *testing.T) {
 		t.Errorf("%v of %v", got, slices.Sorted(maps.Keys(f.Have.Cgroups)))
 	}
 }
+
+// TestNextOfOverlappingMarks: a number that two marks select is that of the one with
+// more bits, whichever comes first; nothing of it is left that would count as another
+// program's.
+func TestNextOfOverlappingMarks(t *testing.T) {
+	masked, full := fwmark.Mark{Value: 0x200, Mask: 0xff00}, fwmark.Mark{Value: 0x201, Mask: fwmark.FullMask}
+	to := fwmark.Mark{Value: 0x300, Mask: 0xff00}
+	for _, was := range [][]fwmark.Mark{{masked, full}, {full, masked}} {
+		r := Remark{Was: was}
+		for mark, want := range map[uint32]uint32{0x201: 0, 0x202: 2} {
+			if got := r.Next(mark, Unconnected); got != want {
+				t.Errorf("was %v: %#x becomes %#x, want %#x", was, mark, got, want)
+			}
+		}
+		r = Remark{Moves: []Move{{was[0], to}, {was[1], to}}}
+		for mark, want := range map[uint32]uint32{0x201: 0x300, 0x202: 0x302} {
+			if got := r.Next(mark, Connected); got != want {
+				t.Errorf("move of %v: %#x becomes %#x, want %#x", was, mark, got, want)
+			}
+		}
+	}
+}

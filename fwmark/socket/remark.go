@@ -1,7 +1,7 @@
 package socket
 
 import (
-	"slices"
+	mathbits "math/bits"
 
 	"wg-multihome/fwmark"
 )
@@ -51,7 +51,7 @@ const (
 // that what it accepts is answered by the uplink that it came by; a number that what
 // was accepted has goes then, too. A mark that somebody else gave stays.
 func (r Remark) Next(mark uint32, use Use) uint32 {
-	was := slices.IndexFunc(r.Was, func(m fwmark.Mark) bool { return m.Selects(mark) })
+	was := narrowest(r.Was, mark)
 	switch {
 	case use == Unconnected && was >= 0:
 		return changed(mark, r.Was[was], r.To)
@@ -60,16 +60,31 @@ func (r Remark) Next(mark uint32, use Use) uint32 {
 	case use == Unconnected && !r.To.IsZero() && mark&r.To.Mask == 0:
 		return mark | r.To.Value
 	}
-	for _, m := range r.Moves {
-		switch {
-		case !m.From.Selects(mark):
-		case use == Accepted:
-			return changed(mark, m.From, fwmark.Mark{})
-		default:
-			return changed(mark, m.From, m.To)
+	from := make([]fwmark.Mark, len(r.Moves))
+	for i, m := range r.Moves {
+		from[i] = m.From
+	}
+	switch i := narrowest(from, mark); {
+	case i < 0:
+		return mark
+	case use == Accepted:
+		return changed(mark, from[i], fwmark.Mark{})
+	default:
+		return changed(mark, from[i], r.Moves[i].To)
+	}
+}
+
+// narrowest returns which of the marks that select a number has the most bits in its
+// mask, -1 where none does. A number of theirs under a wider one would keep bits
+// that are nobody's, and count as somebody else's from then on.
+func narrowest(marks []fwmark.Mark, number uint32) int {
+	found := -1
+	for i, m := range marks {
+		if m.Selects(number) && (found < 0 || mathbits.OnesCount32(m.Mask) > mathbits.OnesCount32(marks[found].Mask)) {
+			found = i
 		}
 	}
-	return mark
+	return found
 }
 
 // changed returns what a number with one mark becomes with another in its place.

@@ -41,6 +41,22 @@ func (m Mount) Resolve(path string) (node Node, ok bool, err error) {
 	return Node{Path: path, Level: depth(m.Root) + len(names), ID: id}, true, nil
 }
 
+// Tree returns the ids of a cgroup and of all below it; none where it is not there.
+func (m Mount) Tree(path string) ([]uint64, error) {
+	node, there, err := m.Resolve(path)
+	if err != nil || !there {
+		return nil, err
+	}
+	ids := []uint64{node.ID}
+	children, err := m.children(path)
+	errs := []error{err}
+	for _, child := range children {
+		below, err := m.Tree(path + "/" + child)
+		ids, errs = append(ids, below...), append(errs, err)
+	}
+	return ids, errors.Join(errs...)
+}
+
 // fileidKernfs is FILEID_KERNFS of the kernel's linux/exportfs.h: a handle
 // that is the 64-bit id of a cgroup, in native byte order.
 const fileidKernfs = 0xfe

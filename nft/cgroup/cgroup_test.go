@@ -114,6 +114,28 @@ func TestResolve(t *testing.T) {
 
 // TestGoneMount: where the mount is gone nothing is known of its cgroups, and
 // that is not "they are gone".
+// TestTree has a cgroup with others below it.
+func TestTree(t *testing.T) {
+	m, path := testbed(t)
+	var want []uint64
+	for _, below := range []string{"", "/a", "/a/b", "/c"} {
+		must(t, m.Make(path+below))
+		node, _, err := m.Resolve(path + below)
+		must(t, err)
+		want = append(want, node.ID)
+	}
+	got, err := m.Tree(path)
+	must(t, err)
+	if !slices.Equal(got, want) {
+		t.Errorf("ids %v, want %v", got, want)
+	}
+	_, err = m.Remove(path + "/a")
+	must(t, err)
+	if got, err := m.Tree(path + "/a"); len(got) > 0 || err != nil {
+		t.Errorf("of one that is gone: %v, %v", got, err)
+	}
+}
+
 func TestGoneMount(t *testing.T) {
 	dir := t.TempDir()
 	for _, m := range []Mount{{Point: dir, Root: "/"}, {Point: dir + "/gone", Root: "/"}} {

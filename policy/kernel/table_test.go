@@ -93,7 +93,7 @@ var comparable = cmp.Options{
 }
 
 // TestScenarios runs the simulated kernel's scenarios on the real one:
-// the two must agree.
+// the two must agree, and so must a trace.
 func TestScenarios(t *testing.T) {
 	for _, tc := range sim.Scenarios() {
 		t.Run(tc.Name, func(t *testing.T) {
@@ -116,7 +116,9 @@ func TestScenarios(t *testing.T) {
 			if d := cmp.Diff(tc.Routes, routes, comparable); len(tc.Routes)+len(routes) > 0 && d != "" {
 				t.Errorf("routes (-want +got):\n%s", d)
 			}
+			tracer := tracer{t: t, c: c, links: f.Links, rules: map[fwmark.Family][]policy.TracedRule{}}
 			for _, a := range tc.RouteGets {
+				tracer.check("traced", policy.Probe{Packet: a.Packet})
 				if device, errno := ask(t, c, a.Packet); errno != a.Errno || device != a.Device {
 					t.Errorf("%+v leaves by %q (%v), want %q (%v)", a.Packet, device, errno, a.Device, a.Errno)
 				}

@@ -101,23 +101,56 @@ func (c *Client) RoutesTo(dst netip.Addr) ([]policy.Route, error) {
 	return routes, nil
 }
 
+// ExceptionsTo reads what IPv6 has learned of paths to a destination, of the routes to
+// it: in IPv4 that is no route of its own. A kernel that does not tell (before Linux
+// 5.3) has none. Devices are those of the links that were read last.
+func (c *Client) ExceptionsTo(dst netip.Addr, routes []policy.Route) ([]policy.Exception, error) {
+	if fwmark.FamilyOf(dst) != fwmark.IPv6 {
+		return nil, nil
+	}
+	request := header(fwmark.IPv6, 0)
+	binary.NativeEndian.PutUint32(request[headerSize-4:], unix.RTM_F_CLONED)
+	var learned []policy.Route
+	err := c.requestRoutes(request, c.device, func() { learned = nil }, func(r *policy.Route) {
+		if r.Dst == netip.PrefixFrom(dst, dst.BitLen()) {
+			learned = append(learned, *r)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what IPv6 has learned of paths: %w", err)
+	}
+	var exceptions []policy.Exception
+	for _, l := range learned {
+		for _, r := range routes {
+			if r.Table == l.Table && r.Device == l.Device && r.Gateway == l.Gateway && r.Metric == l.Metric && r.Type == l.Type {
+				exceptions = append(exceptions, policy.Exception{Route: r, Dst: dst, MTU: l.MTU})
+			}
+		}
+	}
+	return exceptions, nil
+}
+
 // Resolve returns what the kernel says of a packet, by its own look-up
 // (RTM_GETROUTE), and which entry of which table it found. Nothing is sent.
 // Devices are those of the links that were read last.
 func (c *Client) Resolve(p policy.Probe) (policy.Resolved, error) {
 	var k policy.Resolved
-	if err := c.resolve(p, 0, &k.Route, &k.Errno); err != nil || k.Errno != 0 {
+	flags, err := c.resolve(p, 0, &k.Route, &k.Errno)
+	if err != nil || k.Errno != 0 {
 		return k, err
 	}
 	k.Device = k.Route.Device
+	// An IPv4 answer is one of its own in any case.
+	k.Learned = fwmark.FamilyOf(p.Dst) == fwmark.IPv6 && flags&unix.RTM_F_CLONED != 0
 	// Not each answer comes from an entry: IPv4 takes what is looked up with a device
 	// for on-link where there is none.
 	var errno unix.Errno
-	err := c.resolve(p, unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE, &k.Match, &errno)
+	_, err = c.resolve(p, unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE, &k.Match, &errno)
 	return k, err
 }
 
-func (c *Client) resolve(p policy.Probe, flags uint32, r *policy.Route, errno *unix.Errno) error {
+// resolve asks for one look-up. The flags that are returned are the answer's.
+func (c *Client) resolve(p policy.Probe, flags uint32, r *policy.Route, errno *unix.Errno) (uint32, error) {
 	s := c.socket
 	s.sequence++
 	s.request = beginMessage(s.request[:0], unix.RTM_GETROUTE, 0, s.sequence)
@@ -134,27 +167,29 @@ func (c *Client) resolve(p policy.Probe, flags uint32, r *policy.Route, errno *u
 	}
 	s.request = endMessage(s.request, 0)
 	if err := s.Send(s.request); err != nil {
-		return fmt.Errorf("look up a route: %w", err)
+		return 0, fmt.Errorf("look up a route: %w", err)
 	}
 	for {
 		b, err := s.Receive()
 		if err != nil {
-			return fmt.Errorf("look up a route: %w", err)
+			return 0, fmt.Errorf("look up a route: %w", err)
 		}
 		for len(b) > 0 {
 			var m nlsock.Message
 			if m, b, err = nlsock.Cut(b); err != nil {
-				return fmt.Errorf("look up a route: %w", err)
+				return 0, fmt.Errorf("look up a route: %w", err)
 			}
 			if m.Sequence != s.sequence {
 				continue
 			}
 			a, err := c.answerOf(m)
 			if err != nil {
-				return fmt.Errorf("look up a route: %w", err)
+				return 0, fmt.Errorf("look up a route: %w", err)
 			}
 			*errno = a.Errno
+			flags = 0
 			if m.Kind == unix.RTM_NEWROUTE {
+				flags = binary.NativeEndian.Uint32(m.Body[headerSize-4:])
 				d := routeDecoder{device: c.device, nexthops: c.nexthops}
 				first := true
 				err = d.decode(m.Body, func(o *policy.Route) {
@@ -163,7 +198,7 @@ func (c *Client) resolve(p policy.Probe, flags uint32, r *policy.Route, errno *u
 					}
 				})
 			}
-			return err
+			return flags, err
 		}
 	}
 }

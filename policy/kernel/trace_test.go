@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -37,7 +38,7 @@ func TestTraceAsTheKernelHasIt(t *testing.T) {
 		tracer := tracer{t: t, c: c, links: f.Links, rules: map[fwmark.Family][]policy.TracedRule{}}
 		for _, dst := range h.Destinations {
 			for _, p := range probes(h, dst) {
-				tracer.check(seed, p)
+				tracer.check(fmt.Sprint("seed ", seed), p)
 				asked++
 			}
 		}
@@ -77,7 +78,7 @@ type tracer struct {
 	rules map[fwmark.Family][]policy.TracedRule
 }
 
-func (tr *tracer) check(seed uint64, p policy.Probe) {
+func (tr *tracer) check(where string, p policy.Probe) {
 	tr.t.Helper()
 	family := fwmark.FamilyOf(p.Dst)
 	if tr.rules[family] == nil {
@@ -94,14 +95,18 @@ func (tr *tracer) check(seed uint64, p policy.Probe) {
 	must(tr.t, err)
 	k, err := tr.c.Resolve(p)
 	must(tr.t, err)
-	trace := policy.Routing{Routes: routes, Links: tr.links}.Trace(tr.rules[family], p)
+	exceptions, err := tr.c.ExceptionsTo(p.Dst, routes)
+	must(tr.t, err)
+	trace := policy.Routing{Routes: routes, Links: tr.links, Exceptions: exceptions}.Trace(tr.rules[family], p)
 	if len(trace.Others) > 0 {
-		tr.t.Errorf("seed %d: %+v: undecided: %+v", seed, p, trace.Others)
+		tr.t.Errorf("%s: %+v: undecided: %+v", where, p, trace.Others)
 	}
-	if trace.Agrees(k) {
+	learned := trace.Errno == 0 && len(trace.Asked) > 0 && trace.Asked[len(trace.Asked)-1].Learned
+	if trace.Agrees(k) && learned == k.Learned {
 		return
 	}
-	tr.t.Errorf("seed %d: %+v: the kernel says %q (%v) by %s, found %s, not %+v", seed, p, k.Device, k.Errno, k.Route, k.Match, trace.Verdict)
+	tr.t.Errorf("%s: %+v: the kernel says %q (%v) by %s, found %s, not %+v", where, p, k.Device, k.Errno, k.Route, k.Match, trace.Verdict)
+	tr.t.Logf("learned: %t, by the kernel %t", learned, k.Learned)
 	for _, a := range trace.Asked {
 		tr.t.Logf("%s: %d %s %s", a.Rule.Rule, a.Result, a.Differs, a.Route)
 	}

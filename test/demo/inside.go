@@ -31,10 +31,15 @@ Killed while they ran: %d and %d hooks of %d.
 
 // inside makes both hosts, and shows them.
 func (o options) inside() error {
+	// Where it lies may be covered in a moment.
+	program, err := unix.Open(o.binary, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("--binary %s: %w", o.binary, err)
+	}
 	if err := ownFiles(); err != nil {
 		return err
 	}
-	k, err := kept(o.binary)
+	k, err := kept(program)
 	if err != nil {
 		return err
 	}

@@ -9,25 +9,30 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Where the host that this program keeps has its things.
 const (
-	configFile = "/run/wg-multihome.toml"
-	stateDir   = "/run/wg-multihome"
-	commands   = "/run/bin" // wg-multihome, with these two
+	configFile  = "/run/wg-multihome.toml"
+	stateDir    = "/run/wg-multihome"
+	programFile = "/run/program"
+	commands    = "/run/bin" // wg-multihome, with these
 )
 
 // kept is the host that the program keeps, as `install` has it: guards at boot, the
-// hook of dhclient, and watch.
-func kept(binary string) (keeper, error) {
+// hook of dhclient, and watch. program is its file.
+func kept(program int) (keeper, error) {
 	err := errors.Join(
 		os.WriteFile(configFile, fmt.Appendf(nil, "[uplink.up2]\nfwmark = %#x\n", mark), 0o644),
+		os.WriteFile(programFile, nil, 0o755),
+		unix.Mount(fmt.Sprintf("/proc/self/fd/%d", program), programFile, "", unix.MS_BIND, ""),
 		os.Mkdir(commands, 0o755),
-		os.WriteFile(filepath.Join(commands, "wg-multihome"), fmt.Appendf(nil, "#!/bin/sh\nexec '%s' --config %s --state-dir %s \"$@\"\n", binary, configFile, stateDir), 0o755),
+		os.WriteFile(filepath.Join(commands, "wg-multihome"), fmt.Appendf(nil, "#!/bin/sh\nexec %s --config %s --state-dir %s \"$@\"\n", programFile, configFile, stateDir), 0o755),
 	)
 	command := func(words ...string) []string {
-		return append([]string{binary, "--config", configFile, "--state-dir", stateDir}, words...)
+		return append([]string{programFile, "--config", configFile, "--state-dir", stateDir}, words...)
 	}
 	w := &watch{command: command("watch")}
 	return keeper{

@@ -133,10 +133,12 @@ func docBlock(t *testing.T, l *lab.Lab, begin string) string {
 var notRun = map[string]string{
 	"apt update && apt install --no-install-recommends golang-go ca-certificates":                             "TestSetUp does it",
 	"echo 'deb http://deb.debian.org/debian bookworm-backports main' >/etc/apt/sources.list.d/backports.list": "TestSetUp does it",
-	"go run ./test/demo": "TestDemo does it",
+	"go run ./test/demo":                                  "TestDemo does it",
+	"go run ./test/package /tmp/packages":                 "TestPackage does it",
+	"apt install /tmp/packages/wg-multihome_*_amd64.deb":  "TestPackage does it, by dpkg",
 	"nmcli connection modify wg0 wireguard.fwmark 0x2005": "takes a running NetworkManager",
-	"test/run quick": "is what runs this test",
-	"journalctl -t wg-multihome --since today": "reads the machine's own journal",
+	"test/run quick":                                      "is what runs this test",
+	"journalctl -t wg-multihome --since today":            "reads the machine's own journal",
 }
 
 // TestPapersRunOrSayWhyNot: each block of shell is run, or named here with the

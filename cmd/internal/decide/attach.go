@@ -73,7 +73,11 @@ func (d Decision) detach() []Step {
 		if pinned && service.Packet != nil && !d.marksPacketsOf(service) {
 			continue
 		}
-		steps = append(steps, d.socketStep(s, ""))
+		step := d.socketStep(s, "")
+		if pinned && service.Packet != nil {
+			step.Packets = service.Mark
+		}
+		steps = append(steps, step)
 	}
 	return steps
 }

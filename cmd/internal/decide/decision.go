@@ -120,6 +120,7 @@ func (d *Decision) findPins() {
 		}
 	}
 	if len(d.Problems) > 0 {
+		d.keepListed()
 		d.keepDevices()
 	}
 	d.holdOutlived()

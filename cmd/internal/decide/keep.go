@@ -6,6 +6,39 @@ import (
 	"wg-multihome/fwmark"
 )
 
+// keepListed has pins list what was in force last, and no pin lists: while the
+// configuration has an error it may be that which cannot be read. A service or a device
+// that comes anew meanwhile is pinned as before, also to a mark that has guards alone.
+func (d *Decision) keepListed() {
+	if d.Before == nil {
+		return
+	}
+	for _, in := range d.Before.Intents {
+		i := slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool { return p.Uplink == in.Uplink && !p.Full && !p.Kept })
+		if i < 0 {
+			i = slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool {
+				return p.Mark == in.Mark && !p.Full && (p.Uplink == in.Uplink || p.Uplink == "")
+			})
+		}
+		if i < 0 || in.Mark.IsZero() {
+			continue
+		}
+		p := &d.Pins[i]
+		p.Cgroups = append(slices.Clip(p.Cgroups), d.unpinned(in.Cgroups, func(p fwmark.Pin) []string { return p.Cgroups })...)
+		p.Devices = append(slices.Clip(p.Devices), d.unpinned(in.Devices, func(p fwmark.Pin) []string { return p.Devices })...)
+	}
+}
+
+// unpinned returns those of the names that no pin lists.
+func (d *Decision) unpinned(names []string, listed func(fwmark.Pin) []string) (list []string) {
+	for _, name := range names {
+		if !slices.ContainsFunc(d.Pins, func(p fwmark.Pin) bool { return slices.Contains(listed(p), name) }) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
 // keepDevices has pins list the devices that carry their marks and that no pin
 // lists. While the configuration has an error pinned devices keep their marks,
 // though it may not say any more whose they are: hooks are told of them, and

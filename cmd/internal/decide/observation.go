@@ -17,6 +17,7 @@ import (
 // said, and what the kernel has.
 type Observation struct {
 	Config  config.Config
+	Before  *config.Config          // what was in force last, while Config has an error; nil: it has none, or that was not noted
 	Records map[string]state.Record // leases, by interface
 	Facts   policy.Facts            // all that the kernel shows; Decide adds the leases, and what the run remembers
 	Devices Devices
@@ -150,6 +151,24 @@ func (o *Observation) Failed(part Parts, errs ...error) {
 
 // Errors returns what could not be read.
 func (o Observation) Errors() []error { return slices.Concat(o.errs[:]...) }
+
+// Broken reports whether the configuration has an error, by itself.
+func (o Observation) Broken() bool {
+	if len(o.Config.Problems) > 0 {
+		return true
+	}
+	_, problems := fwmark.Resolve(o.Config.Intents, nil, nil, nil, nil)
+	return len(problems) > 0
+}
+
+// Configs returns the configuration, and while it has an error what was in force last:
+// that may list what cannot be read now.
+func (o Observation) Configs() []config.Config {
+	if o.Before == nil {
+		return []config.Config{o.Config}
+	}
+	return []config.Config{o.Config, *o.Before}
+}
 
 // leases returns the records as policy has them, in order of interface.
 func (o Observation) leases() []policy.Lease {

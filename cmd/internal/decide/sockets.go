@@ -91,18 +91,20 @@ func (d Decision) socketOwners() map[fwmark.Mark]string {
 // marksPackets reports whether the configuration has the services of a pin marked
 // by packet. Where it does not tell, they are marked as they stand.
 func (d Decision) marksPackets(p fwmark.Pin) bool {
-	for _, in := range d.Config.Intents {
-		if in.Uplink != p.Uplink || in.Mark != p.Mark {
-			continue
-		}
-		if in.Cgroups != nil && len(in.Cgroups) == 0 { // for NFTSet=
-			return true
-		}
-		switch d.Config.MarkingOf(in) {
-		case fwmark.ByPacket:
-			return true
-		case fwmark.BySocket:
-			return false
+	for _, c := range d.Configs() {
+		for _, in := range c.Intents {
+			if in.Uplink != p.Uplink || in.Mark != p.Mark {
+				continue
+			}
+			if in.Cgroups != nil && len(in.Cgroups) == 0 { // for NFTSet=
+				return true
+			}
+			switch c.MarkingOf(in) {
+			case fwmark.ByPacket:
+				return true
+			case fwmark.BySocket:
+				return false
+			}
 		}
 	}
 	return len(d.Sockets.Have.Carrying(p.Mark)) == 0

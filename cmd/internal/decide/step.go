@@ -51,6 +51,10 @@ type (
 		socket.Step
 		Uplink string       // that the mark is of
 		Along  []SocketMove // that its sockets go along with
+
+		// Packets is the mark that the table gives to its packets, where its sockets
+		// are marked no more for that; else zero.
+		Packets fwmark.Mark
 	}
 
 	// SocketMove gives every socket with a mark another number.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/screen"
 	"wg-multihome/wg"
 )
 
@@ -121,20 +122,30 @@ func Bad(list []Finding) bool {
 	return false
 }
 
-// Write writes findings for people.
-func Write(w io.Writer, list []Finding) error {
+// colours are those of severities that are to be mended.
+var colours = map[Severity]screen.Colour{Error: screen.Bad, Warning: screen.Careful}
+
+// Write writes findings for people, for where they are read.
+func Write(w io.Writer, list []Finding, at screen.Screen) error {
 	var b strings.Builder
 	for i, f := range list {
 		if i > 0 {
 			b.WriteString("\n")
 		}
-		fmt.Fprintf(&b, "%s %-8s %s\n", f.Code, f.Severity, f.What)
-		const indent = "                "
-		for _, line := range strings.Split(f.Evidence, "\n") {
-			fmt.Fprintf(&b, "%s%s\n", indent, line)
+		const indent = 16
+		line := func(text string) {
+			b.WriteString(at.Fill(strings.Repeat(" ", indent)+text, indent) + "\n")
+		}
+		head := at.Fill(fmt.Sprintf("%s %-8s %s", f.Code, f.Severity, f.What), indent)
+		if c := colours[f.Severity]; c != "" {
+			head = strings.Replace(head, string(f.Severity), at.Paint(c, string(f.Severity)), 1)
+		}
+		b.WriteString(head + "\n")
+		for _, evidence := range strings.Split(f.Evidence, "\n") {
+			line(evidence)
 		}
 		if f.Mend != "" {
-			fmt.Fprintf(&b, "%smend: %s\n", indent, f.Mend)
+			line("mend: " + f.Mend)
 		}
 	}
 	if len(list) == 0 {

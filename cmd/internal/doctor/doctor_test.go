@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/screen"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
@@ -110,7 +111,7 @@ func TestCodes(t *testing.T) {
 func TestWrite(t *testing.T) {
 	var b bytes.Buffer
 	list := []Finding{{"WGM016", Warning, "a", "b\nc", "d"}, {"WGM020", Error, "e", "f", ""}}
-	if err := Write(&b, list); err != nil {
+	if err := Write(&b, list, screen.Screen{}); err != nil {
 		t.Fatal(err)
 	}
 	const want = `WGM016 warning  a
@@ -125,7 +126,7 @@ WGM020 error    e
 		t.Errorf("%s", b.String())
 	}
 	b.Reset()
-	if err := Write(&b, nil); err != nil || b.String() != fmt.Sprintf("nothing found by %d checks\n", len(Checks())) {
+	if err := Write(&b, nil, screen.Screen{}); err != nil || b.String() != fmt.Sprintf("nothing found by %d checks\n", len(Checks())) {
 		t.Errorf("%v %s", err, b.String())
 	}
 }

@@ -17,6 +17,8 @@ type Look struct {
 	Rules  []policy.TracedRule // of its family
 	Routes []policy.Route      // of all tables, that have its destination in them
 	Kernel policy.Resolved     // its own look-up
+
+	Exceptions []policy.Exception // what IPv6 has learned of paths to its destination
 }
 
 // Explanation is what becomes of a packet, and why. Field names are part of the
@@ -52,6 +54,7 @@ type Rule struct {
 	Decides   bool     `json:"decides"`
 	Why       string   `json:"why"`
 	Route     string   `json:"route,omitempty"`     // that it found
+	PathMTU   uint32   `json:"path_mtu,omitempty"`  // that IPv6 has learned, which makes a route of its own
 	Undecided []string `json:"undecided,omitempty"` // selectors that cannot be judged
 }
 
@@ -152,7 +155,7 @@ func (w *way) ask() (err error) {
 	if w.look, err = w.x.Look(w.probe); err != nil {
 		return err
 	}
-	w.trace = policy.Routing{Routes: w.look.Routes, Links: w.x.Decision.Facts.Links}.Trace(w.look.Rules, w.probe)
+	w.trace = policy.Routing{Routes: w.look.Routes, Links: w.x.Decision.Facts.Links, Exceptions: w.look.Exceptions}.Trace(w.look.Rules, w.probe)
 	if src := w.src(); src.IsValid() {
 		w.source = src.String()
 	}
@@ -196,6 +199,9 @@ func (x *Explainer) rule(a policy.Asked, w *way) Rule {
 	if a.Route.Type != 0 {
 		r.Route = routeText(a.Route)
 	}
+	if a.Learned {
+		r.PathMTU = a.Route.MTU
+	}
 	if len(a.Undecided) > 0 {
 		r.Why = fmt.Sprintf("cannot be judged here (%s); if it takes the packet: %s", strings.Join(a.Undecided, ", "), r.Why)
 	} else {
@@ -217,7 +223,7 @@ func why(a policy.Asked) string {
 		if a.Rule.Suppresses && a.Route.Dst.Bits() <= int(a.Rule.Suppress) {
 			return "only a default there: passed over"
 		}
-		return "only " + routeText(a.Route) + ", by an uplink or a full tunnel: passed over"
+		return "only " + found(a) + ", by an uplink or a full tunnel: passed over"
 	case policy.Jumps:
 		return "go on there"
 	case policy.DoesNothing:
@@ -225,11 +231,22 @@ func why(a policy.Asked) string {
 	}
 	switch {
 	case a.Errno == 0:
-		return routeText(a.Route)
+		return found(a)
 	case a.Route.Type != 0:
 		return fmt.Sprintf("refused (%s) by %s", a.Errno, routeText(a.Route))
 	}
 	return fmt.Sprintf("refused (%s)", a.Errno)
+}
+
+// learned is said beside a route of IPv6 that is what a router told of a path.
+const learned = " (a path MTU that a router told)"
+
+// found is the text of the route that a rule has found.
+func found(a policy.Asked) string {
+	if a.Learned {
+		return routeText(a.Route) + learned
+	}
+	return routeText(a.Route)
 }
 
 // ruleText is a rule's text without family and priority, and with all selectors.
@@ -270,6 +287,9 @@ func (w *way) kernel() Kernel {
 	text := fmt.Sprintf("refuses it (%s)", k.Errno)
 	if k.Errno == 0 {
 		text = routeText(k.Route)
+	}
+	if k.Learned {
+		text += learned
 	}
 	if w.trace.Agrees(k) {
 		return Kernel{true, text}

@@ -12,6 +12,7 @@ import (
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/explain"
+	"wg-multihome/cmd/internal/screen"
 	"wg-multihome/fwmark"
 	"wg-multihome/fwmark/config"
 	"wg-multihome/nft"
@@ -159,7 +160,7 @@ func TestExplain(t *testing.T) {
 		}
 		list = append(list, e)
 		var b bytes.Buffer
-		_ = e.Write(&b) // to memory
+		_ = e.Write(&b, screen.Screen{}) // to memory
 		archive.Files = append(archive.Files, txtar.File{Name: c.name, Data: b.Bytes()})
 	}
 	text, err := json.MarshalIndent(list[5], "", "\t")

@@ -5,25 +5,33 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"wg-multihome/cmd/internal/screen"
 )
 
-// width is how wide a line may get before what is said of a rule has one of its
+// widest is how wide a line may get before what is said of a rule has one of its
 // own, in columns.
-const width = 100
+const widest = 100
 
-// Write writes an explanation for people.
-func (e Explanation) Write(w io.Writer) error {
+// Where texts begin, and what is said of a rule.
+const (
+	indent     = 10
+	ruleIndent = 17
+)
+
+// Write writes an explanation for people, for where it is read.
+func (e Explanation) Write(w io.Writer, at screen.Screen) error {
 	var b strings.Builder
 	line := func(name, text string) {
 		if text != "" {
-			fmt.Fprintf(&b, "%-9s %s\n", name, text)
+			b.WriteString(at.Fill(fmt.Sprintf("%-9s %s", name, text), indent) + "\n")
 		}
 	}
 	line("packet", e.Packet.text())
 	for _, note := range e.Notes {
 		line("pinned", note)
 	}
-	e.rules(&b)
+	e.rules(&b, at)
 	line("lock", e.Lock)
 	line("source", e.Source)
 	if e.Kernel.Agrees {
@@ -60,7 +68,11 @@ func (p Packet) text() string {
 
 // rules writes what was asked. Rules of ours for other packets, of which a host may
 // have thousands, share a line; those of others have one each.
-func (e Explanation) rules(b *strings.Builder) {
+func (e Explanation) rules(b *strings.Builder, at screen.Screen) {
+	width := widest
+	if at.Width > 0 {
+		width = min(width, at.Width)
+	}
 	for i := 0; i < len(e.Rules); {
 		r := e.Rules[i]
 		n := 1
@@ -81,11 +93,12 @@ func (e Explanation) rules(b *strings.Builder) {
 		head := fmt.Sprintf("%-9s %-6s %s", "rule", number, text)
 		switch {
 		case why == "":
-			fmt.Fprintln(b, head)
+			b.WriteString(at.Fill(head, ruleIndent) + "\n")
 		case utf8.RuneCountInString(head)+3+utf8.RuneCountInString(why) <= width:
 			fmt.Fprintf(b, "%s   %s\n", head, why)
 		default:
-			fmt.Fprintf(b, "%s\n%17s%s\n", head, "", why)
+			b.WriteString(at.Fill(head, ruleIndent) + "\n")
+			b.WriteString(at.Fill(strings.Repeat(" ", ruleIndent)+why, ruleIndent) + "\n")
 		}
 	}
 }

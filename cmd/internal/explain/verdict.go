@@ -53,6 +53,10 @@ func (w *way) outcome() Verdict {
 	if w.trace.OnLink {
 		v.Why = fmt.Sprintf("no route leads there by %s: bound to it, the kernel takes %s for a neighbour on the link", w.probe.Device, w.probe.Dst)
 	}
+	if a, is := w.learned(); is {
+		v.Why = fmt.Sprintf("rule %d passes over defaults, and not over a path MTU that a router told: to IPv6 that is a route of its own", a.Rule.Priority)
+		v.Mend = "ip -6 route flush cache, each time a router tells it again; `suppress_ifgroup` in that rule for good"
+	}
 	if w.s.Uplink == "" {
 		return v
 	}
@@ -62,12 +66,25 @@ func (w *way) outcome() Verdict {
 		if v.Device != w.s.Uplink && known {
 			v.Why = "as all that is pinned has it: " + w.probe.Dst.String() + " is not reached by the uplink's default"
 		}
+	case v.Why != "":
+		v.Own = false
 	default:
 		v.Own = false
 		v.Why = fmt.Sprintf("it belongs to uplink %s", w.s.Uplink)
 		v.Mend = "wg-multihome sync"
 	}
 	return v
+}
+
+// learned returns the rule that decides, where it would have passed over the default
+// whose path MTU was learned.
+func (w *way) learned() (policy.Asked, bool) {
+	for _, a := range w.trace.Asked {
+		if a.Result == policy.Decides && len(a.Undecided) == 0 {
+			return a, a.Learned && a.Rule.Suppresses && !a.Rule.Ours()
+		}
+	}
+	return policy.Asked{}, false
 }
 
 // belongs returns what packets of the subject's uplink leave by to the destination;

@@ -60,10 +60,12 @@ func (h *Host) readCgroups(_ context.Context, o *decide.Observation) error {
 // configured returns the paths of the configuration, sorted, and how many marks
 // it has.
 func configured(o *decide.Observation) (paths []string, marks int) {
-	for _, in := range o.Config.Intents {
-		paths = append(paths, in.Cgroups...)
-		if !in.Mark.IsZero() {
-			marks++
+	for _, c := range o.Configs() {
+		for _, in := range c.Intents {
+			paths = append(paths, in.Cgroups...)
+			if !in.Mark.IsZero() {
+				marks++
+			}
 		}
 	}
 	slices.Sort(paths)

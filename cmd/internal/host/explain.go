@@ -22,6 +22,8 @@ type Looker struct {
 	kernel *kernel.Client
 	rules  map[fwmark.Family][]policy.TracedRule
 	routes map[netip.Addr][]policy.Route
+
+	exceptions map[netip.Addr][]policy.Exception
 }
 
 // OpenLooker opens the kernel's socket.
@@ -30,7 +32,7 @@ func OpenLooker() (*Looker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Looker{k, map[fwmark.Family][]policy.TracedRule{}, map[netip.Addr][]policy.Route{}}, nil
+	return &Looker{k, map[fwmark.Family][]policy.TracedRule{}, map[netip.Addr][]policy.Route{}, map[netip.Addr][]policy.Exception{}}, nil
 }
 
 // Close frees what the looker holds.
@@ -48,7 +50,11 @@ func (l *Looker) Look(p policy.Probe) (look explain.Look, err error) {
 		if l.routes[p.Dst], err = l.kernel.RoutesTo(p.Dst); err != nil {
 			return look, err
 		}
+		if l.exceptions[p.Dst], err = l.kernel.ExceptionsTo(p.Dst, l.routes[p.Dst]); err != nil {
+			return look, err
+		}
 	}
+	look.Exceptions = l.exceptions[p.Dst]
 	look.Rules, look.Routes = l.rules[family], l.routes[p.Dst]
 	look.Kernel, err = l.kernel.Resolve(p)
 	return look, err

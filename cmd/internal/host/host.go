@@ -34,6 +34,10 @@ type Host struct {
 	// what was read: see the room try. nil: what was read does.
 	InForce func(config.Config) config.Config
 
+	// Before returns what was in force when a run has converged last, and nil where
+	// that was not noted. nil: nobody knows.
+	Before func() (*config.Config, error)
+
 	// Whole has every cgroup be asked for programs of ours, where there may be some,
 	// and not those alone that are listed or noted.
 	Whole bool

@@ -45,6 +45,14 @@ func (h *Host) readConfiguration(ctx context.Context, o *decide.Observation) err
 	if h.InForce != nil {
 		o.Config = h.InForce(o.Config)
 	}
+	o.Before = nil
+	if h.Before != nil && o.Broken() {
+		before, err := h.Before()
+		if err != nil {
+			h.Log.Errorf("what was in force last is not known: %s", err)
+		}
+		o.Before = before
+	}
 	for _, note := range o.Config.Notes {
 		h.Log.Debugf("%s", note)
 	}
@@ -118,9 +126,11 @@ func (h *Host) readDevices(ctx context.Context, o *decide.Observation) error {
 	o.Devices = decide.Devices{}
 	o.Failed(decide.WireGuard)
 	listed := map[string]bool{}
-	for _, in := range o.Config.Intents {
-		for _, d := range in.Devices {
-			listed[d] = true
+	for _, c := range o.Configs() {
+		for _, in := range c.Intents {
+			for _, d := range in.Devices {
+				listed[d] = true
+			}
 		}
 	}
 	var names []string

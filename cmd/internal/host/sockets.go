@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/config"
 	"wg-multihome/fwmark/socket"
 	socketkernel "wg-multihome/fwmark/socket/kernel"
 	"wg-multihome/nft"
 	"wg-multihome/nft/cgroup"
+	"wg-multihome/nft/flows"
 )
 
 // readSockets reads which cgroups have programs that mark sockets. Where no
@@ -21,7 +24,7 @@ func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
 	noted, err := h.State.ReadSockets()
 	o.Sockets.Noted, o.Sockets.Unread = noted, err != nil
 	o.Failed(decide.Programs, err)
-	if !o.Config.MarksSockets() && len(noted.Cgroups) == 0 {
+	if !slices.ContainsFunc(o.Configs(), config.Config.MarksSockets) && len(noted.Cgroups) == 0 {
 		return nil
 	}
 	mount, err := cgroup.Find()
@@ -52,9 +55,11 @@ func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
 // socketCgroups returns the cgroups that may have programs, or may get some.
 func socketCgroups(o *decide.Observation) []string {
 	list := append([]string{}, o.Sockets.Noted.Cgroups...)
-	for _, in := range o.Config.Intents {
-		if !in.Mark.IsZero() && o.Config.MarkingOf(in) != fwmark.ByPacket {
-			list = append(list, in.Cgroups...)
+	for _, c := range o.Configs() {
+		for _, in := range c.Intents {
+			if !in.Mark.IsZero() && c.MarkingOf(in) != fwmark.ByPacket {
+				list = append(list, in.Cgroups...)
+			}
 		}
 	}
 	for _, run := range o.Cgroups.Runs {
@@ -116,14 +121,57 @@ func (h *Host) applySocket(ctx context.Context, s decide.SocketStep) error {
 	if err != nil {
 		return err
 	}
-	report, err := client.Apply(ctx, s.Step)
-	for _, refused := range report.Refused {
-		h.Log.Errorf("%s", refused)
+	if !s.Packets.IsZero() {
+		err = h.leaveToPackets(ctx, client, s)
+	} else {
+		err = h.changeSockets(ctx, client, s.Step)
 	}
 	if err != nil {
 		return err
 	}
 	return h.note(s.Done)
+}
+
+// changeSockets makes the changes of a step, and says which sockets it could not reach.
+func (h *Host) changeSockets(ctx context.Context, client *socketkernel.Client, s socket.Step) error {
+	report, err := client.Apply(ctx, s)
+	for _, refused := range report.Refused {
+		h.Log.Errorf("%s", refused)
+	}
+	return err
+}
+
+// leaveToPackets has a cgroup mark its sockets no more whose packets are marked from now
+// on. What a socket has sent while it had the mark is a connection without one to
+// conntrack, and the table leaves those alone: they are forgotten, before the last
+// program goes. A run that is killed before that is followed by one that does it.
+func (h *Host) leaveToPackets(ctx context.Context, client *socketkernel.Client, s decide.SocketStep) error {
+	before, last := s.Step, s.Step
+	n := len(s.Step.Changes) - 1
+	before.Changes, last.Changes = s.Step.Changes[:n], s.Step.Changes[n:]
+	if err := h.changeSockets(ctx, client, before); err != nil {
+		return err
+	}
+	mount, err := cgroup.Find()
+	if err != nil {
+		return err
+	}
+	ids, err := mount.Tree(s.Cgroup)
+	if err != nil {
+		return err
+	}
+	pinned := flows.Pinned{Bits: s.Packets.Mask, Cgroups: map[uint64]bool{}}
+	for _, id := range ids {
+		pinned.Cgroups[id] = true
+	}
+	if _, err = h.flows.ForgetUnmarked(ctx, pinned); err != nil {
+		err = fmt.Errorf("what sockets of cgroup /%s send on is not marked by packet: %w", s.Cgroup, err)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+		h.Log.Errorf("%s", err) // it would be so each time
+	}
+	return h.changeSockets(ctx, client, last)
 }
 
 // moveSockets gives every socket of this host another number. One that keeps its

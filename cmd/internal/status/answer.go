@@ -16,7 +16,7 @@ func (s Status) Answer() string {
 	case s.unpinned() > 0:
 		return fmt.Sprintf("WRONG: %s not pinned; type `wg-multihome sync`", count(s.unpinned(), "service"))
 	case len(s.Problems) > 0:
-		return fmt.Sprintf("WRONG: %s in the configuration, see below; mend it, then type `wg-multihome sync`", count(len(s.Problems), "error"))
+		return fmt.Sprintf("WRONG: %s in the configuration, below: mend it, then `wg-multihome sync`", count(len(s.Problems), "error"))
 	case len(s.Errors) > 0:
 		return fmt.Sprintf("WRONG: %s, see below", count(len(s.Errors), "error"))
 	case len(s.Drift) > 0:

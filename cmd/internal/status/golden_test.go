@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"wg-multihome/cmd/internal/screen"
 )
 
 var update = flag.Bool("update", false, "write testdata anew: read what has changed")
@@ -45,7 +47,7 @@ func example() Status {
 // forms are a contract.
 func TestGolden(t *testing.T) {
 	var text strings.Builder
-	if err := example().Write(&text); err != nil {
+	if err := example().Write(&text, screen.Screen{}); err != nil {
 		t.Fatal(err)
 	}
 	asJSON, err := json.MarshalIndent(example(), "", "\t")

@@ -5,36 +5,25 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
+	"wg-multihome/cmd/internal/screen"
 	"wg-multihome/nft"
 )
 
-// Write writes the status as tables. Parts that have nothing to say are left
-// out.
-func (s Status) Write(w io.Writer) error {
-	t := &table{Writer: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-	t.part()
-	fmt.Fprintln(t, s.Answer())
+// Write writes the status as tables, for where it is read. Parts that have nothing to
+// say are left out.
+func (s Status) Write(w io.Writer, at screen.Screen) error {
+	t := &page{at: at}
+	t.answer(s.Answer())
 	if s.Try != "" {
 		t.list("A TRY IS PENDING", []string{s.Try})
 	}
 	t.uplinks(s.Uplinks)
-	t.head(len(s.Marks), "MARK", "UPLINK", "GUARDS", "IPV4", "IPV6")
-	for _, m := range s.Marks {
-		t.row(m.Mark, m.Uplink, word(m.Guarded, "stand", "MISSING"), word(m.Routed4, "routed", "refused"),
-			word(m.Routed6, "routed", "refused")+word(m.Full, " (of a full tunnel)", "")+m.kept())
-	}
+	t.marks(s.Marks)
 	t.tunnels(s.Tunnels)
+	t.peers(s.Tunnels)
 	t.list("ABOUT TUNNELS", s.Notes)
-	t.head(len(s.Services), "SERVICE", "UPLINK", "MARK", "CGROUP")
-	for _, c := range s.Services {
-		state := word(c.Pinned, "pinned", "NOT PINNED") + c.how()
-		if !c.Exists {
-			state = "(absent)"
-		}
-		t.row(c.Cgroup, c.Uplink, c.Mark, state)
-	}
+	t.services(s.Services)
 	s.writeLock(t)
 	t.list("DESTINATIONS THAT ALL REACH ONE WAY, through another uplink than a mark's", s.Detours)
 	t.list("ABOUT RULES AND ROUTES", s.Routing)
@@ -49,13 +38,46 @@ func (s Status) Write(w io.Writer) error {
 	if len(s.Drift) > 0 {
 		t.list("DRIFT: `wg-multihome sync` would do", s.Drift)
 	}
-	return t.Flush()
+	_, err := io.WriteString(w, t.b.String())
+	return err
+}
+
+// answer is the first line, whose first word says whether all is well.
+func (t *page) answer(line string) {
+	t.part()
+	word, rest, _ := strings.Cut(t.at.Fill(line, 2), ":")
+	colour := screen.Bad
+	if word == "ok" {
+		colour = screen.Good
+	}
+	t.b.WriteString(t.at.Paint(colour, word+":") + rest + "\n")
+}
+
+func (t *page) marks(list []Mark) {
+	rows := screen.Table{Columns: []string{"MARK", "UPLINK", "GUARDS", "IPV4", "IPV6"}, Free: true}
+	for _, m := range list {
+		rows.Row(m.Mark, m.Uplink, word(m.Guarded, "stand", "MISSING"), word(m.Routed4, "routed", "refused"),
+			word(m.Routed6, "routed", "refused")+word(m.Full, " (of a full tunnel)", "")+m.kept())
+	}
+	t.table(rows, len(list))
+}
+
+func (t *page) services(list []Service) {
+	rows := screen.Table{Columns: []string{"SERVICE", "UPLINK", "MARK", "CGROUP"}, Free: true}
+	for _, c := range list {
+		state := word(c.Pinned, "pinned", "NOT PINNED") + c.how()
+		if !c.Exists {
+			state = "(absent)"
+		}
+		rows.Row(c.Cgroup, c.Uplink, c.Mark, state)
+	}
+	t.table(rows, len(list))
 }
 
 // uplinks writes a row for each family of an uplink, and below it the other
 // addresses.
-func (t *table) uplinks(list []Uplink) {
-	t.head(len(list), "UPLINK", "STATE", "IP", "ADDRESS", "GATEWAY", "TABLE")
+func (t *page) uplinks(list []Uplink) {
+	rows := screen.Table{Columns: []string{"UPLINK", "STATE", "IP", "ADDRESS", "GATEWAY", "TABLE"}}
 	for _, u := range list {
 		number := ""
 		if u.Table != 0 {
@@ -65,11 +87,12 @@ func (t *table) uplinks(list []Uplink) {
 		if u.Leased {
 			address += " (lease)"
 		}
-		t.row(u.Name, u.State, fmt.Sprint(u.Family), address, u.Gateway, number)
+		rows.Row(u.Name, u.State, fmt.Sprint(u.Family), address, u.Gateway, number)
 		for _, a := range u.Others {
-			t.row("", "", fmt.Sprint(u.Family), a, "", "")
+			rows.Row("", "", fmt.Sprint(u.Family), a, "", "")
 		}
 	}
+	t.table(rows, len(list))
 }
 
 // how says by what a service is marked, where it is not by packets alone that they
@@ -96,12 +119,13 @@ func (m Mark) kept() string {
 	return word(m.Kept, " (kept as it stands)", "")
 }
 
-func (s Status) writeLock(t *table) {
+func (s Status) writeLock(t *page) {
 	locks := slices.DeleteFunc(slices.Clone(s.Locks), func(l Lock) bool { return l.Dropped == 0 })
-	t.head(len(locks), "SECOND LOCK", "DROPPED", "LIKELY CAUSE")
+	rows := screen.Table{Columns: []string{"SECOND LOCK", "DROPPED", "LIKELY CAUSE"}, Free: true}
 	for _, l := range locks {
-		t.row(l.Mark, fmt.Sprint(l.Dropped), l.Cause)
+		rows.Row(l.Mark, fmt.Sprint(l.Dropped), l.Cause)
 	}
+	t.table(rows, len(locks))
 	t.list("ROUTES THAT THE SECOND LOCK DOES NOT KNOW, and drops until watch or sync has run", s.Held)
 	t.list(fmt.Sprintf("PRIVATE DESTINATIONS ALONE PASS THE SECOND LOCK, as there are more than %d prefixes", nft.MaxRanges), s.Outside)
 	t.list("SETS WITH ELEMENTS OF OTHERS, as by NFTSet=, whose packets are marked", s.Elements)
@@ -111,44 +135,37 @@ func (s Status) writeLock(t *table) {
 	}
 }
 
-type table struct {
-	*tabwriter.Writer
+// page is a status that is being written.
+type page struct {
+	at    screen.Screen
+	b     strings.Builder
 	parts int
 }
 
-func (t *table) head(rows int, columns ...string) {
-	if rows > 0 {
-		t.part()
-		t.row(columns...)
-	}
-}
-
-// part sets a part off from the one before it; its columns are its own.
-func (t *table) part() {
+// part sets a part off from the one before it.
+func (t *page) part() {
 	if t.parts > 0 {
-		fmt.Fprintln(t)
+		t.b.WriteString("\n")
 	}
 	t.parts++
 }
 
-// row writes cells; empty ones in the middle are shown as "-".
-func (t *table) row(cells ...string) {
-	for i, c := range cells {
-		if c == "" && i > 0 {
-			cells[i] = "-"
-		}
+// table writes one that has rows.
+func (t *page) table(rows screen.Table, n int) {
+	if n > 0 {
+		t.part()
+		t.b.WriteString(rows.Text(t.at))
 	}
-	fmt.Fprintln(t, strings.Join(cells, "\t"))
 }
 
-func (t *table) list(title string, lines []string) {
+func (t *page) list(title string, lines []string) {
 	if len(lines) == 0 {
 		return
 	}
 	t.part()
-	fmt.Fprintf(t, "%s:\n", title)
+	t.b.WriteString(t.at.Paint(screen.Title, t.at.Fill(title+":", 2)) + "\n")
 	for _, l := range lines {
-		fmt.Fprintf(t, "  %s\n", l)
+		t.b.WriteString(t.at.Fill("  "+l, 4) + "\n")
 	}
 }
 

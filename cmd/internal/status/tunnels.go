@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/screen"
 	"wg-multihome/wg"
 )
 
@@ -85,9 +86,8 @@ func peer(p wg.Peer, now time.Time) Peer {
 	return row
 }
 
-// tunnels writes devices, each with its peers below one another.
-func (t *table) tunnels(list []Tunnel) {
-	t.head(len(list), "TUNNEL", "UPLINK", "MARK", "WANTED", "PEER", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT")
+func (t *page) tunnels(list []Tunnel) {
+	rows := screen.Table{Columns: []string{"TUNNEL", "UPLINK", "MARK", "WANTED"}}
 	for _, d := range list {
 		uplink, mark := d.Uplink, d.Mark
 		switch {
@@ -99,15 +99,21 @@ func (t *table) tunnels(list []Tunnel) {
 		if d.Wanted == "" {
 			uplink = "(not listed)"
 		}
-		head := []string{d.Device, uplink, mark, d.Wanted}
+		rows.Row(d.Device, uplink, mark, d.Wanted)
+	}
+	t.table(rows, len(list))
+}
+
+// peers writes those of all devices.
+func (t *page) peers(list []Tunnel) {
+	rows, n := screen.Table{Columns: []string{"PEER", "TUNNEL", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"}}, 0
+	for _, d := range list {
 		for _, p := range d.Peers {
-			t.row(append(head, p.Key, p.Endpoint, p.age(), bytes(p.Received), bytes(p.Sent))...)
-			head = []string{"", "", "", ""}
-		}
-		if len(d.Peers) == 0 {
-			t.row(head...)
+			rows.Row(p.Key, d.Device, p.Endpoint, p.age(), bytes(p.Received), bytes(p.Sent))
+			n++
 		}
 	}
+	t.table(rows, n)
 }
 
 func (p Peer) age() string {

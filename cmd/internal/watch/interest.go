@@ -50,8 +50,8 @@ func Places(d decide.Decision, files []string, folders []string, mount string) [
 	if mount == "" {
 		return places
 	}
-	for _, in := range d.Config.Intents {
-		for _, path := range in.Cgroups {
+	for _, p := range d.Pins { // also what the configuration cannot say while it has an error
+		for _, path := range p.Cgroups {
 			places = append(places, events.Place{Path: filepath.Join(mount, path), Cgroup: true})
 		}
 	}
