@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"fmt"
 	"strings"
 
 	"wg-multihome/cmd/internal/events"
@@ -56,5 +55,5 @@ func routeText(words []string) string {
 	if len(words) < 4 {
 		return ""
 	}
-	return fmt.Sprintf("route %s of table %s", words[2], words[3])
+	return "route " + words[2] + " of table " + words[3]
 }
