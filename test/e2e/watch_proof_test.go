@@ -83,6 +83,21 @@ func TestWatchFight(t *testing.T) {
 	flat(t, w.PID(), before)
 }
 
+// TestWatchFlap: a link goes and comes again and again, and with it what the kernel and
+// watch itself take away: that is no fight, so each time all is put back at once.
+func TestWatchFlap(t *testing.T) {
+	l, w := watched(t)
+	right(t, l, "the start")
+	flooded(t, l, func() {
+		l.Script(`for i in 1 2 3 4 5 6 7 8; do
+	ip link set up2 down; ip link set up2 up; ip route replace default via 198.51.100.1 dev up2 metric 2
+	ip -6 addr replace 2001:db8:2::10/64 dev up2 nodad; ip -6 route replace default via 2001:db8:2::1 dev up2 metric 2
+done`)
+		right(t, l, "the flaps")
+	})
+	wantNone(t, "the log", w.Said(), "again and again")
+}
+
 // TestWatchStorm: more events than can be looked at, of what matters and of what
 // does not. The end is right, and nothing is gathered.
 func TestWatchStorm(t *testing.T) {

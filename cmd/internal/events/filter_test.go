@@ -120,7 +120,7 @@ func TestHeardAddsUp(t *testing.T) {
 	for range 3 {
 		h.Add(Heard{Changes: 40, Causes: make([]Cause, 40), Overruns: 1, Stale: stale[Rule]})
 	}
-	if h.Changes != 120 || len(h.Causes) != maxCauses || h.Overruns != 3 || h.Stale != stale[Rule] {
+	if h.Changes != 120 || len(h.Causes) != MaxCauses || h.Overruns != 3 || h.Stale != stale[Rule] {
 		t.Errorf("%d changes, %d causes, %d overruns", h.Changes, len(h.Causes), h.Overruns)
 	}
 }

@@ -73,8 +73,8 @@ func processName(port uint32) string {
 	return strings.TrimSpace(string(text))
 }
 
-// maxCauses bounds how many causes are kept by name.
-const maxCauses = 64
+// MaxCauses bounds how many causes are kept by name.
+const MaxCauses = 64
 
 // Heard is what was heard since it was asked for last.
 type Heard struct {
@@ -106,7 +106,7 @@ func (h *Heard) Add(more Heard) {
 	h.Stale |= more.Stale
 	h.Changes += more.Changes
 	h.Overruns += more.Overruns
-	h.Causes = append(h.Causes, more.Causes[:min(len(more.Causes), maxCauses-len(h.Causes))]...)
+	h.Causes = append(h.Causes, more.Causes[:min(len(more.Causes), MaxCauses-len(h.Causes))]...)
 }
 
 // stale are the parts of an observation that a change of each kind makes stale.

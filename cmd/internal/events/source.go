@@ -161,7 +161,7 @@ func (s *Source) Follow(i Interest) error {
 
 // hear adds a change, while mu is held.
 func (s *Source) hear(c Cause) {
-	if len(s.heard.Causes) < maxCauses {
+	if len(s.heard.Causes) < MaxCauses {
 		if c.Port != 0 && c.Port < unnamed {
 			c.Process = processName(c.Port) // now: most live for a moment
 		}

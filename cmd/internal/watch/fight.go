@@ -21,14 +21,16 @@ const maxFights = 4096
 
 // Fights remembers what was put and taken again. The zero value knows of nothing.
 type Fights struct {
-	objects map[string]*fight // by the text of the step that puts it
+	objects map[string]*fight // by what the step that was made last was about
 }
 
 type fight struct {
-	put     time.Time     // when it was put last
-	missed  time.Time     // when it was first seen to be taken since; zero: it was not
+	step    string        // that was made last
+	put     time.Time     // when it was
+	missed  time.Time     // when what it puts was first seen to be taken since; zero: it was not
 	row     int           // how often in a row it was taken at once
 	backoff time.Duration // how long it is left then; 0: it is put at once
+	free    bool          // this time nobody else has taken it
 	said    bool
 }
 
@@ -37,22 +39,22 @@ func (f *Fights) Put(now time.Time, step string) {
 	if f.objects == nil {
 		f.objects = map[string]*fight{}
 	}
-	o := f.objects[step]
+	o := f.objects[object(step)]
 	if o == nil {
 		f.shrink()
 		o = &fight{}
-		f.objects[step] = o
+		f.objects[object(step)] = o
 	}
-	o.put, o.missed = now, time.Time{}
+	o.step, o.put, o.missed = step, now, time.Time{}
 }
 
 // shrink makes room for one more.
 func (f *Fights) shrink() {
 	for len(f.objects) >= maxFights {
 		var oldest string
-		for step, o := range f.objects {
+		for key, o := range f.objects {
 			if oldest == "" || o.put.Before(f.objects[oldest].put) {
-				oldest = step
+				oldest = key
 			}
 		}
 		delete(f.objects, oldest)
@@ -60,18 +62,24 @@ func (f *Fights) shrink() {
 }
 
 // Holds reports whether a step that is to be made is left for later: what it puts
-// was taken again and again.
-func (f *Fights) Holds(now time.Time, step string) bool {
-	o := f.objects[step]
-	if o == nil {
+// was taken again and again. others says that somebody else may have taken it, and not
+// the kernel. Nobody has where we have taken it away since, or put another thing in its
+// place: then that step is the last one.
+func (f *Fights) Holds(now time.Time, step string, others bool) bool {
+	o := f.objects[object(step)]
+	if o == nil || o.step != step {
 		return false
 	}
 	if o.missed.IsZero() {
-		o.missed = now
-		o.taken(now.Sub(o.put))
+		o.missed, o.free = now, !others
+		if others {
+			o.taken(now.Sub(o.put))
+		}
 	}
-	return o.row >= fightRow && now.Before(o.missed.Add(o.backoff))
+	return o.held() && now.Before(o.missed.Add(o.backoff))
 }
+
+func (o *fight) held() bool { return o.row >= fightRow && !o.free }
 
 // taken counts a time that it was taken, so long after it was put.
 func (o *fight) taken(after time.Duration) {
@@ -94,7 +102,7 @@ func (o *fight) taken(after time.Duration) {
 func (f *Fights) Next() time.Time {
 	var next time.Time
 	for _, o := range f.objects {
-		if o.missed.IsZero() || o.row < fightRow {
+		if o.missed.IsZero() || !o.held() {
 			continue
 		}
 		if at := o.missed.Add(o.backoff); next.IsZero() || at.Before(next) {
@@ -107,8 +115,8 @@ func (f *Fights) Next() time.Time {
 // Settled forgets what is wanted no longer, or was found to stand: steps are those
 // that were left for later by the last look.
 func (f *Fights) Settled(steps []string) {
-	for step, o := range f.objects {
-		if !o.missed.IsZero() && !slices.Contains(steps, step) {
+	for _, o := range f.objects {
+		if !o.missed.IsZero() && !slices.Contains(steps, o.step) {
 			o.missed = time.Time{}
 		}
 	}
@@ -117,10 +125,10 @@ func (f *Fights) Settled(steps []string) {
 // News returns the steps that are in a fight since it was asked last, sorted.
 func (f *Fights) News() []string {
 	var list []string
-	for step, o := range f.objects {
+	for _, o := range f.objects {
 		if o.row >= fightRow && !o.said {
 			o.said = true
-			list = append(list, step)
+			list = append(list, o.step)
 		}
 	}
 	slices.Sort(list)
@@ -140,9 +148,9 @@ func (f *Fights) Active() int {
 
 // Forget forgets what nobody has taken for a while.
 func (f *Fights) Forget(now time.Time) {
-	for step, o := range f.objects {
+	for key, o := range f.objects {
 		if o.missed.IsZero() && now.Sub(o.put) >= peaceAfter {
-			delete(f.objects, step)
+			delete(f.objects, key)
 		}
 	}
 }

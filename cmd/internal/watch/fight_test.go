@@ -19,7 +19,7 @@ const guard = "+ rule 4 32754 fwmark 0x2005 unreachable"
 func fought(f *Fights, after, end int) (puts []int) {
 	f.Put(ms(0), guard)
 	for now := after; now < end; {
-		if f.Holds(ms(now), guard) {
+		if f.Holds(ms(now), guard, true) {
 			now = int(f.Next().Sub(ms(0)) / time.Millisecond)
 			continue
 		}
@@ -42,11 +42,11 @@ func TestFight(t *testing.T) {
 		t.Errorf("said of it: %v", news)
 	}
 	f.Put(ms(6000), guard)
-	if f.Holds(ms(17000), guard) {
+	if f.Holds(ms(17000), guard, true) {
 		t.Error("held, though nobody has taken it for 10 s")
 	}
 	f.Put(ms(17000), guard)
-	if f.Holds(ms(17001), guard) {
+	if f.Holds(ms(17001), guard, true) {
 		t.Error("held at the first time that it is taken again")
 	}
 }
@@ -62,11 +62,47 @@ func TestSlowlyTaken(t *testing.T) {
 	}
 }
 
+// TestOwnChanges: what watch itself takes away and puts back, or exchanges, as often and
+// as fast as it may be, is put at once.
+func TestOwnChanges(t *testing.T) {
+	for _, steps := range [][]string{
+		{guard, "-" + guard[1:]},
+		{"= nft chain lock_0x2005 (4 rules)", "= nft chain lock_0x2005 (5 rules)"},
+		{"= link up2 group 77", "= link up2 group 0"},
+	} {
+		var f Fights
+		for i := range 20 {
+			if step := steps[i%2]; f.Holds(ms(10*i), step, true) {
+				t.Fatalf("%q is held", step)
+			} else {
+				f.Put(ms(10*i), step)
+			}
+		}
+		if news := f.News(); len(news) > 0 {
+			t.Errorf("a fight for %v", news)
+		}
+	}
+}
+
+// TestByTheKernel: what nobody has taken is put at once, in the midst of a fight too.
+func TestByTheKernel(t *testing.T) {
+	var f Fights
+	fought(&f, 1, 1000)
+	f.Put(ms(1000), guard)
+	if f.Holds(ms(1001), guard, false) || !f.Next().IsZero() {
+		t.Error("it is held")
+	}
+	f.Put(ms(1001), guard)
+	if !f.Holds(ms(1002), guard, true) {
+		t.Error("the fight is forgotten")
+	}
+}
+
 // TestOthersAreNotHeld: a back-off is an object's own.
 func TestOthersAreNotHeld(t *testing.T) {
 	var f Fights
 	fought(&f, 1, 1000)
-	if f.Holds(ms(1000), "+ rule 6 32754 fwmark 0x2005 unreachable") {
+	if f.Holds(ms(1000), "+ rule 6 32754 fwmark 0x2005 unreachable", true) {
 		t.Error("another object is held")
 	}
 }
@@ -75,7 +111,7 @@ func TestOthersAreNotHeld(t *testing.T) {
 func TestWantedNoLonger(t *testing.T) {
 	var f Fights
 	fought(&f, 1, 1000)
-	f.Holds(ms(1000), guard)
+	f.Holds(ms(1000), guard, true)
 	if f.Next().IsZero() {
 		t.Fatal("nothing is held")
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/events"
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
 )
@@ -27,7 +28,8 @@ type Hold struct {
 
 	unwinding [2]time.Time         // by family: since when; zero: nobody is
 	born      map[string]time.Time // devices that have come
-	held      []string             // the steps that were left by the look that runs
+	heard     events.Heard         // before the look that runs
+	held      []string             // the steps that were left by it
 	waits     bool                 // one of them waits for others, and not for a back-off
 }
 
@@ -39,9 +41,9 @@ func (h *Hold) Born(now time.Time, device string) {
 	h.born[device] = now
 }
 
-// Begin begins a look.
-func (h *Hold) Begin(now time.Time) {
-	h.held, h.waits = nil, false
+// Begin begins a look, for what was heard.
+func (h *Hold) Begin(now time.Time, heard events.Heard) {
+	h.heard, h.held, h.waits = heard, nil, false
 	for device, at := range h.born {
 		if now.Sub(at) >= youngFor {
 			delete(h.born, device)
@@ -94,7 +96,7 @@ func (h *Hold) Holds(now time.Time, d decide.Decision, s decide.Step) bool {
 		switch {
 		case pinsService(s, line):
 			return false
-		case h.Fights.Holds(now, line):
+		case h.Fights.Holds(now, line, byOthers(h.heard, line)):
 			held = append(held, line)
 		default:
 			return false // what nobody fights for waits for nothing

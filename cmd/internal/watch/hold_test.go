@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wg-multihome/cmd/internal/decide"
+	"wg-multihome/cmd/internal/events"
 	"wg-multihome/fwmark"
 	"wg-multihome/fwmark/socket"
 	"wg-multihome/policy"
@@ -68,7 +69,7 @@ func TestSuppressRulesWait(t *testing.T) {
 	unreachable := decide.RuleStep{Step: policy.Step{Op: policy.Add, Rule: policy.Rule{Action: policy.Unreachable, Protocol: policy.Protocol}}}
 	six := suppress
 	six.Rule.Family = fwmark.IPv6
-	h.Begin(ms(0))
+	h.Begin(ms(0), events.Heard{})
 	if !h.Holds(ms(0), d, suppress) || h.Holds(ms(0), d, unreachable) || h.Holds(ms(0), d, six) {
 		t.Error("suppress rules of the family are left, and nothing else")
 	}
@@ -76,12 +77,12 @@ func TestSuppressRulesWait(t *testing.T) {
 	if at := h.Next(); !at.Equal(ms(10000)) {
 		t.Errorf("looked at again at %s", at)
 	}
-	h.Begin(ms(10000))
+	h.Begin(ms(10000), events.Heard{})
 	if h.Holds(ms(10000), d, suppress) {
 		t.Error("it is left for more than 10 s")
 	}
 	h.End(ms(10001), decision(t, 0)) // the tunnel is down
-	h.Begin(ms(20000))
+	h.Begin(ms(20000), events.Heard{})
 	if !h.Holds(ms(20000), d, suppress) {
 		t.Error("the next one is not left")
 	}
@@ -103,7 +104,7 @@ func TestYoungDevices(t *testing.T) {
 	} {
 		var h Hold
 		h.Born(ms(0), "wg0")
-		h.Begin(c.at)
+		h.Begin(c.at, events.Heard{})
 		if got := h.Holds(c.at, decision(t, c.mark), step); got != c.want {
 			t.Errorf("%s: %t", c.name, got)
 		}
@@ -123,7 +124,7 @@ func TestServicesNeverWait(t *testing.T) {
 		held, left := false, i == 0
 		for i := range 8 {
 			now := ms(100 * i)
-			h.Begin(now)
+			h.Begin(now, events.Heard{})
 			held = held || h.Holds(now, decision(t, 0), step)
 			for _, line := range decide.Keys(step) {
 				h.Put(now, line)

@@ -250,7 +250,7 @@ func (l *Loop) look(ctx context.Context) {
 	if cause == "event" && l.looked {
 		request.Fresh = decide.Everything &^ heard.Stale &^ (decide.Configuration | decide.Leases)
 	}
-	r, began := l.wait(ctx, request)
+	r, began := l.wait(ctx, request, heard)
 	now := l.Clock.Now()
 	l.pace.Looked(now, l.Clock.Used())
 	if ctx.Err() != nil {
@@ -278,10 +278,10 @@ func (l *Loop) meet(h events.Heard) {
 }
 
 // wait makes the request until the lock was had, and returns when that was.
-func (l *Loop) wait(ctx context.Context, request Request) (Result, time.Time) {
+func (l *Loop) wait(ctx context.Context, request Request, heard events.Heard) (Result, time.Time) {
 	for {
 		began := l.Clock.Now()
-		l.hold.Begin(began)
+		l.hold.Begin(began, heard)
 		request.Hold = func(d decide.Decision, s decide.Step) bool { return l.hold.Holds(l.Clock.Now(), d, s) }
 		r := l.Looker.Look(ctx, request)
 		if !r.Busy || ctx.Err() != nil {
