@@ -145,7 +145,7 @@ func (p *program) stay(ctx context.Context, interval time.Duration, listener net
 	}
 	loop := &watch.Loop{
 		Looker: watch.HostLooker{Host: s.host, Run: s.Run}, Hearer: source, Poller: polls, Teller: beside{p}, Meter: meter, Clock: clock,
-		Log: p.logger(), Interval: interval, Watchdog: watchdog, Hangup: hangup, Notify: p.notify, Places: mount.places,
+		Log: p.logger(), Interval: interval, Watchdog: watchdog, Hangup: hangup, Notify: p.notify, Tidy: debug.FreeOSMemory, Places: mount.places,
 	}
 	wait.Add(1)
 	go func() {

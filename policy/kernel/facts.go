@@ -146,8 +146,9 @@ func (c *Client) readRoutes(f *policy.Facts) (unknown bool, err error) {
 		unknown = unknown || !ok && index != 0
 		return name
 	}
-	// An address of ours has two rules and a route, and a host some of its own.
-	f.Routes, f.Feeds, c.nexthops = make([]policy.Route, 0, len(f.Rules)/2+64), nil, nil
+	// An address of ours has two rules and a route, and a host some of its own; or there
+	// are as many as before.
+	f.Routes, f.Feeds, c.nexthops = make([]policy.Route, 0, max(len(f.Rules)/2, len(f.Routes))+64), nil, nil
 	for _, family := range fwmark.Families {
 		if !f.Families[family] {
 			continue

@@ -112,7 +112,7 @@ func (b *bench) drain(while time.Duration) {
 
 // rests says what watch takes while nothing happens.
 func (b *bench) rests() {
-	b.quiet(3 * time.Second)
+	b.quiet(12 * time.Second) // watch gives memory back
 	cpu, wakes := b.cpu(), b.status("voluntary_ctxt_switches", true)
 	time.Sleep(b.idle)
 	fmt.Printf("idle for %s: %d wake-ups, %s of CPU, %.1f MiB resident (%.1f of them its own)\n", b.idle,

@@ -73,6 +73,13 @@ const (
 	refused       // the same, and what it says is not what is configured
 )
 
+// Lean returns the decision without what is wanted of rules, routes and the table: of
+// thousands of addresses that takes as much memory as all that was observed.
+func (d Decision) Lean() Decision {
+	d.Rules, d.Locks = policy.Wanted{}, nft.Facts{}
+	return d
+}
+
 // Decide says what the host is to be like.
 func Decide(o Observation, m Memory) Decision {
 	return observed(o, m).wanted()

@@ -153,4 +153,7 @@ func (f *Fights) Forget(now time.Time) {
 			delete(f.objects, key)
 		}
 	}
+	if len(f.objects) == 0 {
+		f.objects = nil // a map does not shrink
+	}
 }

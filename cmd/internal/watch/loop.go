@@ -98,23 +98,25 @@ type Loop struct {
 	Watchdog time.Duration // within which systemd wants to hear that it lives; 0: it does not
 	Hangup   <-chan os.Signal
 	Notify   func(state string)                                // sd_notify(3)
+	Tidy     func()                                            // gives memory back, after quiet
 	Places   func(d decide.Decision, full bool) []events.Place // to be heard of
 
 	hold Hold
 	pace Pace
 
 	known   decide.Observation
-	looked  bool // known is
-	last    decide.Decision
-	more    events.Heard // beside what the hearer has
-	pending bool         // it has something
-	full    string       // why all is to be read; "": it need not
+	looked  bool            // known is
+	last    decide.Decision // lean
+	more    events.Heard    // beside what the hearer has
+	pending bool            // it has something
+	full    string          // why all is to be read; "": it need not
 	person  bool
 
 	nextFull  time.Time
 	retryAt   time.Time // zero: nothing has failed
 	retryWait time.Duration
 	fed       time.Time
+	tidyAt    time.Time // when nothing will have happened for a while; zero: it was tidied since
 	slept     time.Duration
 	ready     bool
 	status    string
@@ -150,6 +152,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		l.tellAt(ctx, now)
 		l.feed(now)
+		l.tidy(now)
 		timer.Reset(l.next(now).Sub(now))
 		select {
 		case <-ctx.Done():
@@ -200,7 +203,7 @@ func (l *Loop) next(now time.Time) time.Time {
 	if l.Watchdog > 0 {
 		next = l.fed.Add(max(l.Watchdog/3, feedEvery))
 	}
-	for _, at := range []time.Time{l.nextFull, l.retryAt, l.personAt, l.hold.Next(), l.tells.at} {
+	for _, at := range []time.Time{l.nextFull, l.retryAt, l.personAt, l.hold.Next(), l.tells.at, l.tidyAt} {
 		if !at.IsZero() && at.Before(next) {
 			next = at
 		}
@@ -217,6 +220,18 @@ func (l *Loop) feed(now time.Time) {
 		l.fed = now
 		l.Notify("WATCHDOG=1")
 	}
+}
+
+// tidy forgets what is over, and gives back the memory that looks took, once there was
+// none for so long that no fight is remembered. By itself the garbage collector does so
+// bit by bit, for minutes, and wakes up each time.
+func (l *Loop) tidy(now time.Time) {
+	if l.tidyAt.IsZero() || now.Before(l.tidyAt) {
+		return
+	}
+	l.tidyAt = time.Time{}
+	l.hold.Forget(now)
+	l.Tidy()
 }
 
 // woken looks at all that a suspend may have changed; a clock that was set changes
@@ -253,6 +268,7 @@ func (l *Loop) look(ctx context.Context) {
 	r, began := l.wait(ctx, request, heard)
 	now := l.Clock.Now()
 	l.pace.Looked(now, l.Clock.Used())
+	l.tidyAt = now.Add(peaceAfter)
 	if ctx.Err() != nil {
 		return
 	}
@@ -315,7 +331,7 @@ func (l *Loop) took(ctx context.Context, cause string, heard events.Heard, r Res
 	if cause != "event" || l.nextFull.IsZero() {
 		l.nextFull = now.Add(l.Interval)
 	}
-	l.known, l.last, l.looked = d.Observation, d, true
+	l.known, l.last, l.looked = d.Observation, d.Lean(), true
 	l.state(d, heard, r, now)
 	l.news(ctx, now, cause != "event")
 }

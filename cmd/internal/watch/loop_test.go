@@ -113,7 +113,7 @@ func newStand(t *testing.T, interval time.Duration) *stand {
 	}
 	s.loop = &Loop{
 		Looker: s, Hearer: follows{s}, Poller: poller{s}, Teller: s, Meter: NoMeter{}, Clock: s, Log: logging.Discard(), Interval: interval, Watchdog: time.Minute,
-		Hangup: s.hangup, Notify: s.notify, Places: func(decide.Decision, bool) []events.Place { return nil },
+		Hangup: s.hangup, Notify: s.notify, Tidy: func() {}, Places: func(decide.Decision, bool) []events.Place { return nil },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
