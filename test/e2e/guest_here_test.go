@@ -164,7 +164,7 @@ func TestSystemdRestarts(t *testing.T) {
 	hereMH(t, l, "sync")
 	plain := newService(t, l, "wgmh-plain.service", "udp", "")
 	for _, watch := range []bool{false, true} {
-		times := 10
+		times := 5
 		if watch {
 			times = 50
 			hereMH(t, l, "install")
