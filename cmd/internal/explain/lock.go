@@ -12,6 +12,7 @@ import (
 type lock struct {
 	text    string
 	dropped bool
+	why     string // "": the text says it
 	mend    string
 }
 
@@ -61,6 +62,9 @@ func (w *way) passLock(rules nft.Ruleset, missing []string) {
 	case f.Dropped && f.By == "lock":
 		w.lock.text = fmt.Sprintf("drops it: %s is not its own uplink, and %s is not known to lie behind it", out, w.probe.Dst)
 		w.lock.mend = "wg-multihome sync, where that is a LAN"
+		if ours && !d.Guarded(pin.Mark) {
+			w.lock.why, w.lock.mend = "the mark's rules are gone, and the second lock holds it", "wg-multihome sync"
+		}
 	case f.Dropped:
 		w.lock.text = fmt.Sprintf("drops it: source %s is another uplink's", f.Src)
 	case !ours:

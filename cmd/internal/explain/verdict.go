@@ -42,7 +42,7 @@ func (w *way) outcome() Verdict {
 	case w.trace.Errno != 0:
 		return w.refused()
 	case w.lock.dropped:
-		return Verdict{Outcome: "dropped", Device: w.device(), Text: "is dropped by the second lock", Mend: w.lock.mend}
+		return Verdict{Outcome: "dropped", Device: w.device(), Text: "is dropped by the second lock", Why: w.lock.why, Mend: w.lock.mend}
 	case w.device() == "lo":
 		return Verdict{Outcome: "stays", Device: "lo", Own: true, Text: "stays on this host"}
 	}
