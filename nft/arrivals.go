@@ -25,6 +25,7 @@ func (w *wanter) answers() {
 // that run and are not pinned, so it leaves the chain first.
 func (w *wanter) arrivals() {
 	rules := []Rule{{{Kind: CtMark, Mark: w.bits()}, {Kind: Established}, {Kind: Accept}}}
+	rules = append(rules, w.late()...)
 	for _, p := range w.keeping {
 		rules = append(rules, w.fitting(p, false)...)
 	}

@@ -36,6 +36,7 @@ const (
 	Bound                       // a socket takes it, or sent it, that is bound to an address
 	NoteAsker                   // Family, Name: who asks by UDP is noted, with the address that was asked
 	AnswerAsker                 // Family, Name: UDP to whom is noted gets the address that was asked for its source, and is noted again
+	LateAnswer                  // Family, Name of a set of Answers: UDP that answers what conntrack has forgotten
 	From                        // Prefix: source
 	To                          // Prefix: destination
 	ToSet                       // Family, Name of a set of prefixes, Not: destination
@@ -93,6 +94,8 @@ func (e Expr) String() string {
 		return fmt.Sprintf("update @%s { %[2]s saddr . udp sport . udp dport : %[2]s daddr }", e.Name, network(e.Family))
 	case AnswerAsker:
 		return fmt.Sprintf("%[2]s saddr set %[2]s daddr . udp dport . udp sport map @%[1]s update @%[1]s { %[2]s daddr . udp dport . udp sport : %[2]s saddr }", e.Name, network(e.Family))
+	case LateAnswer:
+		return fmt.Sprintf("%[2]s saddr . udp sport . udp dport @%[1]s", e.Name, network(e.Family))
 	case To:
 		return network(fwmark.FamilyOf(e.Prefix.Addr())) + " daddr " + prefixText(e.Prefix)
 	case ToSet:
@@ -144,7 +147,7 @@ var words = [...]string{
 // for none.
 func (e Expr) setOf() string {
 	switch e.Kind {
-	case ToSet, FromSet, InCgroup, NoteAsker, AnswerAsker:
+	case ToSet, FromSet, InCgroup, NoteAsker, AnswerAsker, LateAnswer:
 		return e.Name
 	}
 	return ""

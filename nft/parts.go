@@ -29,7 +29,7 @@ func partOf(name string) Part {
 	case marking, answersChain, arrivalsChain, straysChain, sourcesChain, OtherMarks:
 		return ServicesPart
 	}
-	for _, prefix := range []string{pinPrefix, publicPrefix, pathsPrefix, reachPrefix, answerPrefix, askingPrefix, askedPrefix, sourcePrefix} {
+	for _, prefix := range []string{pinPrefix, publicPrefix, pathsPrefix, reachPrefix, answerPrefix, askingPrefix, askedPrefix, latePrefix, sourcePrefix} {
 		if strings.HasPrefix(name, prefix) {
 			return ServicesPart
 		}

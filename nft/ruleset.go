@@ -33,6 +33,7 @@ const (
 	Cgroups  SetType = iota + 1 // cgroupsv2: ids
 	Prefixes                    // ipv4_addr or ipv6_addr, in intervals
 	Askers                      // a map from address and port of who asks by UDP, and the port asked, to the address asked
+	Answers                     // address and port of who answers by UDP, and the port answered
 )
 
 // Of a map of Askers.
@@ -41,14 +42,18 @@ const (
 	AskersMax = 65536           // elements
 )
 
+// LateTime is how long an element of a set of Answers lives: longer than an answer is on its
+// way, and most senders are silent.
+const LateTime = 10 * time.Second
+
 // Set is a named set.
 type Set struct {
 	Name   string
 	Type   SetType
-	Family fwmark.Family // of Prefixes
+	Family fwmark.Family // of Prefixes, Askers, Answers
 
 	// Public says that the elements are other people's: systemd's NFTSet= puts
-	// ids there, and packets do. We make the set, and touch no element.
+	// ids there, and packets do. We make the set, and no plan touches an element.
 	Public bool
 
 	// Timed says that elements may have a time after which they go: others have made
@@ -115,6 +120,8 @@ func (s Set) String() string {
 		addr := fmt.Sprintf("ipv%s_addr", s.Family)
 		return fmt.Sprintf("\tmap %s {\n\t\ttype %s . inet_service . inet_service : %s\n\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %dm\n\t}\n",
 			s.Name, addr, addr, AskersMax, AskerTime/time.Minute)
+	case Answers:
+		return fmt.Sprintf("\tset %s {\n\t\ttype ipv%s_addr . inet_service . inet_service\n\t\tflags timeout\n\t\ttimeout %ds\n\t}\n", s.Name, s.Family, LateTime/time.Second)
 	case Cgroups:
 		return fmt.Sprintf("\tset %s {\n\t\ttype cgroupsv2\n\t}\n", s.Name)
 	}

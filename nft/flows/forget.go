@@ -12,17 +12,46 @@ import (
 	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"wg-multihome/fwmark"
 )
 
 // Pinned tells what is to be known of connections that have no mark.
 type Pinned struct {
 	Bits    uint32          // all bits of the marks that connections get
 	Cgroups map[uint64]bool // ids of the cgroups that get them
+
+	// Asked is what others had begun before conntrack could take an answer for a
+	// question, as Asked returned it; nil: all that they have begun, they have.
+	Asked map[Flow]bool
 }
 
-// ForgetUnmarked has conntrack forget UDP that this host sent without a mark, and
-// which no socket has any more, or one of a pinned cgroup. It is called once the chain
-// that marks has come, and returns how many there were.
+// Flow is UDP between this host and another one, which nobody translates.
+type Flow struct{ Local, Remote netip.AddrPort } // IPv4 is never mapped
+
+// Entry is what conntrack knows of a flow.
+type Entry struct {
+	Flow
+	ours bool   // this host has begun it
+	mark uint32 // of the connection
+	name []byte // a request's body that names the entry, and no later one
+}
+
+// Asked returns what others have begun. It is called before conntrack is turned on: what
+// it meets first then, of a flow that runs, may as well be an answer. All else is as with
+// Unmarked.
+func (c *Client) Asked(ctx context.Context) (map[Flow]bool, error) {
+	list, err := c.entries(ctx, fwmark.Mark{}, func(e Entry) bool { return !e.ours })
+	asked := make(map[Flow]bool, len(list))
+	for _, e := range list {
+		asked[e.Flow] = true
+	}
+	return asked, err
+}
+
+// Unmarked returns UDP that this host sent without a mark, and which no socket has any
+// more, or one of a pinned cgroup; and what such a socket is asked that was not asked
+// before. It is called once the chain that marks has come.
 //
 // Such entries are made where the chain is missing for a while, as after `nft flush
 // ruleset`: conntrack goes on for some milliseconds, or for as long as others want it.
@@ -32,54 +61,122 @@ type Pinned struct {
 // firewall misses such an entry.
 //
 // It takes CAP_NET_ADMIN, and 10 s at most.
-func (c *Client) ForgetUnmarked(ctx context.Context, p Pinned) (n int, err error) {
+func (c *Client) Unmarked(ctx context.Context, p Pinned) ([]Entry, error) {
+	others, err := portsOfOthers(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return c.entries(ctx, fwmark.Mark{}, func(e Entry) bool {
+		return e.mark&p.Bits == 0 && !others[e.Local.Port()] && (e.ours || p.Asked != nil && !p.Asked[e.Flow])
+	})
+}
+
+// Marked returns UDP that this host has begun, and that has a mark. All else is as with
+// Unmarked.
+func (c *Client) Marked(ctx context.Context, m fwmark.Mark) ([]Entry, error) {
+	return c.entries(ctx, m, func(e Entry) bool { return e.ours && m.Selects(e.mark) })
+}
+
+// portsOfOthers returns the ports of UDP sockets of cgroups that are not pinned.
+func portsOfOthers(ctx context.Context, p Pinned) (map[uint16]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	diag, err := dial(ctx, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, fmt.Errorf("open sock_diag: %w", explained(err, "sock_diag"))
+	}
+	defer diag.close()
+	others := map[uint16]bool{}
+	if err := diag.udpPorts(func(port uint16, cgroup uint64) {
+		if !p.Cgroups[cgroup] {
+			others[port] = true
+		}
+	}); err != nil {
+		return nil, fmt.Errorf("read UDP sockets: %w", explained(err, "sock_diag for UDP"))
+	}
+	return others, nil
+}
+
+// entries returns what conntrack knows of this host's UDP, as far as it is selected. The
+// kernel selects by the mark first. One dump is of both families: each goes through all
+// of conntrack's hash table, some milliseconds.
+func (c *Client) entries(ctx context.Context, m fwmark.Mark, selects func(Entry) bool) (list []Entry, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	own, err := ownAddresses()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	diag, err := dial(ctx, unix.NETLINK_SOCK_DIAG)
+	table, done, err := c.begin(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("open sock_diag: %w", explained(err, "sock_diag"))
+		return nil, err
 	}
-	defer diag.close()
-	f := unmarked{Pinned: p, own: own, others: map[uint16]bool{}}
-	if err := diag.udpPorts(func(port uint16, cgroup uint64) {
-		if !p.Cgroups[cgroup] {
-			f.others[port] = true
+	defer func() { done(err) }()
+	err = table.dump(kindOf(nl.IPCTNL_MSG_CT_GET), entriesOf(m), func(b []byte) error {
+		read, err := decodeEntry(b)
+		if e, is := read.flow(own); err == nil && is && selects(e) {
+			list = append(list, e)
 		}
-	}); err != nil {
-		return 0, fmt.Errorf("read UDP sockets: %w", explained(err, "sock_diag for UDP"))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what conntrack knows of UDP: %w", err)
 	}
+	return list, nil
+}
+
+// flow returns an entry as one of UDP of this host; false where it is none, or is
+// translated.
+func (e entry) flow(own map[netip.Addr]bool) (Entry, bool) {
+	f := Entry{Flow: Flow{e.from, e.to}, ours: own[e.from.Addr()], mark: e.mark, name: e.name}
+	if !f.ours {
+		f.Flow = Flow{e.to, e.from}
+	}
+	translated := e.from != e.answerTo || e.to != e.answerFrom
+	return f, e.protocol == unix.IPPROTO_UDP && !translated && own[f.Local.Addr()]
+}
+
+// entriesOf asks for entries that have a mark; for all of them where that is zero.
+func entriesOf(m fwmark.Mark) []byte {
+	request := []byte{unix.AF_UNSPEC, nl.NFNETLINK_V0, 0, 0}
+	if m.IsZero() {
+		return request
+	}
+	const markMask = 21 // CTA_MARK_MASK
+	for _, a := range []struct {
+		kind  uint16
+		value uint32
+	}{{nl.CTA_MARK, m.Value}, {markMask, m.Mask}} {
+		request = binary.NativeEndian.AppendUint16(request, unix.NLA_HDRLEN+4)
+		request = binary.NativeEndian.AppendUint16(request, a.kind)
+		request = binary.BigEndian.AppendUint32(request, a.value)
+	}
+	return request
+}
+
+// Forget has conntrack forget entries, and returns how many there still were. It takes
+// CAP_NET_ADMIN, and 10 s at most.
+func (c *Client) Forget(ctx context.Context, list []Entry) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	table, done, err := c.begin(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { done(err) }()
-	if n, err = table.forget(f.selects); err != nil {
-		return n, fmt.Errorf("forget UDP without a mark: %w", err)
+	if n, err = table.forget(list); err != nil {
+		return n, fmt.Errorf("have conntrack forget UDP: %w", err)
 	}
 	return n, nil
 }
 
-// forget has conntrack forget the entries that are selected, and returns how many
-// there were. One dump is of both families: each goes through all of conntrack's hash
-// table, some milliseconds.
-func (c *conn) forget(selects func(entry) bool) (n int, err error) {
-	var requests []netlink.Message
-	err = c.dump(kindOf(nl.IPCTNL_MSG_CT_GET), []byte{unix.AF_UNSPEC, nl.NFNETLINK_V0, 0, 0}, func(b []byte) error {
-		e, err := decodeEntry(b)
-		if err == nil && selects(e) {
-			requests = append(requests, netlink.Message{Header: netlink.Header{Type: kindOf(nl.IPCTNL_MSG_CT_DELETE)}, Data: e.name})
+func (c *conn) forget(list []Entry) (n int, err error) {
+	for some := range slices.Chunk(list, batchSize) {
+		requests := make([]netlink.Message, len(some))
+		for i, e := range some {
+			requests[i] = netlink.Message{Header: netlink.Header{Type: kindOf(nl.IPCTNL_MSG_CT_DELETE)}, Data: e.name}
 		}
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	for some := range slices.Chunk(requests, batchSize) {
-		outcomes, err := c.execute(some)
+		outcomes, err := c.execute(requests)
 		if err != nil {
 			return n, err
 		}
@@ -93,18 +190,6 @@ func (c *conn) forget(selects func(entry) bool) (n int, err error) {
 		}
 	}
 	return n, nil
-}
-
-// unmarked selects entries.
-type unmarked struct {
-	Pinned
-	own    map[netip.Addr]bool
-	others map[uint16]bool // ports of sockets of cgroups that are not pinned
-}
-
-func (u unmarked) selects(e entry) bool {
-	translated := e.from != e.answerTo || e.to != e.answerFrom
-	return e.protocol == unix.IPPROTO_UDP && e.mark&u.Bits == 0 && u.own[e.from.Addr()] && !translated && !u.others[e.from.Port()]
 }
 
 func ownAddresses() (map[netip.Addr]bool, error) {

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestForgetUnmarked: of what this host sent by UDP without a mark, entries go whose
+// TestForget: of what this host sent by UDP without a mark, entries go whose
 // socket is gone, or is of a pinned cgroup. Those of others, with a mark or translated,
 // stay.
-func TestForgetUnmarked(t *testing.T) {
+func TestForget(t *testing.T) {
 	t.Parallel()
 	l := newLink(t)
 	l.host.nft(`table inet others {
@@ -54,7 +54,9 @@ func TestForgetUnmarked(t *testing.T) {
 			var c Client
 			defer c.Close()
 			for range 2 { // by the same socket
-				_, err := c.ForgetUnmarked(context.Background(), p)
+				list, err := c.Unmarked(context.Background(), p)
+				note(err)
+				_, err = c.Forget(context.Background(), list)
 				note(err)
 			}
 		})

@@ -94,8 +94,12 @@ func (x tx) counter(kind, flags uint16, name string) {
 // set adds a set. Without the order of its keys' bytes, which the kernel keeps
 // for nft(8), nothing that others add to a set of cgroups ever matches.
 func (x tx) set(s nft.Set) {
-	if s.Type == nft.Askers {
+	switch s.Type {
+	case nft.Askers:
 		x.askers(s)
+		return
+	case nft.Answers:
+		x.late(s)
 		return
 	}
 	kind, width, flags, order := uint32(typeCgroup), uint32(8), uint32(0), uint32(hostOrder)

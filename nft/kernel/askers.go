@@ -12,12 +12,14 @@ import (
 // behind the other, each field in whole ones.
 const firstWord = 8
 
+// Where UDP has its ports (RFC 768).
+const sourcePort, destinationPort = 0, 2
+
 // words is how many of them an address takes.
 func words(f fwmark.Family) uint32 { return uint32(f.Bits() / 32) }
 
 // encodeAsker encodes what is about the map of those who ask by UDP.
 func encodeAsker(e nft.Expr) []expr.Any {
-	const sourcePort, destinationPort = 0, 2 // RFC 768
 	f := e.Family
 	value := firstWord + words(f) + 2 // behind the key
 	note := func(otherAddress uint32) []expr.Any {

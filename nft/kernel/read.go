@@ -32,7 +32,7 @@ func (c *Client) Read() (nft.State, error) {
 		}
 	}
 	for name, set := range s.Sets {
-		if set.Type == nft.Askers { // what packets put there tells nothing
+		if set.Type == nft.Askers || set.Type == nft.Answers { // what they hold for a while tells nothing
 			continue
 		}
 		var elements elements

@@ -87,8 +87,8 @@ func (s Scenario) text(have nft.State) string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(have.Sets)) {
 		set := have.Sets[name]
-		fmt.Fprintf(&b, "set %s %s", name, [...]string{"not ours", "cgroups", "prefixes", "askers"}[set.Type])
-		if set.Type == nft.Prefixes || set.Type == nft.Askers {
+		fmt.Fprintf(&b, "set %s %s", name, [...]string{"not ours", "cgroups", "prefixes", "askers", "answers"}[set.Type])
+		if set.Type != nft.Cgroups && set.Type != 0 {
 			fmt.Fprintf(&b, " %s", set.Family)
 		}
 		for _, id := range set.Cgroups {

@@ -54,6 +54,7 @@ func talkTo(t testing.TB, cmd *exec.Cmd) (stdin io.WriteCloser, stdout io.Reader
 	stdout, err = cmd.StdoutPipe()
 	fatal(t, err)
 	fatal(t, cmd.Start())
+	t.Cleanup(func() { _ = stdin.Close() }) // until then it is in use: else it would be closed by chance
 	return stdin, stdout
 }
 

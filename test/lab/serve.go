@@ -7,13 +7,15 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Server starts a server in a namespace, in a cgroup below the mount where one is given,
-// that answers with the address that it sees. kind is tcp, mptcp, fastopen, udp, or
-// pktinfo, which answers from the address that was asked.
+// that answers with the address that it sees. kind is tcp, mptcp, fastopen, udp,
+// pktinfo, which answers from the address that was asked, or chatty, which answers one
+// datagram with another one each millisecond.
 func (l *Lab) Server(n *Namespace, cgroup, kind, address string, port int) {
 	l.t.Helper()
 	args := []string{self(l.t), kind, address, strconv.Itoa(port)}
@@ -32,7 +34,7 @@ func serve(args []string) error {
 	}
 	protocol := map[string]int{"mptcp": unix.IPPROTO_MPTCP}[args[0]]
 	of := unix.SOCK_STREAM
-	if args[0] == "udp" || args[0] == "pktinfo" {
+	if args[0] == "udp" || args[0] == "pktinfo" || args[0] == "chatty" {
 		of = unix.SOCK_DGRAM
 	}
 	domain := unix.AF_INET6
@@ -52,6 +54,8 @@ func serve(args []string) error {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 	case args[0] == "pktinfo":
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	case args[0] == "chatty":
+		answer = answerForEver
 	case args[0] == "fastopen":
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 16)
 	}
@@ -121,4 +125,27 @@ func seen(from unix.Sockaddr) []byte {
 		return []byte(netip.AddrFrom16(a.Addr).Unmap().String())
 	}
 	return []byte("?")
+}
+
+// answerForEver answers whoever asks by UDP a datagram each millisecond, from the first
+// question on, and reads no later one of the same address.
+func answerForEver(fd int) {
+	asked := map[string]bool{}
+	b := make([]byte, 100)
+	for {
+		_, from, err := unix.Recvfrom(fd, b, 0)
+		if err != nil {
+			return
+		}
+		to := string(seen(from)) + fmt.Sprint(from)
+		if asked[to] {
+			continue
+		}
+		asked[to] = true
+		go func() {
+			for range time.Tick(often) {
+				_ = unix.Sendto(fd, []byte("answer"), 0, from) // not reached now
+			}
+		}()
+	}
 }

@@ -43,8 +43,9 @@ type none struct{}
 func (none) Read() (nft.State, error) {
 	return nft.State{}, fmt.Errorf("read nftables' tables: %w", nftkernel.ErrNone)
 }
-func (none) Apply(nft.Plan) error { return nftkernel.ErrNone }
-func (none) Close()               {}
+func (none) Apply(nft.Plan) error    { return nftkernel.ErrNone }
+func (none) Expect([]nft.Late) error { return nftkernel.ErrNone }
+func (none) Close()                  {}
 
 // converge runs once over an nf_tables, with up2 pinned and the packets of these
 // cgroups.

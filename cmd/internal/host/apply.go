@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ func (h *Host) Apply(ctx context.Context, steps []decide.Step) (out decide.Outco
 		case decide.TableStep:
 			h.applyTable(ctx, step, &out)
 		case decide.ForgetStep:
-			out.Add(step, h.forget(step))
+			out.Add(step, h.forget(ctx, step))
 		case decide.ForgetSourceStep:
 			out.Add(step, nftkernel.ForgetSource(step.Address))
 		default:
@@ -111,9 +112,14 @@ func (h *Host) applyDevices(ctx context.Context, steps []decide.Step, out *decid
 // has passed the lock before that was shut is entered at the end of its way. A
 // kernel without netlink for conntrack keeps what it remembers of a mark that comes:
 // most probably nothing.
-func (h *Host) forget(s decide.ForgetStep) error {
+func (h *Host) forget(ctx context.Context, s decide.ForgetStep) error {
 	if !s.Silent {
 		h.settle()
+	}
+	if list, err := h.flows.Marked(ctx, s.Mark); err == nil {
+		h.expectAnswers(list)
+	} else {
+		h.Log.Debugf("%s", err) // then conntrack most probably forgets nothing, too
 	}
 	err := h.conntrack.Forget(s.Mark)
 	if s.Silent && errors.Is(err, nftkernel.ErrNone) {
@@ -222,7 +228,9 @@ func (h *Host) transact(ctx context.Context, s decide.TableStep, diff differ) er
 		return err
 	}
 	have, unknown := s.Have, diff(s.Have, s.Want, nil).ConntrackFirst
+	var asked map[flows.Flow]bool
 	if unknown {
+		asked = h.asked(ctx)
 		h.enterFlows(ctx)
 		if have, err = reached(client, diff(have, s.Want.WithoutMarks(), nil)); err != nil {
 			return err
@@ -239,7 +247,7 @@ func (h *Host) transact(ctx context.Context, s decide.TableStep, diff differ) er
 		return err
 	}
 	if unknown {
-		h.forgetUnmarked(ctx, client, s.Want)
+		h.forgetUnmarked(ctx, client, s.Want, asked)
 	}
 	return nil
 }
@@ -261,21 +269,58 @@ func (h *Host) settle() {
 
 // forgetUnmarked has conntrack forget what pinned services have sent while the
 // marking chain was missing. What it keeps is as if it ran then.
-func (h *Host) forgetUnmarked(ctx context.Context, client Nftables, want nft.Ruleset) {
+func (h *Host) forgetUnmarked(ctx context.Context, client Nftables, want nft.Ruleset, asked map[flows.Flow]bool) {
 	have, err := client.Read()
 	n := 0
 	if err == nil {
-		p := flows.Pinned{Bits: want.ConnectionBits(), Cgroups: map[uint64]bool{}}
+		p := flows.Pinned{Bits: want.ConnectionBits(), Cgroups: map[uint64]bool{}, Asked: asked}
 		for _, id := range slices.Concat(have.Paths(), have.PublicElements()) {
 			p.Cgroups[id] = true
 		}
-		n, err = h.flows.ForgetUnmarked(ctx, p)
+		n, err = h.forgetSent(ctx, p)
 	}
 	if err != nil {
 		h.Log.Errorf("new sockets of services may follow what conntrack remembers of older ones, for half a minute: %s", err)
 	}
 	if n > 0 {
 		h.Log.Debugf("conntrack has forgotten %d UDP flows without a mark", n)
+	}
+}
+
+// asked returns what others have begun by UDP. Where that cannot be read, nothing else of
+// conntrack can.
+func (h *Host) asked(ctx context.Context) map[flows.Flow]bool {
+	asked, err := h.flows.Asked(ctx)
+	if err != nil {
+		h.Log.Debugf("%s", err)
+	}
+	return asked
+}
+
+// forgetSent has conntrack forget what pinned services have sent without a mark, and
+// returns how many flows that were.
+func (h *Host) forgetSent(ctx context.Context, p flows.Pinned) (n int, err error) {
+	list, err := h.flows.Unmarked(ctx, p)
+	if err != nil {
+		return 0, err
+	}
+	h.expectAnswers(list)
+	return h.flows.Forget(ctx, list)
+}
+
+// expectAnswers has answers to what conntrack is about to forget be dropped. Without the
+// part for services nobody gets a mark, and there is nothing to lose.
+func (h *Host) expectAnswers(list []flows.Entry) {
+	late := make([]nft.Late, len(list))
+	for i, e := range list {
+		late[i] = nft.Late{From: e.Remote, Port: e.Local.Port()}
+	}
+	client, err := h.table()
+	if err == nil {
+		err = client.Expect(late)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		h.Log.Errorf("what services send by UDP may be taken for answers, and get no mark: %s", err)
 	}
 }
 

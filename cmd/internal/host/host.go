@@ -72,6 +72,7 @@ type Rtnetlink interface {
 type Nftables interface {
 	Read() (nft.State, error)
 	Apply(nft.Plan) error
+	Expect([]nft.Late) error
 	Close()
 }
 

@@ -164,7 +164,7 @@ func (h *Host) leaveToPackets(ctx context.Context, client *socketkernel.Client, 
 	for _, id := range ids {
 		pinned.Cgroups[id] = true
 	}
-	if _, err = h.flows.ForgetUnmarked(ctx, pinned); err != nil {
+	if _, err = h.forgetSent(ctx, pinned); err != nil {
 		err = fmt.Errorf("what sockets of cgroup /%s send on is not marked by packet: %w", s.Cgroup, err)
 		if !errors.Is(err, errors.ErrUnsupported) {
 			return err

@@ -1,0 +1,51 @@
+package e2e
+
+import (
+	"testing"
+
+	"wg-multihome/test/lab"
+)
+
+// TestLateAnswers: what conntrack is to forget of a service goes on being answered for a
+// while. To conntrack such an answer is the first packet of a connection that somebody
+// else begins; what the service sends on is not taken for its answers, and gets a mark.
+func TestLateAnswers(t *testing.T) {
+	marked := func(one, two, way string) string {
+		return "iface up1 inet dhcp\n\tmultihomed-fwmark " + one + "\niface up2 inet dhcp\n\tmultihomed-fwmark " + two + "\n" +
+			way + "\tmultihomed-cgroup " + socketService + "\n"
+	}
+	exchanged, bySocket, byPacket := marked("0x2005", "0x1005", byPacket), marked("0x1005", "0x2005", ""), marked("0x1005", "0x2005", byPacket)
+	for name, c := range map[string]struct {
+		before, then string
+		deleted      bool   // our table is, as the service begins
+		network      string // whose address the service has bound
+	}{
+		"sockets to packets":      {before: bySocket, then: byPacket, network: two4},
+		"exchange of numbers":     {before: byPacket, then: exchanged, network: two4},
+		"begun without our table": {before: byPacket, then: byPacket, network: one4, deleted: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, _ := socketLab(t)
+			l.Server(l.Far, "", "chatty", lab.Far4, 11)
+			l.Interfaces(c.before)
+			l.MustMH("sync")
+			if c.deleted {
+				l.Script("nft 'table inet other { chain out { type filter hook output priority 0; ct state new accept; }; }'; nft delete table inet wg_multihome")
+			}
+			stop := l.Flow(lab.Flow{Network: "udp", To: lab.Far4, Port: 11, Source: c.network, Size: 11, Cgroup: socketService})
+			answered := counting(t, l.Far, "output priority 0", "udp sport 11")
+			lab.Until(t, "it is answered", func() bool { return answered() > 20 })
+			l.Interfaces(c.then)
+			l.MustMH("sync")
+			one, two := by(t, l.ISP1, "udp dport 11"), by(t, l.ISP2, "udp dport 11")
+			lab.Until(t, "it sends on by its uplink", func() bool { return two() > 50 })
+			l.Run("ip", "link", "set", "up2", "down")
+			l.MustMH("sync")
+			l.WantSeen(lab.Far4, "", 0, one4)
+			stop()
+			if n := one(); n != 0 {
+				t.Errorf("%d datagrams left by the other uplink", n)
+			}
+		})
+	}
+}
