@@ -24,6 +24,10 @@ type Facts struct {
 	// go, but for those of full tunnels.
 	Owners map[fwmark.Mark]string
 
+	// Refused are the marks, of guards alone, that uplinks without one of their own
+	// have for what they pin, while the configuration has an error.
+	Refused map[string]fwmark.Mark
+
 	// Unguarded are the marks whose unreachable rules do not stand: nothing gets
 	// such a mark that does not have it.
 	Unguarded map[fwmark.Mark]bool
@@ -202,8 +206,8 @@ func sameUplink(f Facts, m fwmark.Mark, s Service) bool {
 	return m == s.Mark || s.Uplink != "" && slices.ContainsFunc(f.Pins, func(p fwmark.Pin) bool { return p.Mark == m && p.Uplink == s.Uplink })
 }
 
-// moves finds the marks that lead to an uplink which has another one now, or that
-// has none any more while another uplink's selects its packets.
+// moves finds the marks that lead to an uplink which has another one now, or one for
+// what is refused, or that has none any more while another uplink's selects its packets.
 func moves(f Facts) []Move {
 	var list []Move
 	for from, uplink := range f.Owners {
@@ -217,6 +221,8 @@ func moves(f Facts) []Move {
 		}
 		if i := slices.IndexFunc(f.Pins, has); i >= 0 {
 			list = append(list, Move{From: from, To: f.Pins[i].Mark})
+		} else if to := f.Refused[uplink]; to != from && !to.IsZero() {
+			list = append(list, Move{From: from, To: to})
 		} else if slices.ContainsFunc(f.Pins, taken) {
 			list = append(list, Move{From: from})
 		}

@@ -44,7 +44,7 @@ func (d *Decision) findSockets() {
 	owners := d.socketOwners()
 	f := socket.Facts{
 		Pins: d.Pins, Runs: map[fwmark.Mark][]string{}, Packets: map[fwmark.Mark]bool{}, Elements: map[string]fwmark.Mark{},
-		Owners: owners, Unguarded: map[fwmark.Mark]bool{},
+		Owners: owners, Refused: map[string]fwmark.Mark{}, Unguarded: map[fwmark.Mark]bool{},
 		Broken: len(d.Problems) > 0, Unseen: d.Cgroups.Unread, Have: d.Sockets.Have,
 	}
 	for _, p := range d.Pins {
@@ -58,6 +58,9 @@ func (d *Decision) findSockets() {
 		}
 		f.Packets[p.Mark] = d.marksPackets(p)
 		f.Unguarded[p.Mark] = !d.carriable(p)
+		if uplink := d.Refused(p); uplink != "" {
+			f.Refused[uplink] = p.Mark
+		}
 	}
 	d.marked = socket.Decide(f)
 	for _, m := range d.marked.Moves {
@@ -93,7 +96,7 @@ func (d Decision) socketOwners() map[fwmark.Mark]string {
 func (d Decision) marksPackets(p fwmark.Pin) bool {
 	for _, c := range d.Configs() {
 		for _, in := range c.Intents {
-			if in.Uplink != p.Uplink || in.Mark != p.Mark {
+			if is := in.Uplink == p.Uplink && in.Mark == p.Mark; !is && (in.Uplink == "" || in.Uplink != d.Refused(p)) {
 				continue
 			}
 			if in.Cgroups != nil && len(in.Cgroups) == 0 { // for NFTSet=

@@ -85,6 +85,9 @@ func amiss(d decide.Decision, device wg.Detail, p fwmark.Pin, f wg.File) []strin
 		notes = append(notes, fmt.Sprintf("%s: SaveConfig = true: wg-quick writes addresses over the names of endpoints in %s", device.Name, f.Path))
 	}
 	families := d.Families(p.Uplink)
+	if d.Refused(p) != "" {
+		return notes
+	}
 	for _, peer := range device.Peers {
 		if !peer.Endpoint.IsValid() {
 			continue

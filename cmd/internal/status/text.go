@@ -66,6 +66,9 @@ func (t *page) services(list []Service) {
 	rows := screen.Table{Columns: []string{"SERVICE", "UPLINK", "MARK", "CGROUP"}, Free: true}
 	for _, c := range list {
 		state := word(c.Pinned, "pinned", "NOT PINNED") + c.how()
+		if c.Pinned && c.Refused {
+			state = "REFUSED" + c.how() + ": its uplink has no mark"
+		}
 		if !c.Exists {
 			state = "(absent)"
 		}
@@ -115,6 +118,9 @@ func (c Service) how() string {
 func (m Mark) kept() string {
 	if m.ForRuns {
 		return " (kept for commands of `run`)"
+	}
+	if m.Refuses != "" {
+		return " (of what " + m.Refuses + " pins, which has no mark)"
 	}
 	return word(m.Kept, " (kept as it stands)", "")
 }
