@@ -106,3 +106,21 @@ func TestWatchConfiguration(t *testing.T) {
 		t.Error("others went along")
 	}
 }
+
+// TestWatchBesideSync: what a person's sync takes away beside watch, watch does not put
+// back for what it has seen before.
+func TestWatchBesideSync(t *testing.T) {
+	l, w := watched(t)
+	const without = "[uplink.up1]\nfwmark = 0x1005\n[uplink.up2]\nfwmark = 0x2005\n"
+	const times = 5
+	for range times {
+		l.TOML(without + "[uplink.up3]\nfwmark = 0x3005\n")
+		right(t, l, "a new mark")
+		l.TOML(without)
+		l.MustMH("sync", "--config", namedFile)
+		right(t, l, "a sync without it")
+	}
+	if n := strings.Count(w.Said()+"\n", "+ rule 4 32754 fwmark 0x3005 unreachable\n"); n > times {
+		t.Errorf("watch put the guard %d times, of a mark that was configured %d times:\n%s", n, times, w.Said())
+	}
+}
