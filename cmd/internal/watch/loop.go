@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,6 +103,7 @@ type Loop struct {
 	Notify   func(state string)                                // sd_notify(3)
 	Tidy     func()                                            // gives memory back, after quiet
 	Places   func(d decide.Decision, full bool) []events.Place // to be heard of
+	Texts    []string                                          // files with a text that what is in force was read from; nil: that is not known
 
 	hold Hold
 	pace Pace
@@ -127,7 +129,7 @@ type Loop struct {
 	changedAt time.Time       // when the configuration was read that stands
 	personAt  time.Time       // when what is configured no longer goes; zero: never
 	personFor string          // the problems that such a look has left
-	texts     map[string]bool // files that had text
+	texts     []string        // files that had text, of which something may stand; nil: that is not known
 
 	tells tells
 }
@@ -135,7 +137,7 @@ type Loop struct {
 // Run watches until ctx ends, and leaves everything in place. An error says why
 // nothing can be heard any more.
 func (l *Loop) Run(ctx context.Context) error {
-	l.said, l.texts, l.slept, l.full = map[string]bool{}, map[string]bool{}, l.Clock.Suspended(), "start"
+	l.said, l.texts, l.slept, l.full = map[string]bool{}, slices.Clone(l.Texts), l.Clock.Suspended(), "start"
 	l.tells.done = make(chan []error, 1)
 	defer l.tells.wait()
 	ctx, cancel := context.WithCancel(ctx)
