@@ -16,7 +16,7 @@ func TestMistypedWords(t *testing.T) {
 	}{
 		{"snyc", `unknown command "snyc" (did you mean "sync"?)`},
 		{"stat", `unknown command "stat" (did you mean "status"?)`},
-		{"re", `unknown command "re" (did you mean "refresh" or "run" or "revert"?)`},
+		{"re", `unknown command "re" (did you mean "refresh" or "revert"?)`},
 		{"exithook", `unknown command "exithook" (did you mean "exit-hook"?)`},
 		{"xylophone", `unknown command "xylophone";`},
 		{"status --jsn", `unknown flag: --jsn (did you mean "--json"?)`},

@@ -44,6 +44,10 @@ var killedChanges = map[string][2]configuration{
 		given(has("0x100/0xff00", "wg0"), has("0x200", "wg1", "b.service")),
 		given(has("0x200/0xff00", "wg0"), has("0x100", "wg1", "b.service")),
 	},
+	"a number goes on, and its uplink's own cannot be read": {
+		given(has("0x100", "wg0", "a.service"), has("0x200", "wg1", "b.service")),
+		given(has("0x200", "wg0", "a.service"), refused(has("0x300", "wg1", "b.service"))),
+	},
 	"all moved to another uplink": {
 		given(has("0x100", "wg0"), has("0x200", "wg1", "b.service")),
 		given(has("0x200", "wg1", "b.service"), has(""), has("0x100", "wg0")),

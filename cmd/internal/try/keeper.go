@@ -191,7 +191,8 @@ func (k Keeper) Forget(ctx context.Context, read config.Config) error {
 	})
 }
 
-// change replaces the state under a lock: nil removes it.
+// change replaces the state under a lock: nil removes it. It is on the disk then: the
+// machine may be switched off because of what is tried.
 func (k Keeper) change(ctx context.Context, by func(*State) (*State, error)) error {
 	unlock, err := k.Dir.LockFile(ctx, state.TryLock, lockWait)
 	if errors.Is(err, fs.ErrPermission) {
@@ -210,9 +211,11 @@ func (k Keeper) change(ctx context.Context, by func(*State) (*State, error)) err
 	case err != nil, next == old:
 		return err
 	case next == nil:
-		return os.Remove(k.File())
+		err = os.Remove(k.File())
+	default:
+		err = k.Dir.WriteJSON(tryFile, next)
 	}
-	return k.Dir.WriteJSON(tryFile, next)
+	return errors.Join(err, k.Dir.Flush())
 }
 
 func readFile[T any](dir state.Dir, name string) (*T, error) {
