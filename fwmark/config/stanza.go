@@ -89,6 +89,7 @@ func (s *stanzaReader) read(o option) {
 				s.refuse(nil, "%s: %s %s", optionCgroup, quote(word), clip(err.Error()))
 				continue
 			}
+			s.config.noteCgroup(s.intent.Origin+": "+optionCgroup, word, path)
 			addOnce(&s.intent.Cgroups, path)
 		}
 	case optionGateway:

@@ -289,6 +289,7 @@ func (w walker) cgroups(at string, value any) []string {
 			w.refuse("%s: %s %s", at, quote(s), clip(err.Error()))
 			continue
 		}
+		w.config.noteCgroup(w.path+": "+at, s, path)
 		addOnce(&paths, path)
 	}
 	return paths

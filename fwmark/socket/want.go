@@ -32,6 +32,11 @@ type Facts struct {
 	// such a mark that does not have it.
 	Unguarded map[fwmark.Mark]bool
 
+	// ByPacket are cgroups whose packets nftables gives their mark, as it stands, and
+	// Connections what sockets get by a connection's mark (Remark).
+	ByPacket    map[string]bool
+	Connections []Move
+
 	Broken bool // the configuration has an error: nothing that stands goes for being configured no longer
 	Unseen bool // which cgroups are there could not be read: nothing that stands goes
 
@@ -78,6 +83,9 @@ type Want struct {
 	// a look at all processes.
 	Moves []Move
 
+	ByPacket    map[string]bool // as Facts has them
+	Connections []Move
+
 	// Held are cgroups that are left as they stand: the guards of what they are to
 	// have are missing, or nobody can say whose they are.
 	Held map[string]bool
@@ -85,7 +93,10 @@ type Want struct {
 
 // Decide tells which cgroups are marked by socket, and which by packet.
 func Decide(f Facts) Want {
-	w := Want{Services: services(f), Targets: map[string]fwmark.Mark{}, Moves: moves(f), Held: map[string]bool{}}
+	w := Want{
+		Services: services(f), Targets: map[string]fwmark.Mark{}, Moves: moves(f), Held: map[string]bool{},
+		ByPacket: f.ByPacket, Connections: f.Connections,
+	}
 	byPacket(f, w.Services)
 	var unguarded []string
 	for _, s := range w.Services {

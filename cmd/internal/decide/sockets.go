@@ -45,6 +45,7 @@ func (d *Decision) findSockets() {
 	f := socket.Facts{
 		Pins: d.Pins, Runs: map[fwmark.Mark][]string{}, Packets: map[fwmark.Mark]bool{}, Elements: map[string]fwmark.Mark{},
 		Owners: owners, Refused: map[string]fwmark.Mark{}, Unguarded: map[fwmark.Mark]bool{},
+		ByPacket: d.pathsByPacket(), Connections: d.connectionMarks(),
 		Broken: len(d.Problems) > 0, Unseen: d.Cgroups.Unread, Have: d.Sockets.Have,
 	}
 	for _, p := range d.Pins {
@@ -139,6 +140,47 @@ func (d Decision) byPacket(path string, id uint64) bool {
 		return true
 	}
 	return slices.Contains(d.Table.Have.Paths(), id) && !d.Sockets.Have.Cgroups[path].Complete(s.Mark)
+}
+
+// pathsByPacket returns the cgroups whose packets the table gives their mark, as it
+// stands.
+func (d Decision) pathsByPacket() map[string]bool {
+	paths := map[string]bool{}
+	if !d.Table.Have.MarksConnections() {
+		return paths
+	}
+	marked := d.Table.Have.Paths()
+	for path, c := range d.Cgroups.ByPath {
+		if _, found := slices.BinarySearch(marked, c.ID); found {
+			paths[path] = true
+		}
+	}
+	for _, run := range d.Cgroups.Runs {
+		if _, found := slices.BinarySearch(marked, run.Cgroup.ID); found {
+			paths[d.Cgroups.Names[run.Cgroup.ID]] = true
+		}
+	}
+	return paths
+}
+
+// connectionMarks tells, of each mark that connections may have, which one their
+// sockets get: that of the same uplink. Where that may not be carried, or the mark
+// leads nowhere as it moves, there is none.
+func (d Decision) connectionMarks() []socket.Move {
+	var list []socket.Move
+	for _, c := range d.stands {
+		if c.Full {
+			continue
+		}
+		m := socket.Move{From: c.Mark}
+		for _, p := range d.Pins {
+			if c.Uplink != "" && p.Uplink == c.Uplink && !p.Full && !p.Kept && d.carriable(p) {
+				m.To = p.Mark
+			}
+		}
+		list = append(list, m)
+	}
+	return list
 }
 
 // packetPins returns pins without the services whose sockets are marked.

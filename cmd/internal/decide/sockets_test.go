@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -182,6 +183,62 @@ func TestExchangedSockets(t *testing.T) {
 			if want := len(strings.Split(c.begin, "\n")); len(d.Pins) != want {
 				t.Errorf("%d marks are left, want %d: %v", len(d.Pins), want, d.Pins)
 			}
+		})
+	}
+}
+
+// TestConnectedGoFromPackets: when the way changes, sockets get the mark of their
+// connections, each that of its uplink; that some may have another uplink's is noted. A
+// service that comes has none.
+func TestConnectedGoFromPackets(t *testing.T) {
+	mark := func(text string) fwmark.Mark { return mustMark(t, text) }
+	same := func(marks ...string) (connections []socket.Move) {
+		for _, m := range marks {
+			connections = append(connections, socket.Move{From: mark(m), To: mark(m)})
+		}
+		return connections
+	}
+	for name, c := range map[string]struct {
+		before, after string
+		byPacket      bool
+		connections   []socket.Move
+		noted         map[string]string
+	}{
+		"the way alone": {"wan1 0x100 a.service", "wan1 0x100 a.service", true, same("0x100"), map[string]string{"0x100": "wan1"}},
+		"another number": {"wan1 0x100 a.service", "wan1 0x300 a.service", true,
+			[]socket.Move{{From: mark("0x100"), To: mark("0x300")}, same("0x300")[0]}, map[string]string{"0x300": "wan1"}},
+		"another uplink": {"wan1 0x100 a.service\nwan2 0x200", "wan1 0x100\nwan2 0x200 a.service", true,
+			same("0x100", "0x200"), map[string]string{"0x100": "wan1", "0x200": "wan2"}},
+		"a number that moves": {"wan1 0x100 a.service\nwan2 0x200", "wan1 0x300 a.service\nwan2 0x100", true,
+			[]socket.Move{{From: mark("0x100")}, {From: mark("0x200"), To: mark("0x100")}, same("0x300")[0]}, map[string]string{"0x100": "wan2", "0x300": "wan1"}},
+		"it comes": {"wan1 0x100\nwan2 0x200 b.service", "wan1 0x100 a.service\nwan2 0x200", false, nil, map[string]string{"0x100": "wan1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlanned()
+			p.configure(t, c.before)
+			p.o = wentThrough(Decide(p.o, p.m)).Observation
+			p.configure(t, c.after+"\nmarking socket")
+			d := Decide(p.o, p.m)
+			for _, phase := range []Phase{ForgetFresh, Open, Lock, Mark} {
+				d = d.after(d.Steps(phase))
+			}
+			for _, s := range d.Steps(Attach) {
+				step := s.(SocketStep)
+				i := slices.IndexFunc(step.Step.Changes, func(c socket.Change) bool { return c.Kind == socket.Give })
+				if step.Cgroup != "a.service" || i < 0 {
+					t.Fatalf("step %+v", step)
+				}
+				r := step.Step.Changes[i].Remark
+				slices.SortFunc(r.Connections, func(a, b socket.Move) int { return a.From.Compare(b.From) })
+				if r.ByPacket != c.byPacket || !slices.Equal(r.Connections, c.connections) {
+					t.Errorf("by packet: %t, connections: %v", r.ByPacket, r.Connections)
+				}
+				if noted := step.Note(d.Sockets.Noted).Marks; !maps.Equal(noted, c.noted) {
+					t.Errorf("noted %v", noted)
+				}
+				return
+			}
+			t.Error("no step")
 		})
 	}
 }

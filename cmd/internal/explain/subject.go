@@ -153,7 +153,7 @@ func listedNear(d decide.Decision, c Cgroup) string {
 			listed = append(listed, last(path))
 		}
 	}
-	return spelling.Instead(last(c.Path), listed)
+	return spelling.DidYouMean(last(c.Path), listed)
 }
 
 // pinnedBy says by which of the four ways a path is a pin's; "": by none.

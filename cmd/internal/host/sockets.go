@@ -94,6 +94,7 @@ func (h *Host) programs(mount cgroup.Mount) (*socketkernel.Client, error) {
 		if err != nil {
 			return nil, err
 		}
+		c.Conntrack = &h.flows
 		h.sockets = c
 	}
 	return h.sockets, nil

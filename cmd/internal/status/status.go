@@ -71,6 +71,8 @@ type Mark struct {
 	Kept    bool   `json:"kept,omitempty"`        // as it stands, while the configuration has an error
 	ForRuns bool   `json:"for_runs,omitempty"`    // it is configured no longer, and kept while commands of `run` have it
 	Refuses string `json:"refuses,omitempty"`     // the uplink, without a mark that can be read, whose services and tunnels have it: they are refused
+
+	astray [2]bool // by Family: the kernel sends it by another device
 }
 
 // Service is a cgroup as configured.
@@ -191,10 +193,10 @@ func gateway(a netip.Addr) string {
 func marks(v decide.Decision, in Inspection) []Mark {
 	list := make([]Mark, 0, len(v.Pins))
 	for _, p := range v.Pins {
-		routed := in.routed(p)
+		routed, astray := in.ways(p)
 		list = append(list, Mark{
 			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: v.Guarded(p.Mark),
-			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept, ForRuns: v.Outlived(p.Mark), Refuses: v.Refused(p),
+			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], astray: astray, Full: p.Full, Kept: p.Kept, ForRuns: v.Outlived(p.Mark), Refuses: v.Refused(p),
 		})
 	}
 	return list
