@@ -40,6 +40,9 @@ type Run struct {
 	// to know.
 	InForce func(config.Config) error
 
+	// Known notes what a run has found out, at its end; nil: nobody wants to know.
+	Known func(decide.Decision)
+
 	// Hold tells of steps that are left for later; nil: none is. Others may be at
 	// work, or take again and again what a step puts.
 	Hold func(decide.Decision, decide.Step) bool
@@ -64,6 +67,9 @@ type decider func(decide.Observation, decide.Memory) decide.Decision
 func (r *Run) Converge(ctx context.Context, wait time.Duration) (last decide.Decision, rep report.Report) {
 	rep = r.locked(ctx, wait, func(ctx context.Context) (rep report.Report) {
 		last, rep = r.loop(ctx, decideAll)
+		if r.Known != nil {
+			r.Known(last)
+		}
 		if len(last.Problems) == 0 && ctx.Err() == nil && r.InForce != nil && !rep.Is(host.ErrPrivilege) {
 			if err := r.InForce(r.config); err != nil {
 				rep.Errs = append(rep.Errs, err)

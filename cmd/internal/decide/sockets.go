@@ -17,6 +17,7 @@ type Sockets struct {
 	Have   socket.State  // what it said
 	Noted  state.Sockets // what was noted when programs were attached
 	Unread bool          // it could not be told what stands
+	Whole  bool          // every cgroup was asked
 
 	Elements map[uint64]string // cgroups that others have put into marks' sets: paths by id
 }
@@ -27,6 +28,20 @@ func (s Sockets) inUse() bool { return s.Asked || s.Unread || len(s.Noted.Marks)
 // unknown reports whether there may be programs that were not seen.
 func (s Sockets) unknown() bool {
 	return s.Unread || s.Have.Refused != nil && len(s.Noted.Cgroups) > 0
+}
+
+// SocketsKnown reports whether it is to be noted that every cgroup was asked: all that
+// have programs are noted.
+func (d Decision) SocketsKnown() bool {
+	if !d.Sockets.Whole || d.Sockets.Noted.Whole {
+		return false
+	}
+	for path, c := range d.Sockets.Have.Cgroups {
+		if len(c.Marks()) > 0 && !slices.Contains(d.Sockets.Noted.Cgroups, path) {
+			return false
+		}
+	}
+	return true
 }
 
 // renumbered is a mark that sockets are to lose: its uplink has another one now, or
