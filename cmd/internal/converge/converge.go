@@ -46,6 +46,7 @@ type Run struct {
 
 	known decide.Observation // of an earlier run
 	fresh decide.Parts       // its parts that need not be read again
+	done  time.Time          // when the last run under the lock was done, by state.Dir.LastRun
 	made  []string
 
 	memory decide.Memory
@@ -126,7 +127,8 @@ func (r *Run) Look(ctx context.Context) (decide.Decision, error) {
 
 // Next has the next run begin with nothing remembered but what an earlier one has
 // observed, and read anew all but the parts of it that are fresh: nothing can have
-// changed them since. Where the configuration has changed, nothing is fresh.
+// changed them since. Where the configuration has changed, or another run has come in
+// between, nothing is fresh.
 func (r *Run) Next(known decide.Observation, fresh decide.Parts) {
 	r.known, r.fresh, r.config = known, fresh, known.Config
 	r.memory, r.lost = decide.Memory{}, nil
