@@ -98,3 +98,35 @@ func TestKilledInEachChange(t *testing.T) {
 	}
 	t.Logf("%+v", counts)
 }
+
+// TestRefusedInEachChange has each step of each change be refused, in a run of its own,
+// which a hook begins where there is an error elsewhere; nothing disturbs the next one.
+func TestRefusedInEachChange(t *testing.T) {
+	var counts tally
+	for name, change := range killedChanges {
+		for way, how := range map[string]fwmark.Marking{"packets": fwmark.ByPacket, "sockets": fwmark.BySocket} {
+			change := [2]configuration{change[0].byWay(how), change[1].byWay(how)}
+			t.Run(name+": "+way, func(t *testing.T) { refuseEach(t, change, &counts) })
+		}
+	}
+	t.Logf("%+v", counts)
+}
+
+func refuseEach(t *testing.T, change [2]configuration, counts *tally) {
+	begun := newHistory(t, counts)
+	begun.host.config = change[0]
+	begun.run(true, noFaults)
+	for _, typo := range []bool{false, true} {
+		begun.host.config = change[1].clone()
+		begun.host.config.typo = typo
+		for refuse := 0; ; refuse++ {
+			h := begun.clone()
+			h.run(!typo, faults{kill: never, refuse: refuse})
+			if h.host.refused == "" {
+				break
+			}
+			h.host.config = change[1]
+			h.run(true, noFaults)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ import (
 func (d *Decision) refuseListed(in fwmark.Intent) {
 	cgroups := d.unpinned(in.Cgroups, func(p fwmark.Pin) []string { return p.Cgroups })
 	devices := d.unpinned(in.Devices, func(p fwmark.Pin) []string { return p.Devices })
-	if len(cgroups)+len(devices) == 0 || d.scope == called { // the original script would guard no such number
+	if len(cgroups)+len(devices) == 0 {
 		return
 	}
 	what := strings.Join(slices.Concat(cgroups, devices), ", ")
@@ -34,6 +35,9 @@ func (d *Decision) refuseListed(in fwmark.Intent) {
 	d.pinAside(m, in.Uplink)
 	p := &d.Pins[slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark == m })]
 	p.Cgroups, p.Devices = append(slices.Clip(p.Cgroups), cgroups...), append(slices.Clip(p.Devices), devices...)
+	if d.scope == called { // its script guards no such number, so nothing new gets it
+		return
+	}
 	d.Problems = append(slices.Clip(d.Problems), fwmark.Problem{
 		Text: fmt.Sprintf("uplink %q has no mark that can be read, and its last one, %s, is not its any more: what is sent by %s is refused, by mark %s, until this is mended", in.Uplink, in.Mark, what, m),
 	})
@@ -75,12 +79,12 @@ func (d Decision) Refused(p fwmark.Pin) (uplink string) {
 	return d.aside[p.Mark]
 }
 
-// claimed returns the configuration's intents, and what is listed for uplinks that have
-// no mark.
+// claimed returns the configuration's intents, and what pins list besides: while it has
+// an error that may be more.
 func (d *Decision) claimed() []fwmark.Intent {
 	list := slices.Clone(d.Config.Intents)
 	for _, p := range d.Pins {
-		if uplink := d.Refused(p); uplink != "" {
+		if uplink := cmp.Or(p.Uplink, d.Refused(p)); uplink != "" {
 			list = append(list, fwmark.Intent{Uplink: uplink, Cgroups: p.Cgroups, Devices: p.Devices})
 		}
 	}
