@@ -23,6 +23,8 @@ func TestMistypedWords(t *testing.T) {
 		{"sync --confg=x", `unknown flag: --confg (did you mean "--config"?)`},
 		{"run --usr x up2 -- true", `unknown flag: --usr (did you mean "--user"?)`},
 		{"sync --xylophone", "unknown flag: --xylophone;"},
+		{"exit-hook --client dhclint", `--client "dhclint" is none of dhclient, dhcpcd, udhcpc (did you mean "dhclient"?)`},
+		{"exit-hook --client=", `--client "" is none of dhclient, dhcpcd, udhcpc;`},
 		{"plan -x", "unknown shorthand flag: 'x' in -x;"},
 	} {
 		oneLine(t, l.MH(strings.Fields(c.args)...), c.want)

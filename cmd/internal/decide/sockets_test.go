@@ -340,6 +340,27 @@ func TestSocketsOfRuns(t *testing.T) {
 	}
 }
 
+// TestConnectedOfRunGoFromPackets: so do those of a command of `run`.
+func TestConnectedOfRunGoFromPackets(t *testing.T) {
+	const slice = runsSlice + "wgmultihome-0x100_wan1.slice"
+	p := newPlanned()
+	p.o.Cgroups.Names[10] = slice
+	p.o.Cgroups.Runs = []RunSlice{{Uplink: "wan1", Value: 0x100, Cgroup: nft.Cgroup{ID: 10, Level: 2}, Lives: true}}
+	p.configure(t, "wan1 0x100\nwan2 0x200")
+	p.o = wentThrough(Decide(p.o, p.m)).Observation
+	p.configure(t, "wan1 0x100\nwan2 0x200\nmarking socket")
+	p.o.Sockets.Have.Cgroups[slice] = socket.Cgroup{}
+	steps := Decide(p.o, p.m).Steps(Attach)
+	if len(steps) != 1 {
+		t.Fatalf("steps %+v", steps)
+	}
+	for _, change := range steps[0].(SocketStep).Step.Changes {
+		if change.Kind == socket.Give && !change.Remark.ByPacket {
+			t.Errorf("%+v", change.Remark)
+		}
+	}
+}
+
 // TestSocketsOfACall: on hosts that keep the original shell script its guards count.
 func TestSocketsOfACall(t *testing.T) {
 	p := newPlanned()
