@@ -22,7 +22,7 @@ func TestSocketsToPackets(t *testing.T) {
 			}
 			sync("")
 			one, two := by(t, l.ISP1, "udp length 19"), by(t, l.ISP2, "udp length 19")
-			l.Flow(lab.Flow{Network: "udp", To: lab.Far4, Source: two4, Size: 11, Cgroup: socketService})
+			defer l.Flow(lab.Flow{Network: "udp", To: lab.Far4, Source: two4, Size: 11, Cgroup: socketService})()
 			lab.Until(t, "it sends", func() bool { return two() > 20 })
 			sync(byPacket)
 			before := two()
@@ -63,7 +63,7 @@ func TestPacketsToSockets(t *testing.T) {
 				f.Network, f.Connected, f.Cgroup = "udp", true, socketService
 				length := fmt.Sprintf("udp length %d", 8+f.Size)
 				one, two = append(one, by(t, l.ISP1, length)), append(two, by(t, l.ISP2, length))
-				l.Flow(f.Flow)
+				defer l.Flow(f.Flow)() // what nobody can stop any more is stopped by the collector
 			}
 			chats := map[string]*lab.Chat{}
 			for _, far := range []string{lab.Far4, lab.Far6} {
