@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/spelling"
 	"wg-multihome/policy"
 	"wg-multihome/policy/lease"
 )
@@ -47,6 +49,9 @@ nothing is recorded, what the kernel shows is converged), no client's at all
 	// It fails for a flag that is not there alone.
 	_ = cmd.RegisterFlagCompletionFunc("client", cobra.FixedCompletions(lease.Clients(), cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if known := lease.Clients(); !slices.Contains(known, client) {
+			return fmt.Errorf("--client %q is none of %s%s", client, strings.Join(known, ", "), spelling.DidYouMean(client, known))
+		}
 		event, err := lease.Parse(client, strings.Join(args, ""), os.LookupEnv)
 		switch {
 		case errors.Is(err, lease.ErrUsage):

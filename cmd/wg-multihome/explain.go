@@ -148,7 +148,7 @@ func (f *explainFlags) subject(ctx context.Context, h *host.Host, d decide.Decis
 	case f.mark != "":
 		value, err := strconv.ParseUint(f.mark, 0, 32)
 		if err != nil {
-			return s, fmt.Errorf("--mark %q is no number of 32 bits, such as 0x2005", f.mark)
+			return s, fmt.Errorf("--mark %q is no number of 32 bits, such as %s", f.mark, markOf(d, f.mark))
 		}
 		s = explain.OfMark(d, uint32(value))
 	case f.from != "":
@@ -178,6 +178,17 @@ func (f *explainFlags) subject(ctx context.Context, h *host.Host, d decide.Decis
 		s = explain.OfMark(d, 0)
 	}
 	return f.with(s), err
+}
+
+// markOf is the mark of an uplink, where a person has named that in its place; else an
+// example of one.
+func markOf(d decide.Decision, word string) string {
+	for _, p := range d.Pins {
+		if p.Uplink == word && !p.Full {
+			return fmt.Sprintf("%#x of uplink %s", p.Mark.Value, word)
+		}
+	}
+	return "0x2005"
 }
 
 func ofService(d decide.Decision, word string) (explain.Subject, error) {

@@ -15,6 +15,7 @@ import (
 
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/screen"
+	"wg-multihome/fwmark/spelling"
 )
 
 // docs holds a topic a file, doc/TOPIC.md. Its first line is "# TOPIC: what it
@@ -177,21 +178,9 @@ func topicAbout(name string) (string, error) {
 	return about, nil
 }
 
-// unknownTopic suggests commands and topics that are spelled nearly so. Which
-// those are is cobra's to say: it does so for commands.
+// unknownTopic suggests commands and topics that are spelled nearly so.
 func unknownTopic(root *cobra.Command, name string) error {
-	all := &cobra.Command{SuggestionsMinimumDistance: suggestionDistance}
-	for _, topic := range topics() {
-		all.AddCommand(&cobra.Command{Use: topic, Run: func(*cobra.Command, []string) {}})
-	}
-	for _, name := range commands(root) {
-		all.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
-	}
-	var near []string
-	if name != "" { // all words begin with that
-		near = all.SuggestionsFor(name)
-	}
-	return fmt.Errorf("there is no help on %q%s", name, didYouMean(near))
+	return fmt.Errorf("there is no help on %q%s", name, spelling.DidYouMean(name, append(topics(), commands(root)...)))
 }
 
 var (

@@ -23,6 +23,7 @@ import (
 	"wg-multihome/cmd/internal/run"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark/config"
+	"wg-multihome/fwmark/spelling"
 )
 
 // Where things are unless a flag says otherwise.
@@ -129,14 +130,13 @@ leaves by that uplink or not at all.
 Exit status: 0 done, or nothing to do; 1 some step failed, the others were
 done; 2 bad usage, nothing was changed, a bad lease event, not recorded, or bad
 configuration, its valid part was done; 3 only with --exit-code.`,
-		Version:                    version(),
-		SilenceErrors:              true,
-		SilenceUsage:               true,
-		SuggestionsMinimumDistance: suggestionDistance,
-		Args:                       cobra.ArbitraryArgs,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q%s", args[0], didYouMean(cmd.SuggestionsFor(args[0])))
+				return fmt.Errorf("unknown command %q%s", args[0], spelling.DidYouMean(args[0], commands(cmd)))
 			}
 			return errors.New("a command is missing")
 		},

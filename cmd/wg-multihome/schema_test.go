@@ -118,8 +118,8 @@ func describesFields(t *testing.T, at string, defs, schema map[string]any, of re
 	fields := map[string]bool{}
 	for _, f := range reflect.VisibleFields(of) {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if f.Anonymous {
-			continue // its fields are among those of the type
+		if f.Anonymous || !f.IsExported() {
+			continue // its fields are among those of the type; or JSON has it not
 		}
 		fields[name] = true
 		property, is := properties[name].(map[string]any)

@@ -37,7 +37,7 @@ func newSession(h *host.Host, person bool, keeper try.Keeper) *session {
 	s := &session{host: h, due: &refresh.Due{State: h.State, Log: h.Log}, keeper: keeper}
 	h.InForce = func(read config.Config) config.Config { return s.inForce(read, false) }
 	h.Before = keeper.Before
-	s.Run = &converge.Run{Host: h, State: h.State, Log: h.Log, Person: person, MarkDue: s.due.Mark, InForce: s.noteInForce}
+	s.Run = &converge.Run{Host: h, State: h.State, Log: h.Log, Person: person, MarkDue: s.due.Mark, InForce: s.noteInForce, Known: s.noteSockets}
 	s.refresher = &refresh.Refresher{Host: h, State: h.State, Log: h.Log, Due: s.due, Look: s.Look}
 	s.teller = &tell.Teller{State: h.State, Log: h.Log, Refresher: s.refresher}
 	return s
@@ -67,6 +67,17 @@ func (s *session) noteInForce(c config.Config) error {
 		s.host.Log.Infof("%s", err)
 	}
 	return nil
+}
+
+// noteSockets notes that every cgroup was asked for programs. Where it cannot, the next
+// run asks again.
+func (s *session) noteSockets(d decide.Decision) {
+	if !d.SocketsKnown() {
+		return
+	}
+	if err := s.host.NoteSockets(); err != nil {
+		s.host.Log.Debugf("%s", err)
+	}
 }
 
 // Close frees what the session holds.

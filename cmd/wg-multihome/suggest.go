@@ -3,16 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-)
 
-// suggestionDistance is by how many letters a word that is not known may differ
-// from one that is, for that one to be suggested.
-const suggestionDistance = 2
+	"wg-multihome/fwmark/spelling"
+)
 
 // suggestFlag adds the flags that a mistyped one may have meant.
 func suggestFlag(cmd *cobra.Command, err error) error {
@@ -20,16 +16,14 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
 		return err
 	}
-	// Cobra compares the names of commands alone, so flags are put as such.
-	flags := &cobra.Command{SuggestionsMinimumDistance: suggestionDistance}
+	name := unknown.GetSpecifiedName()
+	var flags []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+		if !f.Hidden {
+			flags = append(flags, "--"+f.Name)
+		}
 	})
-	near := flags.SuggestionsFor(unknown.GetSpecifiedName())
-	for i := range near {
-		near[i] = "--" + near[i]
-	}
-	return fmt.Errorf("%w%s", err, didYouMean(near))
+	return fmt.Errorf("%w%s", err, spelling.DidYouMean("--"+name, flags))
 }
 
 // helpOn is what to type where a command was used wrongly.
@@ -39,16 +33,4 @@ func helpOn(cmd *cobra.Command) string {
 		return help
 	}
 	return help + " " + cmd.Name()
-}
-
-// didYouMean is the question after an unknown word; "" where nothing is near.
-func didYouMean(near []string) string {
-	if len(near) == 0 {
-		return ""
-	}
-	quoted := make([]string, len(near))
-	for i, word := range near {
-		quoted[i] = strconv.Quote(word)
-	}
-	return " (did you mean " + strings.Join(quoted, " or ") + "?)"
 }

@@ -143,9 +143,13 @@ func (p *program) stay(ctx context.Context, interval time.Duration, listener net
 	if err != nil {
 		p.logger().Infof("the watchdog is not fed: %s", err)
 	}
+	texts, err := s.keeper.Texts()
+	if err != nil {
+		p.logger().Infof("%s", err)
+	}
 	loop := &watch.Loop{
 		Looker: watch.HostLooker{Host: s.host, Run: s.Run}, Hearer: source, Poller: polls, Teller: beside{p}, Meter: meter, Clock: clock,
-		Log: p.logger(), Interval: interval, Watchdog: watchdog, Hangup: hangup, Notify: p.notify, Tidy: debug.FreeOSMemory, Places: mount.places,
+		Log: p.logger(), Interval: interval, Watchdog: watchdog, Hangup: hangup, Notify: p.notify, Tidy: debug.FreeOSMemory, Places: mount.places, Texts: texts,
 	}
 	wait.Add(1)
 	go func() {

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -33,6 +34,18 @@ func cgroupPath(word string) (string, error) {
 		}
 	}
 	return path, checkCgroup(path)
+}
+
+// units are the suffixes of what systemd makes cgroups for.
+var units = []string{".service", ".socket", ".scope", ".slice", ".mount", ".swap"}
+
+// noteCgroup notes a name that no unit has. systemctl adds .service to such a one, so a
+// person may expect that here.
+func (c *Config) noteCgroup(origin, word, path string) {
+	if strings.Contains(word, "/") || slices.ContainsFunc(units, func(suffix string) bool { return strings.HasSuffix(word, suffix) }) {
+		return
+	}
+	c.Notes = append(c.Notes, fmt.Sprintf("%s: %s is cgroup %s, and no unit: the name of a service ends in .service", origin, quote(word), quote(path)))
 }
 
 func checkCgroup(path string) error {

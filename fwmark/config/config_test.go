@@ -207,12 +207,21 @@ iface eth0 inet6 static
 			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0"}},
 			problems:   []string{"DIR/interfaces: iface eth0: multihomed-fwmark is said twice: 0x5 and 0x6"},
 		},
+		"mistyped options": {
+			interfaces: "iface eth0 inet dhcp\n multihome-fwmark 5\n mulithomed-cgroup a.service\n multihomed-uplink x\n mtu 1500\n metric 1\n",
+			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0"}},
+			problems: []string{
+				`DIR/interfaces: iface eth0: option "multihome-fwmark" is not known (did you mean "multihomed-fwmark"?)`,
+				`DIR/interfaces: iface eth0: option "mulithomed-cgroup" is not known (did you mean "multihomed-cgroup"?)`,
+				`DIR/interfaces: iface eth0: option "multihomed-uplink" is not known`,
+			},
+		},
 		"an unknown option, and one with underscores": {
 			interfaces: "iface eth0 inet dhcp\n multihomed-mark 5\n multihomed_fwmark 6\n",
 			want:       []fwmark.Intent{{Uplink: "eth0", Origin: "DIR/interfaces: iface eth0"}},
 			problems: []string{
-				`DIR/interfaces: iface eth0: option "multihomed-mark" is not known`,
-				`DIR/interfaces: iface eth0: option "multihomed_fwmark" is not known`,
+				`DIR/interfaces: iface eth0: option "multihomed-mark" is not known (did you mean "multihomed-fwmark"?)`,
+				`DIR/interfaces: iface eth0: option "multihomed_fwmark" is not known (did you mean "multihomed-fwmark"?)`,
 			},
 		},
 		"gateways that are none": {

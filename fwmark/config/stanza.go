@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/spelling"
 )
 
 // Options of ours in interfaces(5).
@@ -22,11 +23,15 @@ const (
 	optionMarking    = "multihomed-marking"
 )
 
+// options are all of them.
+var options = []string{optionMark, optionWireGuard, optionCgroup, optionGateway, optionRotatePort, optionThrough, optionSource, optionMarking}
+
 // isOption reports whether a key is meant for us. ifupdown keeps `_` and `-`
-// apart, but who writes the one for the other means us all the same, and is
-// told so.
+// apart, and passes over what it does not know, but who writes the one for the other,
+// or mistypes an option, means us all the same, and is told so.
 func isOption(key string) bool {
-	return strings.HasPrefix(strings.ReplaceAll(strings.ToLower(key), "_", "-"), optionPrefix)
+	return strings.HasPrefix(strings.ReplaceAll(strings.ToLower(key), "_", "-"), optionPrefix) ||
+		slices.ContainsFunc(options, func(o string) bool { return spelling.Near(key, o) })
 }
 
 // ownKeys are ifupdown's own options that tell us something.
@@ -84,6 +89,7 @@ func (s *stanzaReader) read(o option) {
 				s.refuse(nil, "%s: %s %s", optionCgroup, quote(word), clip(err.Error()))
 				continue
 			}
+			s.config.noteCgroup(s.intent.Origin+": "+optionCgroup, word, path)
 			addOnce(&s.intent.Cgroups, path)
 		}
 	case optionGateway:
@@ -105,7 +111,7 @@ func (s *stanzaReader) read(o option) {
 		s.own(o.value, &s.gateways)
 	default:
 		if isOption(o.key) {
-			s.refuse(nil, "option %s is not known", quote(o.key))
+			s.refuse(nil, "option %s is not known%s", quote(o.key), spelling.Instead(o.key, options))
 		}
 	}
 }

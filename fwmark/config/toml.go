@@ -13,6 +13,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/spelling"
 )
 
 // readTOML takes in the TOML file. It is walked by hand, so that one refused
@@ -45,9 +46,17 @@ func (c *Config) readTOML(path string, text []byte) {
 		case "wireguard":
 			w.each("wireguard", value, w.wireguard)
 		default:
-			w.unknown(quote(key))
+			w.unknown("", "", key, value)
 		}
 	}
+}
+
+// keys are those of the file itself, and of its tables [uplink.NAME] and
+// [wireguard.NAME].
+var keys = map[string][]string{
+	"":          {"priority", "group", "hook-timeout", "marking", "uplink", "wireguard"},
+	"uplink":    {"fwmark", "gateway", "wireguard", "cgroups", "marking", "through", "source"},
+	"wireguard": {"config", "rotate-port"},
 }
 
 type walker struct {
@@ -59,16 +68,36 @@ func (w walker) refuse(format string, args ...any) {
 	w.config.refuse("%s: %s", w.path, fmt.Sprintf(format, args...))
 }
 
-func (w walker) unknown(key string) { w.refuse("key %s is not known", key) }
-
-// unknownIn refuses a key of a table [kind.NAME]. One that is a table itself
-// comes from a dot in a name: to TOML [uplink.enp2s0.5] is table 5 of enp2s0.
-func (w walker) unknownIn(kind, name, key string, value any) {
-	hint := ""
-	if table, ok := value.(map[string]any); ok {
-		hint = fmt.Sprintf("; a name with a dot takes quotes: [%s.%s]", kind, quote(dotted(name+"."+key, table)))
+// unknown refuses a key of a table [kind.NAME], or of the file itself: then kind is
+// empty.
+func (w walker) unknown(kind, name, key string, value any) {
+	where := ""
+	if kind != "" {
+		where = fmt.Sprintf(" of %s %q", kind, name)
 	}
-	w.refuse("key %s of %s %q is not known%s", quote(key), kind, name, hint)
+	w.refuse("key %s%s is not known%s", quote(key), where, meant(kind, name, key, value))
+}
+
+// meant says what may have been meant by a key that is not known. One that is a
+// table itself comes from a dot in a name: to TOML [uplink.enp2s0.5] is table 5 of
+// enp2s0.
+func meant(kind, name, key string, value any) string {
+	if table, ok := value.(map[string]any); ok && kind != "" {
+		return fmt.Sprintf("; a name with a dot takes quotes: [%s.%s]", kind, quote(dotted(name+"."+key, table)))
+	}
+	for _, other := range []string{"uplink", "wireguard"} {
+		if slices.Contains(keys[other], key) {
+			return fmt.Sprintf(" here: it belongs below [%s.NAME]", other)
+		}
+	}
+	if slices.Contains(keys[""], key) {
+		return " here: it belongs above all tables"
+	}
+	hint := spelling.DidYouMean(key, keys[kind])
+	if _, ok := value.(map[string]any); ok && hint == "" {
+		return fmt.Sprintf("; the table of an uplink is [uplink.%s]", quote(key))
+	}
+	return hint
 }
 
 // dotted adds to a name what lies in its table, while that is one table alone.
@@ -156,7 +185,7 @@ func (w walker) uplink(name, where string, table map[string]any) {
 		case "source":
 			in.Sources = w.prefixes(at, value, parseSource)
 		default:
-			w.unknownIn("uplink", name, key, value)
+			w.unknown("uplink", name, key, value)
 		}
 	}
 	w.config.Intents = append(w.config.Intents, in)
@@ -178,7 +207,7 @@ func (w walker) wireguard(name, where string, table map[string]any) {
 				w.refuse("%s: rotate-port = %s is neither true nor false", where, show(value))
 			}
 		default:
-			w.unknownIn("wireguard", name, key, value)
+			w.unknown("wireguard", name, key, value)
 		}
 	}
 	w.config.WireGuard[name] = d
@@ -260,6 +289,7 @@ func (w walker) cgroups(at string, value any) []string {
 			w.refuse("%s: %s %s", at, quote(s), clip(err.Error()))
 			continue
 		}
+		w.config.noteCgroup(w.path+": "+at, s, path)
 		addOnce(&paths, path)
 	}
 	return paths

@@ -54,6 +54,12 @@ rotate-port = true
 func TestTOMLErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"a = 1":                        `f.toml: key "a" is not known`,
+		"cgrups = ['a']":               `f.toml: key "cgrups" is not known`,
+		"fwmark = 7":                   `f.toml: key "fwmark" is not known here: it belongs below [uplink.NAME]`,
+		"rotate-port = true":           `f.toml: key "rotate-port" is not known here: it belongs below [wireguard.NAME]`,
+		"hook_timeout = '5s'":          `f.toml: key "hook_timeout" is not known (did you mean "hook-timeout"?)`,
+		"[uplinks.up1]\nfwmark = 7":    `f.toml: key "uplinks" is not known (did you mean "uplink"?)`,
+		"[\"up1.5\"]\nfwmark = 7":      `f.toml: key "up1.5" is not known; the table of an uplink is [uplink."up1.5"]`,
 		"priority = ":                  "f.toml: line 1: ",
 		"priority = 99":                "f.toml: priority = 99 is no number from 100 to 32761",
 		"priority = 32762":             "f.toml: priority = 32762 is no number",
@@ -72,7 +78,12 @@ func TestTOMLErrors(t *testing.T) {
 		"[uplink.all]\nfwmark = 1":     `f.toml: uplink "all" is no interface name: to the kernel it is all interfaces (net.ipv4.conf.all)`,
 		"[uplink.default]\nfwmark = 1": `f.toml: uplink "default" is no interface name: to the kernel it is interfaces to come (net.ipv4.conf.default)`,
 		"[uplink.up1]\nfwmark = 1\nwireguard = ['all']": `f.toml: uplink "up1": wireguard: "all" is no interface name`,
-		"[uplink.up1]\nmark = 1":                        `f.toml: key "mark" of uplink "up1" is not known`,
+		"[uplink.up1]\nmark = 1":                        `f.toml: key "mark" of uplink "up1" is not known (did you mean "fwmark" or "marking"?)`,
+		"[uplink.up1]\ncgrups = ['a']":                  `f.toml: key "cgrups" of uplink "up1" is not known (did you mean "cgroups"?)`,
+		"[uplink.up1]\nFwMark = 1":                      `f.toml: key "FwMark" of uplink "up1" is not known (did you mean "fwmark"?)`,
+		"[uplink.up1]\nrotate-port = true":              `f.toml: key "rotate-port" of uplink "up1" is not known here: it belongs below [wireguard.NAME]`,
+		"[uplink.up1]\npriority = 1000":                 `f.toml: key "priority" of uplink "up1" is not known here: it belongs above all tables`,
+		"[wireguard.wg0]\nrotateport = true":            `f.toml: key "rotateport" of wireguard "wg0" is not known (did you mean "rotate-port"?)`,
 		"[uplink.enp2s0.5]\nfwmark = 1":                 `f.toml: key "5" of uplink "enp2s0" is not known; a name with a dot takes quotes: [uplink."enp2s0.5"]`,
 		"[uplink.a.b.c]":                                `f.toml: key "b" of uplink "a" is not known; a name with a dot takes quotes: [uplink."a.b.c"]`,
 		"uplink.a.5.fwmark = 1":                         `f.toml: key "5" of uplink "a" is not known; a name with a dot takes quotes: [uplink."a.5"]`,
@@ -118,5 +129,37 @@ func TestTOMLErrors(t *testing.T) {
 		if len(c.Problems) != 1 || !strings.HasPrefix(c.Problems[0].Text, want) || len(c.Problems[0].Text) > 400 {
 			t.Errorf("%s\nsays %v\nwant %s", text, c.Problems, want)
 		}
+	}
+}
+
+// TestKeys: each key that may be suggested is one.
+func TestKeys(t *testing.T) {
+	for kind, list := range keys {
+		for _, key := range list {
+			text := key + " = true"
+			if kind != "" {
+				text = "[" + kind + ".a]\n" + text
+			}
+			c := Config{WireGuard: map[string]WireGuard{}}
+			c.readTOML("f.toml", []byte(text))
+			if len(c.Problems) > 0 && strings.Contains(c.Problems[0].Text, "is not known") {
+				t.Errorf("%s\nsays %v", text, c.Problems)
+			}
+		}
+	}
+}
+
+// TestCgroupThatIsNoUnit: a name without a unit's suffix is taken as it stands, and noted.
+func TestCgroupThatIsNoUnit(t *testing.T) {
+	c := Config{WireGuard: map[string]WireGuard{}}
+	c.readTOML("f.toml", []byte("[uplink.up1]\ncgroups = ['transmission-daemon', 'a.service', 'b.socket', 'c.slice', '/d', 'e/f']\n"))
+	c.stanza("up2", "interfaces: iface up2", []option{{optionCgroup, "squid a@b.service x.y"}})
+	want := []string{
+		`f.toml: uplink "up1": cgroups: "transmission-daemon" is cgroup "system.slice/transmission-daemon", and no unit: the name of a service ends in .service`,
+		`interfaces: iface up2: multihomed-cgroup: "squid" is cgroup "system.slice/squid", and no unit: the name of a service ends in .service`,
+		`interfaces: iface up2: multihomed-cgroup: "x.y" is cgroup "system.slice/x.y", and no unit: the name of a service ends in .service`,
+	}
+	if diff := cmp.Diff(want, c.Notes); diff != "" || len(c.Problems) > 0 {
+		t.Errorf("%v (-want +got):\n%s", c.Problems, diff)
 	}
 }

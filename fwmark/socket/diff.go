@@ -62,6 +62,9 @@ func Diff(have State, want Want) []Step {
 // those of cgroups above it.
 func (w Want) remark(have State, cgroup string) Remark {
 	r := Remark{Cgroup: cgroup, To: w.Targets[cgroup], Moves: w.Moves}
+	if _, target := w.Targets[cgroup]; target && w.ByPacket[cgroup] {
+		r.ByPacket, r.Connections = true, w.Connections
+	}
 	r.Was = have.Cgroups[cgroup].Marks()
 	for above := cgroup; above != ""; {
 		above = Above(above)

@@ -236,6 +236,48 @@ func TestMoves(t *testing.T) {
 	}
 }
 
+// TestByConnection: what is connected and has no mark gets that of its connection, or
+// of its uplink; where conntrack does not know it, what its next packet would get.
+func TestByConnection(t *testing.T) {
+	other, old, gone := fwmark.Mark{Value: 0x1001, Mask: fwmark.FullMask}, fwmark.Mark{Value: 0x300, Mask: 0xff00}, fwmark.Mark{Value: 0x7, Mask: fwmark.FullMask}
+	connections := []Move{{marks[0], marks[0]}, {other, other}, {old, marks[0]}, {From: gone}}
+	unknown, served := Connection{}, Connection{Served: true}
+	of := func(mark uint32) Connection { return Connection{Known: true, Mark: mark} }
+	for _, c := range []struct {
+		has        uint32
+		connection Connection
+		want       uint32
+		isNotAsked bool
+	}{
+		{0, of(0x2005), 0x2005, false},
+		{0, of(0x1001), 0x1001, false},
+		{0, of(0x10300), 0x2005, false},
+		{0, of(7), 0x2005, false},
+		{0, of(0), 0, false},
+		{0, of(0x99), 0, false},
+		{0, unknown, 0x2005, false},
+		{0, served, 0, false},
+		{0x99, of(0x2005), 0x99, true},
+	} {
+		r := Remark{To: marks[0], ByPacket: true, Connections: connections}
+		if asked := r.AsksConnection(c.has); asked == c.isNotAsked {
+			t.Errorf("%+v: asked: %t", c, asked)
+		} else if got := r.ByConnection(c.has, c.connection); asked && got != c.want {
+			t.Errorf("%+v: %#x", c, got)
+		}
+	}
+	for _, r := range []Remark{{To: marks[0]}, {To: marks[0], Connections: connections}, (Move{From: marks[0], To: marks[1]}).Remark()} {
+		if r.AsksConnection(0) {
+			t.Errorf("asked: %+v", r)
+		}
+	}
+	// Under a mask nobody's other bits change.
+	r := Remark{To: marks[1], ByPacket: true}
+	if got := r.ByConnection(0x40001, unknown); got != 0x43001 {
+		t.Errorf("%#x", got)
+	}
+}
+
 // TestCarrying tells where a mark stands, in part too.
 func TestCarrying(t *testing.T) {
 	f := readFacts(t, "there a 0x2005\nthere b\npartly b connect4 0x2005\nthere c 0x2006")

@@ -15,6 +15,12 @@ type Remark struct {
 	To    fwmark.Mark   // zero: none
 	Was   []fwmark.Mark // marks of ours that sockets may have in place of it
 	Moves []Move        // for all sockets
+
+	// ByPacket says that nftables marks the packets of the cgroup, as it stands. Then
+	// Connections has what sockets get by the marks of their connections; To is zero
+	// where the uplink has no mark any more, or such connections are to be forgotten.
+	ByPacket    bool
+	Connections []Move
 }
 
 // Move is a mark whose number is another one now, for the same uplink. To is zero
@@ -47,9 +53,10 @@ const (
 //
 // What is connected keeps what it has: a connection that changed its uplink would
 // keep its source. Only where its mark's number is another one for the same uplink
-// it goes along, before the number leads elsewhere. What listens gets no mark, so
-// that what it accepts is answered by the uplink that it came by; a number that what
-// was accepted has goes then, too. A mark that somebody else gave stays.
+// it goes along, before the number leads elsewhere; one that has none may get that of
+// its packets, see ByConnection. What listens gets no mark, so that what it accepts is
+// answered by the uplink that it came by; a number that what was accepted has goes
+// then, too. A mark that somebody else gave stays.
 func (r Remark) Next(mark uint32, use Use) uint32 {
 	was := narrowest(r.Was, mark)
 	switch {
@@ -60,10 +67,7 @@ func (r Remark) Next(mark uint32, use Use) uint32 {
 	case use == Unconnected && !r.To.IsZero() && mark&r.To.Mask == 0:
 		return mark | r.To.Value
 	}
-	from := make([]fwmark.Mark, len(r.Moves))
-	for i, m := range r.Moves {
-		from[i] = m.From
-	}
+	from := sources(r.Moves)
 	switch i := narrowest(from, mark); {
 	case i < 0:
 		return mark
@@ -72,6 +76,53 @@ func (r Remark) Next(mark uint32, use Use) uint32 {
 	default:
 		return changed(mark, from[i], r.Moves[i].To)
 	}
+}
+
+// Connection is what conntrack has of a connected socket's connection.
+type Connection struct {
+	Known  bool
+	Mark   uint32
+	Served bool // where it is not known: the peer has begun it
+}
+
+// AsksConnection reports whether what is connected gets a mark by its Connection.
+func (r Remark) AsksConnection(mark uint32) bool {
+	return r.ByPacket && mark&r.To.Mask == 0
+}
+
+// ByConnection returns the mark that a connected socket gets that AsksConnection.
+//
+// One whose packets were marked is pinned by what conntrack remembers, and by nothing
+// once that is forgotten. So it gets the mark of its connection, which it leaves by
+// now. What conntrack does not know would have begun anew with its next packet, and
+// have been marked; but not what a server has accepted, which is answered by the uplink
+// that it came by. What conntrack knows without a mark of ours is older than the pin.
+func (r Remark) ByConnection(mark uint32, c Connection) uint32 {
+	to := r.To
+	if c.Served {
+		to = fwmark.Mark{}
+	}
+	if c.Known {
+		switch i := narrowest(sources(r.Connections), c.Mark); {
+		case i < 0:
+			return mark
+		case !r.Connections[i].To.IsZero():
+			to = r.Connections[i].To
+		}
+	}
+	if mark&to.Mask != 0 {
+		return mark
+	}
+	return mark | to.Value
+}
+
+// sources returns the marks that move.
+func sources(moves []Move) []fwmark.Mark {
+	from := make([]fwmark.Mark, len(moves))
+	for i, m := range moves {
+		from[i] = m.From
+	}
+	return from
 }
 
 // narrowest returns which of the marks that select a number has the most bits in its

@@ -24,9 +24,18 @@ type Facts struct {
 	// go, but for those of full tunnels.
 	Owners map[fwmark.Mark]string
 
+	// Refused are the marks, of guards alone, that uplinks without one of their own
+	// have for what they pin, while the configuration has an error.
+	Refused map[string]fwmark.Mark
+
 	// Unguarded are the marks whose unreachable rules do not stand: nothing gets
 	// such a mark that does not have it.
 	Unguarded map[fwmark.Mark]bool
+
+	// ByPacket are cgroups whose packets nftables gives their mark, as it stands, and
+	// Connections what sockets get by a connection's mark (Remark).
+	ByPacket    map[string]bool
+	Connections []Move
 
 	Broken bool // the configuration has an error: nothing that stands goes for being configured no longer
 	Unseen bool // which cgroups are there could not be read: nothing that stands goes
@@ -74,6 +83,9 @@ type Want struct {
 	// a look at all processes.
 	Moves []Move
 
+	ByPacket    map[string]bool // as Facts has them
+	Connections []Move
+
 	// Held are cgroups that are left as they stand: the guards of what they are to
 	// have are missing, or nobody can say whose they are.
 	Held map[string]bool
@@ -81,7 +93,10 @@ type Want struct {
 
 // Decide tells which cgroups are marked by socket, and which by packet.
 func Decide(f Facts) Want {
-	w := Want{Services: services(f), Targets: map[string]fwmark.Mark{}, Moves: moves(f), Held: map[string]bool{}}
+	w := Want{
+		Services: services(f), Targets: map[string]fwmark.Mark{}, Moves: moves(f), Held: map[string]bool{},
+		ByPacket: f.ByPacket, Connections: f.Connections,
+	}
 	byPacket(f, w.Services)
 	var unguarded []string
 	for _, s := range w.Services {
@@ -202,8 +217,8 @@ func sameUplink(f Facts, m fwmark.Mark, s Service) bool {
 	return m == s.Mark || s.Uplink != "" && slices.ContainsFunc(f.Pins, func(p fwmark.Pin) bool { return p.Mark == m && p.Uplink == s.Uplink })
 }
 
-// moves finds the marks that lead to an uplink which has another one now, or that
-// has none any more while another uplink's selects its packets.
+// moves finds the marks that lead to an uplink which has another one now, or one for
+// what is refused, or that has none any more while another uplink's selects its packets.
 func moves(f Facts) []Move {
 	var list []Move
 	for from, uplink := range f.Owners {
@@ -217,6 +232,8 @@ func moves(f Facts) []Move {
 		}
 		if i := slices.IndexFunc(f.Pins, has); i >= 0 {
 			list = append(list, Move{From: from, To: f.Pins[i].Mark})
+		} else if to := f.Refused[uplink]; to != from && !to.IsZero() {
+			list = append(list, Move{From: from, To: to})
 		} else if slices.ContainsFunc(f.Pins, taken) {
 			list = append(list, Move{From: from})
 		}

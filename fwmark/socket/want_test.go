@@ -30,6 +30,8 @@ func parseMark(t testing.TB, text string) fwmark.Mark {
 //	packet 0x2005                       `marking = "packet"`
 //	element a.slice/b 0x2005            others have put it into the mark's set
 //	owner 0x2001 up2                    the uplink that a mark leads to, as it stands
+//	bypacket a.slice                    nftables marks its packets, as it stands
+//	connection 0x2005 0x2005            what sockets get by a connection's mark ("-" is none)
 //	unguarded 0x2005
 //	broken | unseen
 //	there a.slice [0x2005]              a cgroup, with programs of a mark
@@ -40,7 +42,7 @@ func readFacts(t testing.TB, text string) Facts {
 	t.Helper()
 	f := Facts{
 		Runs: map[fwmark.Mark][]string{}, Packets: map[fwmark.Mark]bool{}, Elements: map[string]fwmark.Mark{},
-		Owners: map[fwmark.Mark]string{}, Unguarded: map[fwmark.Mark]bool{}, Have: State{Cgroups: map[string]Cgroup{}},
+		Owners: map[fwmark.Mark]string{}, Unguarded: map[fwmark.Mark]bool{}, ByPacket: map[string]bool{}, Have: State{Cgroups: map[string]Cgroup{}},
 	}
 	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
 		w := strings.Fields(line)
@@ -55,6 +57,14 @@ func readFacts(t testing.TB, text string) Facts {
 			f.Elements[w[1]] = parseMark(t, w[2])
 		case "owner":
 			f.Owners[parseMark(t, w[1])] = w[2]
+		case "bypacket":
+			f.ByPacket[w[1]] = true
+		case "connection":
+			m := Move{From: parseMark(t, w[1])}
+			if w[2] != "-" {
+				m.To = parseMark(t, w[2])
+			}
+			f.Connections = append(f.Connections, m)
 		case "unguarded":
 			f.Unguarded[parseMark(t, w[1])] = true
 		case "broken":
@@ -133,13 +143,20 @@ func (r Remark) text() string {
 		words = append(words, r.To.String())
 	}
 	marks("for", r.Was)
-	for _, m := range r.Moves {
-		to := "none"
-		if !m.To.IsZero() {
-			to = m.To.String()
+	moves := func(word string, list []Move) {
+		for _, m := range list {
+			to := "none"
+			if !m.To.IsZero() {
+				to = m.To.String()
+			}
+			words = append(words, word, m.From.String(), "to", to)
 		}
-		words = append(words, "all", m.From.String(), "to", to)
 	}
+	moves("all", r.Moves)
+	if r.ByPacket {
+		words = append(words, "by packet")
+	}
+	moves("connection", r.Connections)
 	if len(r.Except) > 0 {
 		words = append(append(words, "but for"), r.Except...)
 	}

@@ -85,8 +85,8 @@ func flowOf(s socket, listening ports, idleTime uint32) (flow, bool) {
 func encodeFlow(f flow) ([]byte, error) {
 	e := netlink.NewAttributeEncoder()
 	e.ByteOrder = binary.BigEndian
-	e.Nested(nl.CTA_TUPLE_ORIG, tuple(f.from, f.to))
-	e.Nested(nl.CTA_TUPLE_REPLY, tuple(f.to, f.from))
+	e.Nested(nl.CTA_TUPLE_ORIG, tuple(unix.IPPROTO_TCP, f.from, f.to))
+	e.Nested(nl.CTA_TUPLE_REPLY, tuple(unix.IPPROTO_TCP, f.to, f.from))
 	e.Uint32(nl.CTA_STATUS, f.status)
 	e.Uint32(nl.CTA_TIMEOUT, f.timeout)
 	e.Nested(nl.CTA_PROTOINFO, func(e *netlink.AttributeEncoder) error {
@@ -116,8 +116,8 @@ func nfgenmsg(a netip.Addr) []byte {
 	return []byte{family, nl.NFNETLINK_V0, 0, 0}
 }
 
-// tuple encodes one direction of a connection.
-func tuple(src, dst netip.AddrPort) func(*netlink.AttributeEncoder) error {
+// tuple encodes one direction of a connection of a protocol that has ports.
+func tuple(protocol uint8, src, dst netip.AddrPort) func(*netlink.AttributeEncoder) error {
 	return func(e *netlink.AttributeEncoder) error {
 		e.Nested(nl.CTA_TUPLE_IP, func(e *netlink.AttributeEncoder) error {
 			srcKind, dstKind := uint16(nl.CTA_IP_V6_SRC), uint16(nl.CTA_IP_V6_DST)
@@ -129,7 +129,7 @@ func tuple(src, dst netip.AddrPort) func(*netlink.AttributeEncoder) error {
 			return nil
 		})
 		e.Nested(nl.CTA_TUPLE_PROTO, func(e *netlink.AttributeEncoder) error {
-			e.Uint8(nl.CTA_PROTO_NUM, unix.IPPROTO_TCP)
+			e.Uint8(nl.CTA_PROTO_NUM, protocol)
 			e.Uint16(nl.CTA_PROTO_SRC_PORT, src.Port())
 			e.Uint16(nl.CTA_PROTO_DST_PORT, dst.Port())
 			return nil

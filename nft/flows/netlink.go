@@ -104,10 +104,15 @@ func errno(m syscall.NetlinkMessage) (outcome, err error) {
 // dump asks for objects, and hands each one's message to add, which must not
 // keep it.
 func (c *conn) dump(kind netlink.HeaderType, request []byte, add func([]byte) error) error {
+	return c.ask(kind, netlink.Dump, request, add)
+}
+
+// ask asks for all objects of a kind, or for one (netlink.Acknowledge), likewise.
+func (c *conn) ask(kind netlink.HeaderType, flags netlink.HeaderFlags, request []byte, add func([]byte) error) error {
 	if err := c.ctx.Err(); err != nil {
 		return err
 	}
-	ask := netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | netlink.Dump}, Data: request}
+	ask := netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | flags}, Data: request}
 	sent, err := c.socket.Send(ask)
 	if err != nil {
 		return err

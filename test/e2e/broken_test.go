@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +66,64 @@ func TestRestartBesideWatchWhileBroken(t *testing.T) {
 	wantService(t, l, socketService, lab.Far4, two4)
 }
 
+// TestRestartAfterItsNumberWentOn: another uplink gets a service's number, and its own has
+// an error in place of its new one. However often it starts anew, it does not leave by
+// another uplink. What the other uplink pins does; and once the error is mended the service
+// is back by its own, and nothing is left of the time between.
+func TestRestartAfterItsNumberWentOn(t *testing.T) {
+	const other = "test.slice/b.service"
+	for _, way := range []string{"socket", "packet"} {
+		text := func(one, two string) string {
+			return fmt.Sprintf("marking = %q\n[uplink.up1]\nfwmark = %s\ncgroups = [%q]\n[uplink.up2]\nfwmark = %s\ncgroups = [%q]\n", way, one, other, two, socketService)
+		}
+		for name, restart := range map[string]func(t *testing.T, l *lab.Lab, sync func(...string) lab.Result){
+			"before the run": func(t *testing.T, l *lab.Lab, sync func(...string) lab.Result) {
+				l.Cgroups().Remove(socketService)
+				wantCode(t, sync(), 2)
+				l.Cgroups().Make(socketService)
+			},
+			"after it": func(t *testing.T, l *lab.Lab, sync func(...string) lab.Result) {
+				wantCode(t, sync(), 2)
+				wantCutOff(t, l, socketService, lab.Far4)
+				wantCutOff(t, l, socketService, lab.Far6)
+				l.Cgroups().Remove(socketService)
+				l.Cgroups().Make(socketService)
+			},
+		} {
+			t.Run(name+", by "+way, func(t *testing.T) {
+				l := newLab(t)
+				l.Static()
+				l.Cgroups().Make(socketService)
+				l.Cgroups().Make(other)
+				config := l.TOML(text("0x100", "0x2005"))
+				sync := func(args ...string) lab.Result { return l.MH(append([]string{"sync", "--config", config}, args...)...) }
+				sync()
+				wantService(t, l, socketService, lab.Far4, two4)
+				l.TOML(text("0x2005", `"0x30O"`))
+				restart(t, l, sync)
+				for _, args := range [][]string{{"--hook"}, nil, {"--hook"}} {
+					sync(args...)
+					wantCutOff(t, l, socketService, lab.Far4)
+					wantCutOff(t, l, socketService, lab.Far6)
+					wantService(t, l, other, lab.Far4, one4)
+					wantService(t, l, other, lab.Far6, one6)
+				}
+				wantEqual(t, "plan", l.MH("plan", "--config", config).Stdout, "")
+				said := l.MH("status", "--config", config).Stdout
+				wantPart(t, "status", said, "REFUSED")
+				wantPart(t, "status", said, `uplink "up2" has no mark that can be read, and its last one, 0x2005, is not its any more`)
+				l.TOML(text("0x2005", "0x300"))
+				wantCode(t, sync(), 0)
+				wantService(t, l, socketService, lab.Far4, two4)
+				wantService(t, l, socketService, lab.Far6, two6)
+				wantEqual(t, "marks", marksOf(l.Rules("-4")+l.Rules("-6")), "0x2005 0x300")
+				wantEqual(t, "plan", l.MustMH("plan", "--exit-code", "--config", config).Stdout, "")
+				noSpoof(t, l)
+			})
+		}
+	}
+}
+
 // TestNumberGoesOnWhileBroken: another uplink gets a number, and the one whose it was has
 // an error in place of its new one. What it pins does not leave by another uplink.
 func TestNumberGoesOnWhileBroken(t *testing.T) {
@@ -85,4 +145,70 @@ func TestNumberGoesOnWhileBroken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTunnelAfterItsNumberWentOn: likewise a tunnel, which runs with the number or starts
+// anew without one. Its uplink may have an error, or be missing beside one.
+func TestTunnelAfterItsNumberWentOn(t *testing.T) {
+	const whole = "[uplink.up1]\nfwmark = %s\n[uplink.up2]\nfwmark = %s\nwireguard = [\"wg0\"]\n"
+	for name, broken := range map[string]string{
+		"an error in its mark":            fmt.Sprintf(whole, "0x2005", `"0x30O"`),
+		"missing, and an error elsewhere": "[uplink.up1]\nfwmark = 0x2005\n[uplink.up3]\nfwmark = 0\n",
+	} {
+		for _, anew := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, anew %t", name, anew), func(t *testing.T) {
+				l := newLab(t)
+				l.Static()
+				hostConfig, farConfig := peers(t)
+				far := l.Tunnel(l.Far, "wg0", farConfig)
+				host := l.Tunnel(l.Namespace, "wg0", hostConfig)
+				const up = "ip addr add 10.200.0.1/24 dev wg0; ip link set wg0 up"
+				config := l.TOML(fmt.Sprintf(whole, "0x100", "0x2005"))
+				l.MustMH("sync", "--config", config)
+				l.Script(up)
+				lab.Until(t, "a handshake by the second uplink", func() bool { return strings.HasPrefix(far.Get("endpoint"), two4+":") })
+				count := func() {
+					l.ISP1.Script(`nft -f - <<end
+table inet seen { chain through { type filter hook forward priority 0; ip daddr ` + lab.Far4 + ` udp dport 51820 counter; }; }
+end`)
+				}
+				l.TOML(broken)
+				if anew {
+					host.Stop()
+				} else {
+					count()
+				}
+				wantCode(t, l.MH("sync", "--config", config), 2)
+				if anew {
+					host = l.Tunnel(l.Namespace, "wg0", hostConfig)
+					l.MustMH("sync", "--hook", "--config", config)
+					count() // before that it was not pinned
+					l.Script(up)
+				}
+				wantEqual(t, "mark of the device", host.Get("fwmark"), fmt.Sprint(uint32(math.MaxUint32)))
+				l.Script("ping -qc 8 -i 0.2 -W 1 10.200.0.2 >/dev/null && exit 1; true")
+				wantPart(t, "the first ISP", l.ISP1.Run("nft", "list", "table", "inet", "seen"), "counter packets 0 ")
+				wantPart(t, "status", l.MH("status", "--config", config).Stdout, "REFUSED")
+				l.WantSeen(lab.Far4, "", 0x2005, one4)
+				l.TOML(fmt.Sprintf(whole, "0x2005", "0x300"))
+				l.MustMH("sync", "--config", config)
+				wantEqual(t, "mark of the device", host.Get("fwmark"), "768")
+				l.Script("ping -qc 20 -i 0.2 -W 1 10.200.0.2 | grep -q ' 0 received' && exit 1; true")
+				wantPart(t, "the first ISP", l.ISP1.Run("nft", "list", "table", "inet", "seen"), "counter packets 0 ")
+				wantEqual(t, "marks", marksOf(l.Rules("-4")+l.Rules("-6")), "0x2005 0x300")
+			})
+		}
+	}
+}
+
+// marksOf returns the marks that rules have, each once.
+func marksOf(rules string) string {
+	var marks []string
+	for _, line := range strings.Split(rules, "\n") {
+		if _, after, has := strings.Cut(line, "fwmark "); has {
+			marks = append(marks, strings.Fields(after)[0])
+		}
+	}
+	slices.Sort(marks)
+	return strings.Join(slices.Compact(marks), " ")
 }

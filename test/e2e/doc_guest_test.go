@@ -10,5 +10,6 @@
 //	go test -c -tags guest -o /tmp/guest.test ./test/e2e
 //	test/vm/run env WG_MULTIHOME_BINARY=/tmp/wg-multihome /tmp/guest.test -test.v -test.run TestGuestSeed
 //
-// with `test/vm/run --systemd` for the latter.
+// with `test/vm/run --systemd` for the latter. TestReboot… take `--systemd --disk`, and
+// start anew with each boot.
 package e2e

@@ -194,3 +194,22 @@ func TestExplainSaysWhatToType(t *testing.T) {
 		wantPart(t, fmt.Sprint(c.args), r.Stderr, c.says)
 	}
 }
+
+// TestExplainAddressOfADownUplink: no sync mends that what is bound to the address leaves
+// by another uplink.
+func TestExplainAddressOfADownUplink(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	l.Interfaces(pinned)
+	l.MustMH("sync")
+	l.Script("ip link set up2 down")
+	for _, when := range []string{"before sync", "after sync"} {
+		said := l.MustMH("explain", "--from", "198.51.100.10", lab.Far4).Stdout
+		wantPart(t, when, said, "leaves by up1 with source 198.51.100.10")
+		wantPart(t, when, said, "uplink up2 is down, and a source rule refuses nothing")
+		wantPart(t, when, said, "mend      ip link set up2 up")
+		l.MustMH("sync")
+	}
+	oneLine(t, l.MH("explain", "--mark", "up2", lab.Far4), "such as 0x2005 of uplink up2")
+	oneLine(t, l.MH("explain", "--mark", "up9", lab.Far4), "such as 0x2005")
+}

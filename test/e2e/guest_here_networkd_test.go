@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,29 +25,44 @@ func served(t *testing.T, l *lab.Lab, options ...string) (stop func()) {
 	return l.Serve(l.ISP2, given[1], given[1], append([]string{"--dhcp-option=3,198.51.100.1"}, options...)...)
 }
 
-// deletions counts how often others delete our guard, until it is asked.
-func deletions(t *testing.T, l *lab.Lab) (stop func() int) {
+// deletions hears how long our guards are away each time that others delete one, until
+// it is asked. Those of both families look the same.
+func deletions(t *testing.T, l *lab.Lab) (stop func() []time.Duration) {
 	t.Helper()
 	file := t.TempDir() + "/rules"
-	ends := l.Start(nil, "sh", "-c", "exec ip -o monitor rule >"+file)
+	ends := l.Start(nil, "sh", "-c", "exec ip -o -ts monitor rule >"+file)
 	// It hears a rule of the test's own once it listens.
 	lab.Until(t, "ip monitor listens", func() bool {
 		l.Script("ip rule add priority 1 to 192.0.2.254 lookup main; ip rule delete priority 1")
 		text, err := os.ReadFile(file)
 		return err == nil && strings.Contains(string(text), "192.0.2.254")
 	})
-	return func() int {
+	return func() []time.Duration {
 		t.Helper()
 		ends()
 		text, err := os.ReadFile(file)
 		fatal(t, err)
-		n := 0
+		var away []time.Duration
+		var gone []time.Time
 		for _, line := range strings.Split(string(text), "\n") {
-			if strings.HasPrefix(line, "Deleted") && strings.Contains(line, "fwmark 0x2005 unreachable") {
-				n++
+			stamp, rule, _ := strings.Cut(strings.TrimPrefix(line, "["), "] ")
+			if !strings.Contains(rule, "fwmark 0x2005 unreachable") {
+				continue
+			}
+			at, err := time.Parse("2006-01-02T15:04:05.000000", stamp)
+			fatal(t, err)
+			switch {
+			case strings.HasPrefix(rule, "Deleted"):
+				gone = append(gone, at)
+			case len(gone) > 0:
+				away, gone = append(away, at.Sub(gone[0])), gone[1:]
 			}
 		}
-		return n
+		if len(gone) > 0 {
+			t.Errorf("%d guards are not back", len(gone))
+		}
+		slices.Sort(away)
+		return away
 	}
 }
 
@@ -124,9 +140,9 @@ func TestSystemdNetworkdManagesUplinks(t *testing.T) {
 	stream := l.Stream(lab.Sender{To: lab.Far4, Mark: mark})
 	deleted := deletions(t, l)
 	again(t, l)
-	without := deleted()
 	settles(t, l)
-	if without == 0 {
+	without := deleted()
+	if len(without) == 0 {
 		t.Error("without the drop-in networkd deleted no guard: nothing is tested")
 	}
 	if codes := found(t, l); codes["WGM001"] != "error" {
@@ -140,7 +156,7 @@ func TestSystemdNetworkdManagesUplinks(t *testing.T) {
 	settles(t, l)
 	deleted = deletions(t, l)
 	again(t, l)
-	if n := deleted(); n != 0 {
+	if n := len(deleted()); n != 0 {
 		t.Errorf("with the drop-in networkd deleted %d guards", n)
 	}
 	if codes := found(t, l); codes["WGM001"] != "" {
@@ -152,7 +168,9 @@ func TestSystemdNetworkdManagesUplinks(t *testing.T) {
 	if n := sent(t, l.ISP1); n != 0 {
 		t.Errorf("%d marked packets left by the other uplink", n)
 	}
-	t.Logf("networkd deleted %d guards without the drop-in; %d marked packets were sent meanwhile, none left by the other uplink", without, left)
+	if n := len(without); n > 0 {
+		t.Logf("networkd deleted %d guards without the drop-in, which were back after %s (median) and %s (at most); %d marked packets were sent meanwhile", n, without[n/2], without[n-1], left)
+	}
 	l.WantSeen(lab.Far4, "", mark, given[1])
 	noDrift(t, l)
 }

@@ -83,7 +83,12 @@ func TestSystemdInstall(t *testing.T) {
 			t.Errorf("systemd-analyze verify %s: %v\n%s", unit, err, out)
 		}
 	}
-	watches(t, l)
+	t.Run("watch", func(t *testing.T) {
+		watches(t, l)
+		hooks(t, l)
+		readyOnceConverged(t, l)
+		stoppedIsStartedAnew(t, l)
+	})
 	// A unit that stopped is started, one that runs another program is started anew, and one that was changed is left alone.
 	systemctl(t, "disable", "--now", "wg-multihome.service")
 	wantPart(t, "install after a stop", hereMH(t, l, "install").Stderr, "= systemctl start wg-multihome.service")
@@ -101,35 +106,6 @@ func TestSystemdInstall(t *testing.T) {
 		}
 	}
 	fatal(t, os.WriteFile("/etc/wg-multihome.toml", nil, 0o644)) // what machineFile has to remove
-}
-
-// watches shows that watch does its work in the sandbox of its unit: what others
-// take is back, also after a kill, and what systemd says of the sandbox is no worse
-// than it was.
-func watches(t *testing.T, l *lab.Lab) {
-	t.Helper()
-	const unit = "wg-multihome-watch.service"
-	guard := lab.Contains(func() string { return l.Rules("-4") }, "fwmark 0x2005 unreachable")
-	take := func(how string) {
-		t.Helper()
-		l.Script("ip rule delete fwmark 0x2005 unreachable")
-		lab.Until(t, "the guard is back "+how, guard)
-	}
-	take("at first")
-	l.Script("nft delete table inet wg_multihome")
-	lab.Until(t, "the second lock is back", func() bool { return l.Try(nil, "nft", "list", "table", "inet", "wg_multihome").Code == 0 })
-	systemctl(t, "kill", "--signal=KILL", unit)
-	take("after a kill")
-	systemctl(t, "reload", unit)
-	take("after a reload")
-	systemctl(t, "is-active", unit)
-	// Root, CAP_NET_ADMIN and CAP_SYS_ADMIN are most of what is left.
-	out, err := exec.Command("systemd-analyze", "--no-pager", "--threshold=35", "security", unit).CombinedOutput()
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	t.Logf("%s", lines[len(lines)-1])
-	if err != nil {
-		t.Errorf("systemd-analyze security: %v\n%s", err, out)
-	}
 }
 
 // settles waits until nothing is left to do, without a call that does it.

@@ -281,7 +281,7 @@ func TestTunnelRefreshCommand(t *testing.T) {
 	wantPart(t, "what is said", r.Stderr, "persistent-keepalive 0 25\n")
 	// A fresh handshake is left alone.
 	wantNone(t, "what is said", l.MustMH("refresh", "--stale").Stderr, "= wg")
-	oneLine(t, l.MH("refresh", "wg9"), `"wg9"`)
+	oneLine(t, l.MH("refresh", "wg9"), `"wg9" (did you mean "wg0"?)`)
 	l.Interfaces(tunnelled + "\tmultihomed-rotate-port wg0\n")
 	port := l.Run("wg", "show", "wg0", "listen-port")
 	wantPart(t, "what is said", l.MustMH("refresh").Stderr, "= wg wg0 listen-port 0\n")

@@ -138,6 +138,33 @@ func TestSocketsFound(t *testing.T) {
 	noDrift(t, l)
 }
 
+// TestSocketsFoundByNobody: the notes are lost, and no service is marked by socket any
+// more. A person's commands look at every cgroup all the same, and find the programs.
+func TestSocketsFoundByNobody(t *testing.T) {
+	for name, c := range map[string]struct{ config, command string }{
+		"nothing is configured":          {"", "sync"},
+		"all is marked by packet":        {pinned + byPacket, "sync"},
+		"nothing is configured, by down": {"", "down"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, cgroups := socketLab(t)
+			cgroups.Make("test.slice/b.service")
+			l.MustMH("sync")
+			l.Run("rm", "-r", stateDir)
+			l.Interfaces(c.config)
+			const line = "- socket-mark " + socketService + " 0x2005"
+			r := l.MH("status", "--exit-code")
+			wantCode(t, r, 3)
+			wantPart(t, "status", r.Stdout, line)
+			wantPart(t, c.command, l.MustMH(c.command).Stderr, line)
+			if c.command == "sync" {
+				wantCode(t, l.MHKilledByBPF("status", "--exit-code"), 0) // it does not look again
+			}
+			wantService(t, l, socketService, lab.Far4, one4)
+		})
+	}
+}
+
 // TestSocketsAndPackets changes the way, also where the run is killed: no packet of
 // a service leaves by the other uplink, but for those of connections whose source
 // was translated (they are left out).
@@ -209,16 +236,17 @@ func TestMovesOfMarksWithSockets(t *testing.T) {
 	}
 }
 
-// TestSocketsNotAsked: where no service is marked by socket there is no bpf(2), and
-// no note.
+// TestSocketsNotAsked: where no service is marked by socket, and a person's run has seen
+// that none was, there is no bpf(2).
 func TestSocketsNotAsked(t *testing.T) {
 	l := newLab(t)
 	l.Static()
 	pinnedService(t, l)
+	wantCode(t, l.MHKilledByBPF("sync", "--hook"), 0)
+	l.MustMH("sync")
 	for _, args := range [][]string{{"sync"}, {"status"}, {"plan"}, {"sync", "--hook"}, {"down"}} {
 		wantCode(t, l.MHKilledByBPF(args...), 0)
 	}
-	wantNone(t, "notes", l.Run("ls", stateDir), "sockets")
 	l.Interfaces(pinned + "\tmultihomed-cgroup test.slice/a.service\n")
 	if r := l.MHKilledByBPF("plan"); r.Code == 0 {
 		t.Error("a service is to be marked by socket, and bpf(2) was not called")

@@ -16,13 +16,15 @@ func TestMistypedWords(t *testing.T) {
 	}{
 		{"snyc", `unknown command "snyc" (did you mean "sync"?)`},
 		{"stat", `unknown command "stat" (did you mean "status"?)`},
-		{"re", `unknown command "re" (did you mean "refresh" or "run" or "revert"?)`},
+		{"re", `unknown command "re" (did you mean "refresh" or "revert"?)`},
 		{"exithook", `unknown command "exithook" (did you mean "exit-hook"?)`},
 		{"xylophone", `unknown command "xylophone";`},
 		{"status --jsn", `unknown flag: --jsn (did you mean "--json"?)`},
 		{"sync --confg=x", `unknown flag: --confg (did you mean "--config"?)`},
 		{"run --usr x up2 -- true", `unknown flag: --usr (did you mean "--user"?)`},
 		{"sync --xylophone", "unknown flag: --xylophone;"},
+		{"exit-hook --client dhclint", `--client "dhclint" is none of dhclient, dhcpcd, udhcpc (did you mean "dhclient"?)`},
+		{"exit-hook --client=", `--client "" is none of dhclient, dhcpcd, udhcpc;`},
 		{"plan -x", "unknown shorthand flag: 'x' in -x;"},
 	} {
 		oneLine(t, l.MH(strings.Fields(c.args)...), c.want)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"wg-multihome/test/lab"
 )
@@ -104,5 +105,67 @@ func TestWatchConfiguration(t *testing.T) {
 	right(t, l, "that")
 	if !guards("0x1005") || !guards("0x2005") {
 		t.Error("others went along")
+	}
+}
+
+// TestWatchBegunWhileAFileIsAway: watch begins anew while a file is away that had marks.
+// It takes for missing what the watch before would have, until a person says that all is
+// well.
+func TestWatchBegunWhileAFileIsAway(t *testing.T) {
+	const interfaces = "/etc/network/interfaces"
+	for name, take := range map[string]func(*lab.Lab){
+		"absent": func(l *lab.Lab) { l.Run("mv", interfaces, interfaces+".bak") },
+		"empty":  func(l *lab.Lab) { l.Interfaces("") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.Static()
+			guards := func(mark string) func() bool {
+				return lab.Contains(func() string { return l.Rules("-4") }, "fwmark "+mark+" unreachable")
+			}
+			const two = "[uplink.up1]\nfwmark = 0x1005\n[uplink.up3]\nfwmark = 0x3005\n"
+			config := l.TOML(two)
+			l.Interfaces(pinned)
+			w := l.Watch("--config", config)
+			lab.Until(t, "a mark of each file has guards", func() bool { return guards("0x1005")() && guards("0x2005")() })
+			w.Signal(syscall.SIGKILL)
+			w.Wait()
+			take(l)
+			w = l.Watch("--config", config)
+			lab.Until(t, "it is said", lab.Contains(w.Said, "0x2005 of uplink \"up2\" is configured no longer"))
+			// Later than it would go, were no file missing: watch is asked something each time.
+			for range 8 {
+				time.Sleep(time.Second)
+				l.Script("ip rule del fwmark 0x1005 unreachable")
+				lab.Until(t, "watch works", guards("0x1005"))
+			}
+			if !guards("0x2005")() {
+				t.Errorf("the guard went while its file is %s:\n%s", name, w.Said())
+			}
+			l.WantSeen(lab.Far4, "", mark, two4)
+			l.MustMH("sync", "--config", config)
+			lab.Until(t, "a person takes the guard away", func() bool { return !guards("0x2005")() })
+			// No file is missing any more.
+			l.TOML("[uplink.up1]\nfwmark = 0x1005\n")
+			lab.Until(t, "what is configured no longer goes", func() bool { return !guards("0x3005")() })
+		})
+	}
+}
+
+// TestWatchBesideSync: what a person's sync takes away beside watch, watch does not put
+// back for what it has seen before.
+func TestWatchBesideSync(t *testing.T) {
+	l, w := watched(t)
+	const without = "[uplink.up1]\nfwmark = 0x1005\n[uplink.up2]\nfwmark = 0x2005\n"
+	const times = 5
+	for range times {
+		l.TOML(without + "[uplink.up3]\nfwmark = 0x3005\n")
+		right(t, l, "a new mark")
+		l.TOML(without)
+		l.MustMH("sync", "--config", namedFile)
+		right(t, l, "a sync without it")
+	}
+	if n := strings.Count(w.Said()+"\n", "+ rule 4 32754 fwmark 0x3005 unreachable\n"); n > times {
+		t.Errorf("watch put the guard %d times, of a mark that was configured %d times:\n%s", n, times, w.Said())
 	}
 }

@@ -40,12 +40,16 @@ type Run struct {
 	// to know.
 	InForce func(config.Config) error
 
+	// Known notes what a run has found out, at its end; nil: nobody wants to know.
+	Known func(decide.Decision)
+
 	// Hold tells of steps that are left for later; nil: none is. Others may be at
 	// work, or take again and again what a step puts.
 	Hold func(decide.Decision, decide.Step) bool
 
 	known decide.Observation // of an earlier run
 	fresh decide.Parts       // its parts that need not be read again
+	done  time.Time          // when the last run under the lock was done, by state.Dir.LastRun
 	made  []string
 
 	memory decide.Memory
@@ -63,6 +67,9 @@ type decider func(decide.Observation, decide.Memory) decide.Decision
 func (r *Run) Converge(ctx context.Context, wait time.Duration) (last decide.Decision, rep report.Report) {
 	rep = r.locked(ctx, wait, func(ctx context.Context) (rep report.Report) {
 		last, rep = r.loop(ctx, decideAll)
+		if r.Known != nil {
+			r.Known(last)
+		}
 		if len(last.Problems) == 0 && ctx.Err() == nil && r.InForce != nil && !rep.Is(host.ErrPrivilege) {
 			if err := r.InForce(r.config); err != nil {
 				rep.Errs = append(rep.Errs, err)
@@ -126,7 +133,8 @@ func (r *Run) Look(ctx context.Context) (decide.Decision, error) {
 
 // Next has the next run begin with nothing remembered but what an earlier one has
 // observed, and read anew all but the parts of it that are fresh: nothing can have
-// changed them since. Where the configuration has changed, nothing is fresh.
+// changed them since. Where the configuration has changed, or another run has come in
+// between, nothing is fresh.
 func (r *Run) Next(known decide.Observation, fresh decide.Parts) {
 	r.known, r.fresh, r.config = known, fresh, known.Config
 	r.memory, r.lost = decide.Memory{}, nil

@@ -30,6 +30,13 @@ func (r *Run) locked(ctx context.Context, wait time.Duration, work func(context.
 		return rep
 	}
 	defer unlock()
-	defer r.State.MarkRun() // a run that tells looks again for what this one leaves to it
+	// What another run has just done may not have been heard of as yet.
+	if last := r.State.LastRun(); last.IsZero() || !last.Equal(r.done) {
+		r.fresh = 0
+	}
+	defer func() {
+		r.State.MarkRun() // a run that tells looks again for what this one leaves to it
+		r.done = r.State.LastRun()
+	}()
 	return work(ctx)
 }

@@ -55,7 +55,33 @@ func broken(c configuration) configuration {
 	return c
 }
 
+// refused are options whose mark cannot be read.
+func refused(o options) options {
+	o.refused = true
+	return o
+}
+
+// restart has a service begin anew.
+func restart(name string) func(*history) {
+	return func(h *history) {
+		delete(h.host.cgroups, name)
+		h.host.dropSockets(name)
+		h.host.makeCgroup(name)
+		h.fresh[thing{kind: aService, name: name}] = true
+	}
+}
+
+// remake makes a device anew, without a mark.
+func remake(name string) func(*history) {
+	return func(h *history) {
+		h.host.devices[name] = 0
+		h.fresh[thing{kind: aDevice, name: name}] = true
+	}
+}
+
 var (
+	wentOn = stage{config: given(has("0x200", "wg0", "a.service"), refused(has("0x300", "wg1", "b.service"))), faults: noFaults}
+
 	begun = stage{config: given(has("0x100", "wg0", "a.service"), has("0x200", "wg1", "b.service")), faults: noFaults}
 
 	swapped = given(has("0x200", "wg0", "a.service"), has("0x100", "wg1", "b.service"))
@@ -166,10 +192,26 @@ var leaked = map[string][]stage{
 		{config: given(has("0x100"), has("0x200", "wg1"), has("0x300")), faults: noFaults, event: func(h *history) { h.startRun("wan3") }},
 		{config: given(has("0x300"), has("0x200", "wg1")), faults: unreadable(runPrefix + "wan3")},
 	},
+	"a number goes on while its uplink's own cannot be read, and its service begins anew":      {begun, wentOn.at(restart("b.service"))},
+	"a number goes on while its uplink's own cannot be read, and its service begins anew then": {begun, wentOn, wentOn.at(restart("b.service")).byHook()},
+	"a number goes on while its uplink's own cannot be read, and its tunnel is made anew":      {begun, wentOn.byHook(), wentOn.at(remake("wg1")).byHook()},
+	"a number goes on while nothing can be read of its uplink":                                 {begun, {config: broken(given(has("0x200", "wg0", "a.service"))), faults: noFaults}},
 	"a mark moves, and the table was flushed": {
 		begun,
 		{config: given(has(""), has("0x100", "wg1", "b.service"), has("0x200")), faults: noFaults, event: func(h *history) { h.flushTable(nil) }},
 	},
+}
+
+// at has an event come before a stage's run.
+func (s stage) at(event func(*history)) stage {
+	s.event = event
+	return s
+}
+
+// byHook has a hook's run find it.
+func (s stage) byHook() stage {
+	s.hook = true
+	return s
 }
 
 // TestWhatLeakedOnce goes through changes that once led a packet by another
@@ -196,7 +238,7 @@ func goThrough(t *testing.T, stages []stage, way fwmark.Marking) {
 		}
 		h.run(!s.hook, s.faults)
 	}
-	h.host.config.typo = false
+	h.host.config.mend()
 	h.run(true, noFaults)
 	if h.tally.packets == 0 {
 		t.Error("no packet was judged")

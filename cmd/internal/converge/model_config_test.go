@@ -35,6 +35,7 @@ type configuration struct {
 // options are those of one uplink.
 type options struct {
 	mark     fwmark.Mark
+	refused  bool // the mark is written so that it cannot be read
 	marking  fwmark.Marking
 	devices  []string
 	services []string
@@ -50,11 +51,58 @@ func (c configuration) intents() []fwmark.Intent {
 	var intents []fwmark.Intent
 	for _, name := range slices.Sorted(maps.Keys(c.uplinks)) {
 		o := c.uplinks[name]
-		in := fwmark.Intent{Uplink: name, Origin: "uplink " + name, Mark: o.mark, Marking: o.marking, Devices: o.devices, Cgroups: o.services}
+		in := fwmark.Intent{Uplink: name, Origin: "uplink " + name, Mark: o.readable(), Marking: o.marking, Devices: o.devices, Cgroups: o.services}
 		in.Gateways[fwmark.IPv4] = gateways[slices.Index(wans, name)]
 		intents = append(intents, in)
 	}
 	return intents
+}
+
+// readable is the mark as it is read; zero where it is refused.
+func (o options) readable() fwmark.Mark {
+	if o.refused {
+		return fwmark.Mark{}
+	}
+	return o.mark
+}
+
+// refuses reports whether some mark is refused.
+func (c configuration) refuses() bool {
+	for _, o := range c.uplinks {
+		if o.refused {
+			return true
+		}
+	}
+	return false
+}
+
+// mend takes the errors out of what was written.
+func (c *configuration) mend() {
+	*c = c.clone()
+	c.typo = false
+	for name, o := range c.uplinks {
+		o.refused = false
+		c.uplinks[name] = o
+	}
+}
+
+// lists reports whether options list a device or a service.
+func (o options) lists(t thing) bool {
+	return t.kind == aDevice && slices.Contains(o.devices, t.name) || t.kind == aService && slices.Contains(o.services, t.name)
+}
+
+// listed returns the uplink that a thing is listed for; "": none, or several.
+func (c configuration) listed(t thing) (uplink string) {
+	for name, o := range c.uplinks {
+		switch {
+		case !o.lists(t):
+		case uplink != "":
+			return ""
+		default:
+			uplink = name
+		}
+	}
+	return uplink
 }
 
 var gateways = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("203.0.113.1")}
@@ -63,7 +111,7 @@ var gateways = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAdd
 // no error.
 func (c configuration) pins() (pins []fwmark.Pin, valid bool) {
 	pins, problems := fwmark.Resolve(c.intents(), nil, nil, nil, nil)
-	return pins, len(problems) == 0 && !c.typo
+	return pins, len(problems) == 0 && !c.typo && !c.refuses()
 }
 
 // set changes an uplink's options.
@@ -103,7 +151,7 @@ var configChangeNames = append(slices.Sorted(maps.Keys(configChanges)),
 func (c configuration) change(t *rapid.T) (configuration, string) {
 	name := anyOf(t, configChangeNames)
 	next := c.clone()
-	next.typo = false
+	next.mend()
 	configChanges[name](next, t)
 	if _, valid := next.pins(); !valid && draw(t, 0, 9) != 0 {
 		return c, name + " (refused)"
@@ -232,7 +280,11 @@ func (c configuration) String() string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(c.uplinks)) {
 		o := c.uplinks[name]
-		parts = append(parts, fmt.Sprintf("%s %s %v by %v", name, o.mark, slices.Concat(o.devices, o.services), o.marking))
+		mark := o.mark.String()
+		if o.refused {
+			mark += " (refused)"
+		}
+		parts = append(parts, fmt.Sprintf("%s %s %v by %v", name, mark, slices.Concat(o.devices, o.services), o.marking))
 	}
 	return fmt.Sprintf("{%s, by %v}", strings.Join(parts, ", "), c.marking)
 }

@@ -41,9 +41,10 @@ type simulated struct {
 	noted    state.Sockets
 	whole    bool // a person's run looks at all cgroups
 
-	config configuration
-	faults faults
-	due    map[string]bool // devices that were noted as due, in this run
+	config  configuration
+	inForce *configuration // what a run has converged last, if it had no error
+	faults  faults
+	due     map[string]bool // devices that were noted as due, in this run
 
 	steps   int
 	refused string // the text of the step that is refused
@@ -114,7 +115,11 @@ func (h *simulated) makeCgroup(path string) {
 func (h *simulated) Observe(_ context.Context, o *decide.Observation, parts decide.Parts) error {
 	facts := h.kernel.Facts()
 	if parts.Has(decide.Configuration) {
-		o.Config = h.config.read()
+		o.Config, o.Before = h.config.read(), nil
+		if h.inForce != nil && o.Broken() {
+			before := h.inForce.read()
+			o.Before = &before
+		}
 	}
 	if parts.Has(decide.Leases) {
 		o.Records = h.leases
@@ -181,10 +186,12 @@ func (h *simulated) readCgroups(o *decide.Observation) {
 	c := decide.Cgroups{ByPath: map[string]nft.Cgroup{}, Names: map[uint64]string{}}
 	marks := 0
 	var paths []string
-	for _, in := range o.Config.Intents {
-		paths = append(paths, in.Cgroups...)
-		if !in.Mark.IsZero() {
-			marks++
+	for _, config := range o.Configs() {
+		for _, in := range config.Intents {
+			paths = append(paths, in.Cgroups...)
+			if !in.Mark.IsZero() {
+				marks++
+			}
 		}
 	}
 	o.Failed(decide.Services)
@@ -358,7 +365,7 @@ func (h *simulated) forget(m fwmark.Mark) {
 // read returns the configuration as config.Load does.
 func (c configuration) read() config.Config {
 	read := config.Config{Priority: c.priority, Intents: c.intents(), Marking: c.marking}
-	if c.typo {
+	if c.typo || c.refuses() {
 		read.Problems = []fwmark.Problem{{Text: "a typo"}}
 	}
 	return read

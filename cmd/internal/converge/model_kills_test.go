@@ -44,6 +44,10 @@ var killedChanges = map[string][2]configuration{
 		given(has("0x100/0xff00", "wg0"), has("0x200", "wg1", "b.service")),
 		given(has("0x200/0xff00", "wg0"), has("0x100", "wg1", "b.service")),
 	},
+	"a number goes on, and its uplink's own cannot be read": {
+		given(has("0x100", "wg0", "a.service"), has("0x200", "wg1", "b.service")),
+		given(has("0x200", "wg0", "a.service"), refused(has("0x300", "wg1", "b.service"))),
+	},
 	"all moved to another uplink": {
 		given(has("0x100", "wg0"), has("0x200", "wg1", "b.service")),
 		given(has("0x200", "wg1", "b.service"), has(""), has("0x100", "wg0")),
@@ -93,4 +97,36 @@ func TestKilledInEachChange(t *testing.T) {
 		})
 	}
 	t.Logf("%+v", counts)
+}
+
+// TestRefusedInEachChange has each step of each change be refused, in a run of its own,
+// which a hook begins where there is an error elsewhere; nothing disturbs the next one.
+func TestRefusedInEachChange(t *testing.T) {
+	var counts tally
+	for name, change := range killedChanges {
+		for way, how := range map[string]fwmark.Marking{"packets": fwmark.ByPacket, "sockets": fwmark.BySocket} {
+			change := [2]configuration{change[0].byWay(how), change[1].byWay(how)}
+			t.Run(name+": "+way, func(t *testing.T) { refuseEach(t, change, &counts) })
+		}
+	}
+	t.Logf("%+v", counts)
+}
+
+func refuseEach(t *testing.T, change [2]configuration, counts *tally) {
+	begun := newHistory(t, counts)
+	begun.host.config = change[0]
+	begun.run(true, noFaults)
+	for _, typo := range []bool{false, true} {
+		begun.host.config = change[1].clone()
+		begun.host.config.typo = typo
+		for refuse := 0; ; refuse++ {
+			h := begun.clone()
+			h.run(!typo, faults{kill: never, refuse: refuse})
+			if h.host.refused == "" {
+				break
+			}
+			h.host.config = change[1]
+			h.run(true, noFaults)
+		}
+	}
 }

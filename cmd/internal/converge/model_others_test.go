@@ -47,7 +47,7 @@ func (h *history) toggleRun(t *rapid.T) {
 	switch {
 	case h.host.runs[uplink]:
 		h.endRun(uplink)
-	case !h.host.lacks && !h.host.config.uplinks[uplink].mark.IsZero():
+	case !h.host.lacks && !h.host.config.uplinks[uplink].readable().IsZero():
 		h.startRun(uplink)
 	}
 }
@@ -83,7 +83,7 @@ func (h *history) dropRuns() {
 // runsConfigured reports whether the uplinks of all commands have marks.
 func (h *history) runsConfigured() bool {
 	return !slices.ContainsFunc(slices.Collect(maps.Keys(h.host.runs)), func(uplink string) bool {
-		return h.host.config.uplinks[uplink].mark.IsZero()
+		return h.host.config.uplinks[uplink].readable().IsZero()
 	})
 }
 
@@ -184,7 +184,7 @@ func (h *history) quickDown(name string) {
 // call is what the original shell script's hooks call for one uplink. Here it
 // finds rules of ours, which it leaves alone.
 func (h *history) call(uplink string, f faults) {
-	c := decide.Call{Uplink: uplink, Mark: h.host.config.uplinks[uplink].mark, Table: 1}
+	c := decide.Call{Uplink: uplink, Mark: h.host.config.uplinks[uplink].readable(), Table: 1}
 	h.say("call: %+v, %+v", c, f)
 	_, rep, ended := h.through(newEpoch(h.host.config, false), f, func(o decide.Observation, m decide.Memory) decide.Decision {
 		return decide.ForCall(o, m, c)
@@ -209,6 +209,7 @@ func (h *history) down(f faults) {
 		}
 	default:
 		h.say("done")
+		h.host.inForce = nil
 		for uplink := range h.host.runs {
 			h.endRun(uplink)
 		}

@@ -15,6 +15,10 @@ import (
 // is U's all the time, and what moves from U to V may leave by U or by V until
 // the next run comes to its end.
 //
+// While a configuration has an error, what it lists for an uplink is that one's, also
+// where that one's mark cannot be read, and what it does not list is whose it was in
+// the one that was in force last.
+//
 // What a person's valid configuration gives to nobody is nobody's, and may go
 // anywhere. What is missing in a configuration with an error, or in one that a
 // hook's run found, takes nothing away. It is treated as if that configuration
@@ -27,6 +31,7 @@ import (
 // epoch is the configuration of one run.
 type epoch struct {
 	config configuration
+	before *configuration // what was in force last, while config has an error
 	pins   []fwmark.Pin
 	valid  bool
 	taking bool // what it does not have, it takes away
@@ -75,7 +80,13 @@ func (e epoch) owner(t thing) string {
 			return p.Uplink
 		}
 	}
-	return ""
+	if t.kind == aNumber || e.valid {
+		return ""
+	}
+	if uplink := e.config.listed(t); uplink != "" || e.before == nil {
+		return uplink
+	}
+	return e.before.listed(t)
 }
 
 // owners are the uplinks that a thing may leave by.

@@ -12,6 +12,7 @@ import (
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/config"
 	"wg-multihome/fwmark/socket"
 	"wg-multihome/policy"
 	"wg-multihome/policy/sim"
@@ -48,7 +49,7 @@ const unreadPrograms = "programs"
 func (h *simulated) readSockets(o *decide.Observation) {
 	o.Sockets = decide.Sockets{Noted: h.noted.Clone()}
 	o.Failed(decide.Programs)
-	if !o.Config.MarksSockets() && len(h.noted.Cgroups) == 0 {
+	if !slices.ContainsFunc(o.Configs(), config.Config.MarksSockets) && len(h.noted.Cgroups) == 0 {
 		return
 	}
 	if h.faults.unread[unreadPrograms] {
@@ -60,10 +61,12 @@ func (h *simulated) readSockets(o *decide.Observation) {
 	for _, path := range h.noted.Cgroups {
 		listed[path] = true
 	}
-	for _, in := range o.Config.Intents {
-		if !in.Mark.IsZero() && o.Config.MarkingOf(in) != fwmark.ByPacket {
-			for _, path := range in.Cgroups {
-				listed[path] = true
+	for _, config := range o.Configs() {
+		for _, in := range config.Intents {
+			if !in.Mark.IsZero() && config.MarkingOf(in) != fwmark.ByPacket {
+				for _, path := range in.Cgroups {
+					listed[path] = true
+				}
 			}
 		}
 	}

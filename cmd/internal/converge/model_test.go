@@ -117,6 +117,8 @@ func (h *history) meanwhile(t *rapid.T) {
 		h.host.config = h.host.config.clone()
 		h.host.config.priority = anyOf(t, []uint32{32752, 32754, 20000})
 		h.say("configured: priority %d", h.host.config.priority)
+	case 2, 3:
+		h.refuse(t)
 	}
 	for range draw(t, 0, 1) {
 		name := anyOf(t, hostEventNames)
@@ -125,6 +127,22 @@ func (h *history) meanwhile(t *rapid.T) {
 		h.judge(name)
 		h.host.connect()
 	}
+}
+
+// refuse has the mark of an uplink be one that cannot be read. Another uplink may get
+// its last number meanwhile.
+func (h *history) refuse(t *rapid.T) {
+	uplink, other := anyOf(t, wans), anyOf(t, wans)
+	o, there := h.host.config.uplinks[uplink]
+	if !there {
+		return
+	}
+	h.host.config = h.host.config.clone()
+	h.host.config.set(uplink, func(o *options) { o.mark, o.refused = anyMark(t), true })
+	if other != uplink && !o.refused && draw(t, 0, 3) > 0 {
+		h.host.config.set(other, func(into *options) { into.mark = o.mark })
+	}
+	h.say("configured: a mark that cannot be read: %s", h.host.config)
 }
 
 func (h *history) anyFaults(t *rapid.T) faults {
@@ -161,6 +179,12 @@ func (h *history) run(person bool, f faults) {
 	if !ended {
 		return
 	}
+	if len(d.Problems) == 0 {
+		inForce := h.host.config.clone()
+		h.host.inForce = &inForce
+	} else if f.none() && len(rep.Errs) == 0 {
+		h.knowListed()
+	}
 	_, valid := h.host.config.pins()
 	if undisturbed := person && valid && f.none() && h.runsConfigured(); undisturbed && rep.Status() != report.Done {
 		h.fatalf("an undisturbed run ends with %v", rep)
@@ -175,6 +199,7 @@ func (h *history) run(person bool, f faults) {
 // through goes through the phases, with a configuration that counts from now on.
 func (h *history) through(e epoch, f faults, decideOn decider) (d decide.Decision, rep report.Report, ended bool) {
 	h.tally.runs++
+	e.before = h.host.inForce
 	h.epochs = append(h.epochs, e)
 	h.host.whole = e.person
 	h.host.faults, h.host.steps, h.host.refused, h.host.due = f, 0, "", map[string]bool{}
@@ -196,6 +221,18 @@ func (h *history) through(e epoch, f faults, decideOn decider) (d decide.Decisio
 		h.say("killed")
 	}
 	return d, rep, ended
+}
+
+// knowListed notes that a run which nothing disturbed has found an error: what is listed,
+// or was in force last, is pinned from now on, or refused.
+func (h *history) knowListed() {
+	last := h.epochs[len(h.epochs)-1]
+	for t := range h.fresh {
+		_, unit := valueOf(t.name)
+		if !unit && !last.valid && last.before != nil && last.owner(t) != "" {
+			delete(h.fresh, t)
+		}
+	}
 }
 
 func (f faults) none() bool {

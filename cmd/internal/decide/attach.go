@@ -40,11 +40,19 @@ func (d Decision) uplinkOfMark(m fwmark.Mark) (uplink string, pinned bool) {
 	return uplink, true
 }
 
-// socketStep is a step at a cgroup. Its sockets go along with marks that move.
+// socketStep is a step at a cgroup. Its sockets go along with marks that move, and
+// those whose packets were marked for another uplink may get that one's.
 func (d Decision) socketStep(s socket.Step, uplink string) SocketStep {
 	step := SocketStep{Step: s, Uplink: uplink}
 	for _, m := range d.marked.Moves {
 		step.Along = append(step.Along, SocketMove{m, d.uplinkOf(m)})
+	}
+	for _, change := range s.Changes {
+		for _, m := range change.Remark.Connections {
+			if uplink, pinned := d.uplinkOfMark(m.To); pinned && m.To != s.Mark {
+				step.Along = append(step.Along, SocketMove{m, uplink})
+			}
+		}
 	}
 	return step
 }

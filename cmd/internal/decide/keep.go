@@ -8,7 +8,8 @@ import (
 
 // keepListed has pins list what was in force last, and no pin lists: while the
 // configuration has an error it may be that which cannot be read. A service or a device
-// that comes anew meanwhile is pinned as before, also to a mark that has guards alone.
+// that comes anew meanwhile is pinned as before, also to a mark that has guards alone;
+// where the mark is another uplink's now, it is refused.
 func (d *Decision) keepListed() {
 	if d.Before == nil {
 		return
@@ -20,12 +21,30 @@ func (d *Decision) keepListed() {
 				return p.Mark == in.Mark && !p.Full && (p.Uplink == in.Uplink || p.Uplink == "")
 			})
 		}
-		if i < 0 || in.Mark.IsZero() {
+		if in.Mark.IsZero() {
+			continue
+		}
+		d.keepFull(in)
+		if i < 0 {
+			d.refuseListed(in)
 			continue
 		}
 		p := &d.Pins[i]
 		p.Cgroups = append(slices.Clip(p.Cgroups), d.unpinned(in.Cgroups, func(p fwmark.Pin) []string { return p.Cgroups })...)
 		p.Devices = append(slices.Clip(p.Devices), d.unpinned(in.Devices, func(p fwmark.Pin) []string { return p.Devices })...)
+	}
+}
+
+// keepFull has the marks of full tunnels list those that an uplink has listed: they keep
+// them.
+func (d *Decision) keepFull(in fwmark.Intent) {
+	for _, device := range d.unpinned(in.Devices, func(p fwmark.Pin) []string { return p.Devices }) {
+		i := slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool {
+			return p.Full && p.Uplink == in.Uplink && slices.Contains(d.Tunnels, fwmark.Tunnel{Device: device, Mark: p.Mark})
+		})
+		if i >= 0 {
+			d.Pins[i].Devices = append(slices.Clip(d.Pins[i].Devices), device)
+		}
 	}
 }
 

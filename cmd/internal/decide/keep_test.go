@@ -83,6 +83,42 @@ func TestAnErrorKeepsDevicesWithTheirUplink(t *testing.T) {
 	}
 }
 
+// TestAnErrorKeepsFullTunnels: a full tunnel that was listed keeps its own mark while the
+// configuration has an error.
+func TestAnErrorKeepsFullTunnels(t *testing.T) {
+	mark := fwmark.Mark{Value: 0x2005, Mask: fwmark.FullMask}
+	full := fwmark.Mark{Value: 0xca6c, Mask: fwmark.FullMask}
+	valid := config.Config{Priority: policy.DefaultPriority, Intents: []fwmark.Intent{{Uplink: "up2", Mark: mark, Devices: []string{"wg0"}}}}
+	o := Observation{Config: valid, Facts: leadingTo("up2", mark), Devices: Devices{Found: []wg.Device{{Name: "wg0", Mark: full.Value}}}}
+	o.Facts.Links = append(o.Facts.Links, policy.Link{Name: "wg0", Up: true, WireGuard: true, Kind: "wireguard"})
+	o.Facts.Rules = append(o.Facts.Rules, policy.Rule{Priority: 32700, Action: policy.Lookup, Invert: true, Mark: full, Table: full.Value})
+	o.Facts.Routes = append(o.Facts.Routes, policy.Route{Table: full.Value, Type: policy.Unicast, Dst: netip.MustParsePrefix("0.0.0.0/0"), Device: "wg0"})
+	o = wentThrough(Decide(o, Memory{})).Observation
+	if o.Devices.Found[0].Mark != full.Value {
+		t.Fatalf("without an error it has mark %#x", o.Devices.Found[0].Mark)
+	}
+	for name, intents := range map[string][]fwmark.Intent{
+		"its uplink's mark was refused":           {{Uplink: "up2", Devices: []string{"wg0"}}},
+		"and its last one is another uplink's":    {{Uplink: "up1", Mark: mark}, {Uplink: "up2", Devices: []string{"wg0"}}},
+		"its uplink's stanza cannot be read":      nil,
+		"nor that, and another uplink's is there": {{Uplink: "up1", Mark: mark}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := o
+			o.Before = &valid
+			o.Config = config.Config{Priority: policy.DefaultPriority, Problems: []fwmark.Problem{{Text: "a mark was refused"}}, Intents: intents}
+			d := wentThrough(Decide(o, Memory{}))
+			if got := d.Devices.Found[0].Mark; got != full.Value {
+				t.Errorf("it gets mark %#x", got)
+			}
+			i := slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool { return slices.Contains(p.Devices, "wg0") })
+			if i < 0 || d.Pins[i].Mark != full || d.Pins[i].Uplink != "up2" {
+				t.Errorf("pins: %+v", d.Pins)
+			}
+		})
+	}
+}
+
 // upstream is the gateway of up2.
 var upstream = netip.MustParseAddr("198.51.100.1")
 

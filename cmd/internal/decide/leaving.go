@@ -117,7 +117,7 @@ func (d Decision) forget() []Step {
 		steps = append(steps, ForgetStep{Mark: m, Silent: !d.Table.Have.MarksConnections()})
 	}
 	for _, p := range d.Pins {
-		if d.moving[p.Mark] && d.remembered(p.Mark) && d.shut(p.Mark) {
+		if d.moving[p.Mark] && d.remembered(p.Mark) && d.shut(p.Mark) && !d.givesOthers(p) {
 			step(p.Mark)
 		}
 	}
@@ -127,6 +127,17 @@ func (d Decision) forget() []Step {
 		}
 	}
 	return steps
+}
+
+// givesOthers reports whether the table, as it stands, gives a pin's mark to what
+// another one pins.
+func (d Decision) givesOthers(p fwmark.Pin) bool {
+	for _, o := range d.Pins {
+		if o.Mark != p.Mark && slices.ContainsFunc(o.Cgroups, func(path string) bool { return d.getsMark(p.Mark, d.Cgroups.ByPath[path].ID) }) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(d.Cgroups.Runs, func(run RunSlice) bool { return !run.of(p) && d.getsMark(p.Mark, run.Cgroup.ID) })
 }
 
 // holdRunning has the marks be kept that connections go on with, and that nothing is

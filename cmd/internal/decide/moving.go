@@ -89,7 +89,7 @@ func (d *Decision) othersStood(p fwmark.Pin, claims map[fwmark.Mark]string) bool
 // guards missing: then it has no other as yet. What could not be read may carry
 // it, if the mark was another uplink's.
 func (d *Decision) carriedByOthers(p fwmark.Pin, wasOthers bool) bool {
-	for _, in := range d.Config.Intents {
+	for _, in := range d.claimed() {
 		if in.Uplink == p.Uplink {
 			continue
 		}

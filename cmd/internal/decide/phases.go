@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"cmp"
 	"slices"
 
 	"wg-multihome/fwmark"
@@ -130,8 +131,8 @@ func (d Decision) carriable(p fwmark.Pin) bool {
 }
 
 // unlocks reports whether a device would exchange a mark that the second lock
-// holds, for the same uplink, for one that it does not know: the table could not
-// be changed. Where it could not be read it may be so.
+// holds, for the same uplink or for what is refused, for one that it does not know:
+// the table could not be changed. Where it could not be read it may be so.
 func (d Decision) unlocks(c wg.Change) bool {
 	if d.Table.Unread {
 		return d.mayUnlock(c)
@@ -150,7 +151,11 @@ func (d Decision) unlocks(c wg.Change) bool {
 	if known || pin < 0 || device < 0 {
 		return false
 	}
-	uplink := uplinkOf(d.Devices.Found[device].Mark)
+	has := d.Devices.Found[device].Mark
+	if d.Refused(d.Pins[pin]) != "" {
+		return slices.ContainsFunc(claims, func(l fwmark.Claim) bool { return l.Mark.Selects(has) })
+	}
+	uplink := uplinkOf(has)
 	return uplink != "" && uplink == d.Pins[pin].Uplink
 }
 
@@ -165,8 +170,9 @@ func (d Decision) mayUnlock(c wg.Change) bool {
 	if d.moving[d.Pins[pin].Mark] {
 		return true
 	}
+	own := cmp.Or(d.Pins[pin].Uplink, d.Refused(d.Pins[pin]))
 	return slices.ContainsFunc(d.stands, func(s fwmark.Claim) bool {
-		elsewhere := slices.ContainsFunc(d.leads[s.Mark], func(uplink string) bool { return uplink != d.Pins[pin].Uplink })
+		elsewhere := slices.ContainsFunc(d.leads[s.Mark], func(uplink string) bool { return uplink != own })
 		return s.Mark.Selects(d.Devices.Found[device].Mark) && !elsewhere
 	})
 }

@@ -17,6 +17,7 @@ type Sockets struct {
 	Have   socket.State  // what it said
 	Noted  state.Sockets // what was noted when programs were attached
 	Unread bool          // it could not be told what stands
+	Whole  bool          // every cgroup was asked
 
 	Elements map[uint64]string // cgroups that others have put into marks' sets: paths by id
 }
@@ -27,6 +28,20 @@ func (s Sockets) inUse() bool { return s.Asked || s.Unread || len(s.Noted.Marks)
 // unknown reports whether there may be programs that were not seen.
 func (s Sockets) unknown() bool {
 	return s.Unread || s.Have.Refused != nil && len(s.Noted.Cgroups) > 0
+}
+
+// SocketsKnown reports whether it is to be noted that every cgroup was asked: all that
+// have programs are noted.
+func (d Decision) SocketsKnown() bool {
+	if !d.Sockets.Whole || d.Sockets.Noted.Whole {
+		return false
+	}
+	for path, c := range d.Sockets.Have.Cgroups {
+		if len(c.Marks()) > 0 && !slices.Contains(d.Sockets.Noted.Cgroups, path) {
+			return false
+		}
+	}
+	return true
 }
 
 // renumbered is a mark that sockets are to lose: its uplink has another one now, or
@@ -44,7 +59,8 @@ func (d *Decision) findSockets() {
 	owners := d.socketOwners()
 	f := socket.Facts{
 		Pins: d.Pins, Runs: map[fwmark.Mark][]string{}, Packets: map[fwmark.Mark]bool{}, Elements: map[string]fwmark.Mark{},
-		Owners: owners, Unguarded: map[fwmark.Mark]bool{},
+		Owners: owners, Refused: map[string]fwmark.Mark{}, Unguarded: map[fwmark.Mark]bool{},
+		ByPacket: d.pathsByPacket(), Connections: d.connectionMarks(),
 		Broken: len(d.Problems) > 0, Unseen: d.Cgroups.Unread, Have: d.Sockets.Have,
 	}
 	for _, p := range d.Pins {
@@ -58,6 +74,9 @@ func (d *Decision) findSockets() {
 		}
 		f.Packets[p.Mark] = d.marksPackets(p)
 		f.Unguarded[p.Mark] = !d.carriable(p)
+		if uplink := d.Refused(p); uplink != "" {
+			f.Refused[uplink] = p.Mark
+		}
 	}
 	d.marked = socket.Decide(f)
 	for _, m := range d.marked.Moves {
@@ -93,7 +112,7 @@ func (d Decision) socketOwners() map[fwmark.Mark]string {
 func (d Decision) marksPackets(p fwmark.Pin) bool {
 	for _, c := range d.Configs() {
 		for _, in := range c.Intents {
-			if in.Uplink != p.Uplink || in.Mark != p.Mark {
+			if is := in.Uplink == p.Uplink && in.Mark == p.Mark; !is && (in.Uplink == "" || in.Uplink != d.Refused(p)) {
 				continue
 			}
 			if in.Cgroups != nil && len(in.Cgroups) == 0 { // for NFTSet=
@@ -136,6 +155,47 @@ func (d Decision) byPacket(path string, id uint64) bool {
 		return true
 	}
 	return slices.Contains(d.Table.Have.Paths(), id) && !d.Sockets.Have.Cgroups[path].Complete(s.Mark)
+}
+
+// pathsByPacket returns the cgroups whose packets the table gives their mark, as it
+// stands.
+func (d Decision) pathsByPacket() map[string]bool {
+	paths := map[string]bool{}
+	if !d.Table.Have.MarksConnections() {
+		return paths
+	}
+	marked := d.Table.Have.Paths()
+	for path, c := range d.Cgroups.ByPath {
+		if _, found := slices.BinarySearch(marked, c.ID); found {
+			paths[path] = true
+		}
+	}
+	for _, run := range d.Cgroups.Runs {
+		if _, found := slices.BinarySearch(marked, run.Cgroup.ID); found {
+			paths[d.Cgroups.Names[run.Cgroup.ID]] = true
+		}
+	}
+	return paths
+}
+
+// connectionMarks tells, of each mark that connections may have, which one their
+// sockets get: that of the same uplink. Where that may not be carried, or the mark
+// leads nowhere as it moves, there is none.
+func (d Decision) connectionMarks() []socket.Move {
+	var list []socket.Move
+	for _, c := range d.stands {
+		if c.Full {
+			continue
+		}
+		m := socket.Move{From: c.Mark}
+		for _, p := range d.Pins {
+			if c.Uplink != "" && p.Uplink == c.Uplink && !p.Full && !p.Kept && d.carriable(p) {
+				m.To = p.Mark
+			}
+		}
+		list = append(list, m)
+	}
+	return list
 }
 
 // packetPins returns pins without the services whose sockets are marked.

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -186,6 +187,62 @@ func TestExchangedSockets(t *testing.T) {
 	}
 }
 
+// TestConnectedGoFromPackets: when the way changes, sockets get the mark of their
+// connections, each that of its uplink; that some may have another uplink's is noted. A
+// service that comes has none.
+func TestConnectedGoFromPackets(t *testing.T) {
+	mark := func(text string) fwmark.Mark { return mustMark(t, text) }
+	same := func(marks ...string) (connections []socket.Move) {
+		for _, m := range marks {
+			connections = append(connections, socket.Move{From: mark(m), To: mark(m)})
+		}
+		return connections
+	}
+	for name, c := range map[string]struct {
+		before, after string
+		byPacket      bool
+		connections   []socket.Move
+		noted         map[string]string
+	}{
+		"the way alone": {"wan1 0x100 a.service", "wan1 0x100 a.service", true, same("0x100"), map[string]string{"0x100": "wan1"}},
+		"another number": {"wan1 0x100 a.service", "wan1 0x300 a.service", true,
+			[]socket.Move{{From: mark("0x100"), To: mark("0x300")}, same("0x300")[0]}, map[string]string{"0x300": "wan1"}},
+		"another uplink": {"wan1 0x100 a.service\nwan2 0x200", "wan1 0x100\nwan2 0x200 a.service", true,
+			same("0x100", "0x200"), map[string]string{"0x100": "wan1", "0x200": "wan2"}},
+		"a number that moves": {"wan1 0x100 a.service\nwan2 0x200", "wan1 0x300 a.service\nwan2 0x100", true,
+			[]socket.Move{{From: mark("0x100")}, {From: mark("0x200"), To: mark("0x100")}, same("0x300")[0]}, map[string]string{"0x100": "wan2", "0x300": "wan1"}},
+		"it comes": {"wan1 0x100\nwan2 0x200 b.service", "wan1 0x100 a.service\nwan2 0x200", false, nil, map[string]string{"0x100": "wan1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlanned()
+			p.configure(t, c.before)
+			p.o = wentThrough(Decide(p.o, p.m)).Observation
+			p.configure(t, c.after+"\nmarking socket")
+			d := Decide(p.o, p.m)
+			for _, phase := range []Phase{ForgetFresh, Open, Lock, Mark} {
+				d = d.after(d.Steps(phase))
+			}
+			for _, s := range d.Steps(Attach) {
+				step := s.(SocketStep)
+				i := slices.IndexFunc(step.Step.Changes, func(c socket.Change) bool { return c.Kind == socket.Give })
+				if step.Cgroup != "a.service" || i < 0 {
+					t.Fatalf("step %+v", step)
+				}
+				r := step.Step.Changes[i].Remark
+				slices.SortFunc(r.Connections, func(a, b socket.Move) int { return a.From.Compare(b.From) })
+				if r.ByPacket != c.byPacket || !slices.Equal(r.Connections, c.connections) {
+					t.Errorf("by packet: %t, connections: %v", r.ByPacket, r.Connections)
+				}
+				if noted := step.Note(d.Sockets.Noted).Marks; !maps.Equal(noted, c.noted) {
+					t.Errorf("noted %v", noted)
+				}
+				return
+			}
+			t.Error("no step")
+		})
+	}
+}
+
 // TestSocketsDown takes the programs away before the guards.
 func TestSocketsDown(t *testing.T) {
 	p := newPlanned()
@@ -280,6 +337,27 @@ func TestSocketsOfRuns(t *testing.T) {
 	d = Decide(o, p.m)
 	if plan := d.Plan(); !slices.Equal(plan, []string{"- socket-mark " + slice + " 0x100"}) || len(d.Problems) > 0 {
 		t.Errorf("after the command: %q, %v", plan, d.Problems)
+	}
+}
+
+// TestConnectedOfRunGoFromPackets: so do those of a command of `run`.
+func TestConnectedOfRunGoFromPackets(t *testing.T) {
+	const slice = runsSlice + "wgmultihome-0x100_wan1.slice"
+	p := newPlanned()
+	p.o.Cgroups.Names[10] = slice
+	p.o.Cgroups.Runs = []RunSlice{{Uplink: "wan1", Value: 0x100, Cgroup: nft.Cgroup{ID: 10, Level: 2}, Lives: true}}
+	p.configure(t, "wan1 0x100\nwan2 0x200")
+	p.o = wentThrough(Decide(p.o, p.m)).Observation
+	p.configure(t, "wan1 0x100\nwan2 0x200\nmarking socket")
+	p.o.Sockets.Have.Cgroups[slice] = socket.Cgroup{}
+	steps := Decide(p.o, p.m).Steps(Attach)
+	if len(steps) != 1 {
+		t.Fatalf("steps %+v", steps)
+	}
+	for _, change := range steps[0].(SocketStep).Step.Changes {
+		if change.Kind == socket.Give && !change.Remark.ByPacket {
+			t.Errorf("%+v", change.Remark)
+		}
 	}
 }
 

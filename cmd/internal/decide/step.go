@@ -50,7 +50,7 @@ type (
 	SocketStep struct {
 		socket.Step
 		Uplink string       // that the mark is of
-		Along  []SocketMove // that its sockets go along with
+		Along  []SocketMove // that its sockets may go along with
 
 		// Packets is the mark that the table gives to its packets, where its sockets
 		// are marked no more for that; else zero.

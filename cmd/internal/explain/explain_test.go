@@ -152,7 +152,8 @@ func TestExplain(t *testing.T) {
 		{"full tunnel", device, "203.0.113.7"},
 		{"service", cgroup("system.slice/a.service", nft.Cgroup{ID: 1, Level: 1}, nft.Cgroup{ID: 77, Level: 2}), "192.168.7.9"},
 		{"service that is made anew", cgroup("system.slice/a.service", nft.Cgroup{ID: 1, Level: 1}, nft.Cgroup{ID: 78, Level: 2}), "9.9.9.9"},
-		{"service of nobody", cgroup("system.slice/b.service"), "9.9.9.9"},
+		{"service of nobody", cgroup("system.slice/b.service", nft.Cgroup{ID: 1, Level: 1}, nft.Cgroup{ID: 79, Level: 2}), "9.9.9.9"},
+		{"mistyped service", cgroup("system.slice/aa.service", nft.Cgroup{ID: 1, Level: 1}), "9.9.9.9"},
 	} {
 		e, err := x.Explain(c.subject, netip.MustParseAddr(c.dst))
 		if err != nil {

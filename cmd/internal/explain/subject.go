@@ -8,6 +8,7 @@ import (
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/spelling"
 	"wg-multihome/nft"
 	"wg-multihome/policy"
 	"wg-multihome/wg"
@@ -135,9 +136,24 @@ func OfCgroup(d decide.Decision, c Cgroup) Subject {
 	}
 	s := OfMark(d, 0)
 	s.What = fmt.Sprintf("no mark (%s)", c.What)
-	s.Notes = []string{"pinned by none of the four ways: not listed, in no listed slice, not started by `run`, in no set by NFTSet="}
+	s.Notes = []string{"by none of the four ways: not listed" + listedNear(d, c) + ", in no listed slice, not started by `run`, in no set by NFTSet="}
 	s.Mend = "list it under an uplink's cgroups (`wg-multihome help services`), or start it by `wg-multihome run`"
 	return s
+}
+
+// listedNear asks whether one of the listed was meant, where there is no such cgroup now.
+func listedNear(d decide.Decision, c Cgroup) string {
+	if slices.ContainsFunc(c.Ids, func(id nft.Cgroup) bool { return id.Level == strings.Count(c.Path, "/")+1 }) {
+		return ""
+	}
+	last := func(path string) string { return path[strings.LastIndex(path, "/")+1:] }
+	var listed []string
+	for _, p := range d.Pins {
+		for _, path := range p.Cgroups {
+			listed = append(listed, last(path))
+		}
+	}
+	return spelling.DidYouMean(last(c.Path), listed)
 }
 
 // pinnedBy says by which of the four ways a path is a pin's; "": by none.

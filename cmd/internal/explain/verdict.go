@@ -2,7 +2,6 @@ package explain
 
 import (
 	"fmt"
-	"slices"
 
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
@@ -72,6 +71,9 @@ func (w *way) outcome() Verdict {
 		v.Own = false
 		v.Why = fmt.Sprintf("it belongs to uplink %s", w.s.Uplink)
 		v.Mend = "wg-multihome sync"
+		if why, mend := w.lacks(); why != "" && w.probe.Mark == 0 { // by its address alone: it is not refused
+			v.Why, v.Mend = why+", and a source rule refuses nothing", mend
+		}
 	}
 	return v
 }
@@ -112,11 +114,7 @@ func (w *way) refused() Verdict {
 	if w.s.Uplink == "" {
 		return v
 	}
-	i := slices.IndexFunc(w.x.Decision.Uplinks, func(u fwmark.Uplink) bool { return u.Name == w.s.Uplink })
-	if i < 0 {
-		return v
-	}
-	why, mend := lacks(w.x.Decision.Uplinks[i], w.family())
+	why, mend := w.lacks()
 	if why != "" {
 		v.Since = w.x.Last[w.s.Uplink]
 	} else if decides.Ours() {
@@ -126,6 +124,16 @@ func (w *way) refused() Verdict {
 		v.Why, v.Mend = why, mend
 	}
 	return v
+}
+
+// lacks says why the subject's uplink cannot be left by; "": it can.
+func (w *way) lacks() (why, mend string) {
+	for _, u := range w.x.Decision.Uplinks {
+		if u.Name == w.s.Uplink {
+			return lacks(u, w.family())
+		}
+	}
+	return "", ""
 }
 
 // lacks says why an uplink cannot be left by in a family; "": it can.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"wg-multihome/cmd/internal/decide"
@@ -18,13 +19,17 @@ import (
 )
 
 // readSockets reads which cgroups have programs that mark sockets. Where no
-// service is marked so, and none was, the kernel is not asked.
+// service is marked so, and none was, the kernel is not asked; a person has it asked
+// all the same where nobody has noted that there is nothing to find.
 func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
 	o.Sockets = decide.Sockets{}
 	noted, err := h.State.ReadSockets()
 	o.Sockets.Noted, o.Sockets.Unread = noted, err != nil
 	o.Failed(decide.Programs, err)
 	if !slices.ContainsFunc(o.Configs(), config.Config.MarksSockets) && len(noted.Cgroups) == 0 {
+		if h.Whole && !noted.Whole && err == nil && Privileged() == nil {
+			h.findPrograms(o)
+		}
 		return nil
 	}
 	mount, err := cgroup.Find()
@@ -34,6 +39,7 @@ func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
 	}
 	if err == nil {
 		o.Sockets.Have, err = client.Read(socketCgroups(o), h.Whole)
+		o.Sockets.Whole = h.Whole && err == nil && o.Sockets.Have.Refused == nil
 	}
 	if refused := o.Sockets.Have.Refused; err == nil && refused != nil && refused.Reason == socket.Denied && Privileged() != nil {
 		// To whoever asks: what stands may be as it is to be. Who looks without
@@ -50,6 +56,38 @@ func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
 	o.Sockets.Asked = true
 	o.Sockets.Elements = elements(mount, o.Table.Have, o.Cgroups.Names)
 	return nil
+}
+
+// findPrograms looks for programs on all cgroups, where there should be none.
+func (h *Host) findPrograms(o *decide.Observation) {
+	var have socket.State
+	mount, err := cgroup.Find()
+	var client *socketkernel.Client
+	if err == nil {
+		client, err = h.programs(mount)
+	}
+	if err == nil {
+		have, err = client.Read(nil, true)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), have.Refused != nil: // where none can be had there are none
+	case err != nil:
+		h.Log.Infof("which sockets are marked is not known: %s", err)
+	default:
+		o.Sockets.Whole = true
+	}
+	if o.Sockets.Whole && len(have.Cgroups) > 0 {
+		o.Sockets.Asked, o.Sockets.Have = true, have
+		o.Sockets.Elements = elements(mount, o.Table.Have, o.Cgroups.Names)
+	}
+}
+
+// NoteSockets notes that every cgroup was asked.
+func (h *Host) NoteSockets() error {
+	return h.note(func(s state.Sockets) state.Sockets {
+		s.Whole = true
+		return s
+	})
 }
 
 // socketCgroups returns the cgroups that may have programs, or may get some.
@@ -94,6 +132,7 @@ func (h *Host) programs(mount cgroup.Mount) (*socketkernel.Client, error) {
 		if err != nil {
 			return nil, err
 		}
+		c.Conntrack = &h.flows
 		h.sockets = c
 	}
 	return h.sockets, nil

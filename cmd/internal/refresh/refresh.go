@@ -15,6 +15,7 @@ import (
 	"wg-multihome/cmd/internal/report"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/spelling"
 	"wg-multihome/policy"
 	"wg-multihome/wg"
 )
@@ -55,7 +56,7 @@ func (r *Refresher) Named(ctx context.Context, names []string, olderThan time.Du
 	pinned := d.PinnedDevices()
 	for _, name := range names {
 		if !slices.Contains(pinned, name) {
-			rep.Problems = append(slices.Clip(rep.Problems), fwmark.Problem{Text: fmt.Sprintf("no uplink lists WireGuard device %q: see `wg-multihome help tunnels`", name)})
+			rep.Problems = append(slices.Clip(rep.Problems), fwmark.Problem{Text: fmt.Sprintf("no uplink lists WireGuard device %q%s: see `wg-multihome help tunnels`", name, spelling.Instead(name, pinned))})
 		} else if len(d.Reachable([]string{name})) == 0 {
 			rep.Errs = append(rep.Errs, fmt.Errorf("WireGuard device %q is not there; `wg show interfaces` lists those that are", name))
 		}

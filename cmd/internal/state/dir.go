@@ -87,6 +87,26 @@ func (d Dir) WriteJSON(file string, v any) error {
 	return d.put("", filepath.Join(string(d), file), v)
 }
 
+// Flush has the disk hold which files STATE-DIR has now, and that it is there itself:
+// after a power failure a name that was written or removed last may else be as it was.
+func (d Dir) Flush() error {
+	for _, dir := range []string{string(d), filepath.Dir(string(d))} {
+		if err := flush(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func flush(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
 // ReadJSON fills v from a file of STATE-DIR itself, of so many bytes at most; its
 // errors name the file. errors.Is(err, fs.ErrNotExist) where there is none.
 func (d Dir) ReadJSON(file string, v any, most int) error {

@@ -4,7 +4,7 @@
 //	leases/IFACE.json  a lease record: an observation, never a copy of kernel state
 //	told/IFACE.json    what hooks were told of an uplink last
 //	sysctl/IFACE.json  there while we have set an interface's src_valid_mark
-//	sockets.json       while services are marked by socket: their cgroups, and whose their marks are
+//	sockets.json       services that are marked by socket: their cgroups, and whose their marks are; and whether all cgroups were asked
 //	due/DEV            a WireGuard device that is to be refreshed
 //	lock               held by the run that converges; its time is that of the last one's end
 //	tell.lock          held by the run that tells

@@ -21,11 +21,16 @@ const maxSockets = 4 << 20
 type Sockets struct {
 	Cgroups []string          `json:"cgroups"` // those that may have programs of ours, by path, sorted
 	Marks   map[string]string `json:"marks"`   // the uplink that sockets with a mark are pinned to
+
+	// Whole says that every cgroup was asked since the notes were begun: no other one
+	// has programs of ours.
+	Whole bool `json:"whole,omitempty"`
 }
 
 // Clone returns a copy.
 func (s Sockets) Clone() Sockets {
-	return Sockets{Cgroups: slices.Clone(s.Cgroups), Marks: maps.Clone(s.Marks)}
+	s.Cgroups, s.Marks = slices.Clone(s.Cgroups), maps.Clone(s.Marks)
+	return s
 }
 
 // Add notes a cgroup that is about to get programs of an uplink's mark.
@@ -63,11 +68,11 @@ func (s Sockets) DropMark(m fwmark.Mark) Sockets {
 
 // Equal reports whether both tell the same.
 func (s Sockets) Equal(o Sockets) bool {
-	return slices.Equal(s.Cgroups, o.Cgroups) && maps.Equal(s.Marks, o.Marks)
+	return s.Whole == o.Whole && slices.Equal(s.Cgroups, o.Cgroups) && maps.Equal(s.Marks, o.Marks)
 }
 
 // ReadSockets returns what was noted last; nothing where no service was marked by
-// socket since the host was started.
+// socket since the host was started, or the notes are lost.
 func (d Dir) ReadSockets() (Sockets, error) {
 	var s Sockets
 	switch err := d.ReadJSON(socketsFile, &s, maxSockets); {
@@ -90,7 +95,7 @@ func (d Dir) WriteSockets(s Sockets) error {
 }
 
 func (d Dir) writeSockets(s Sockets) error {
-	if len(s.Cgroups)+len(s.Marks) == 0 {
+	if len(s.Cgroups)+len(s.Marks) == 0 && !s.Whole {
 		return remove(filepath.Join(string(d), socketsFile))
 	}
 	return d.WriteJSON(socketsFile, s)

@@ -39,6 +39,11 @@ func TestSockets(t *testing.T) {
 		t.Errorf("nothing is noted, and there is a file: %v", err)
 	}
 	read(Sockets{})
+	whole := Sockets{Whole: true}
+	if err := d.WriteSockets(whole); err != nil {
+		t.Fatal(err)
+	}
+	read(whole)
 	if err := os.WriteFile(filepath.Join(string(d), socketsFile), []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}

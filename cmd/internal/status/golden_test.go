@@ -24,6 +24,7 @@ func example() Status {
 		},
 		Marks: []Mark{
 			{Mark: "0x1005", Uplink: "wan1", Guarded: true, Routed4: true, Routed6: true},
+			{Mark: "0x1006", Uplink: "wan1", Guarded: true, Routed6: true, astray: [2]bool{true, false}},
 			{Mark: "0x2000/0xff00", Uplink: "wan2", Guarded: true, Kept: true, ForRuns: true},
 		},
 		Tunnels: []Tunnel{}, Notes: []string{},

@@ -85,6 +85,9 @@ func amiss(d decide.Decision, device wg.Detail, p fwmark.Pin, f wg.File) []strin
 		notes = append(notes, fmt.Sprintf("%s: SaveConfig = true: wg-quick writes addresses over the names of endpoints in %s", device.Name, f.Path))
 	}
 	families := d.Families(p.Uplink)
+	if d.Refused(p) != "" {
+		return notes
+	}
 	for _, peer := range device.Peers {
 		if !peer.Endpoint.IsValid() {
 			continue
@@ -114,14 +117,15 @@ func nested(h Host, d decide.Decision, device wg.Detail) []string {
 	return notes
 }
 
-// routed reports, by family, whether the kernel sends packets to the world with a
-// pin's mark by its uplink.
-func (in Inspection) routed(p fwmark.Pin) (routed [2]bool) {
+// ways reports, by family, whether the kernel sends packets to the world with a pin's
+// mark by its uplink, or by another device.
+func (in Inspection) ways(p fwmark.Pin) (routed, astray [2]bool) {
 	for i, q := range in.questions {
 		if i < len(in.answers) && q.World && q.Mark == p.Mark.Value {
-			a := in.answers[i]
-			routed[fwmark.FamilyOf(q.Dst)] = a.Errno == 0 && a.Device == p.Uplink
+			a, f := in.answers[i], fwmark.FamilyOf(q.Dst)
+			routed[f] = a.Errno == 0 && a.Device == p.Uplink
+			astray[f] = a.Errno == 0 && a.Device != p.Uplink
 		}
 	}
-	return routed
+	return routed, astray
 }

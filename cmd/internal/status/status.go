@@ -70,6 +70,9 @@ type Mark struct {
 	Full    bool   `json:"full_tunnel,omitempty"` // not configured: the one that a pinned full tunnel keeps
 	Kept    bool   `json:"kept,omitempty"`        // as it stands, while the configuration has an error
 	ForRuns bool   `json:"for_runs,omitempty"`    // it is configured no longer, and kept while commands of `run` have it
+	Refuses string `json:"refuses,omitempty"`     // the uplink, without a mark that can be read, whose services and tunnels have it: they are refused
+
+	astray [2]bool // by Family: the kernel sends it by another device
 }
 
 // Service is a cgroup as configured.
@@ -79,6 +82,8 @@ type Service struct {
 	Mark   string `json:"mark"`
 	Exists bool   `json:"exists"` // it is there now
 	Pinned bool   `json:"pinned"` // and what stands pins it, and not one of its name that is gone
+
+	Refused bool `json:"refused,omitempty"` // its uplink has no mark that can be read: what it sends is refused
 
 	// Where some services are marked by socket:
 	Marking string   `json:"marking,omitempty"` // socket or packet
@@ -188,10 +193,10 @@ func gateway(a netip.Addr) string {
 func marks(v decide.Decision, in Inspection) []Mark {
 	list := make([]Mark, 0, len(v.Pins))
 	for _, p := range v.Pins {
-		routed := in.routed(p)
+		routed, astray := in.ways(p)
 		list = append(list, Mark{
 			Mark: p.Mark.String(), Uplink: p.Uplink, Guarded: v.Guarded(p.Mark),
-			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], Full: p.Full, Kept: p.Kept, ForRuns: v.Outlived(p.Mark),
+			Routed4: routed[fwmark.IPv4], Routed6: routed[fwmark.IPv6], astray: astray, Full: p.Full, Kept: p.Kept, ForRuns: v.Outlived(p.Mark), Refuses: v.Refused(p),
 		})
 	}
 	return list
@@ -210,7 +215,7 @@ func services(v decide.Decision) []Service {
 		pinned := v.Table.Have.Sets[nft.PathsSet(p.Mark)].Cgroups
 		for _, path := range p.Cgroups {
 			c, exists := v.Locks.Cgroups[path]
-			s := Service{Cgroup: path, Uplink: p.Uplink, Mark: p.Mark.String(), Exists: exists, Pinned: exists && slices.Contains(pinned, c.ID)}
+			s := Service{Cgroup: path, Uplink: cmp.Or(p.Uplink, v.Refused(p)), Refused: v.Refused(p) != "", Mark: p.Mark.String(), Exists: exists, Pinned: exists && slices.Contains(pinned, c.ID)}
 			s.addMarking(v)
 			list = append(list, s)
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"wg-multihome/cmd/internal/screen"
+	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 )
 
@@ -56,16 +57,30 @@ func (t *page) answer(line string) {
 func (t *page) marks(list []Mark) {
 	rows := screen.Table{Columns: []string{"MARK", "UPLINK", "GUARDS", "IPV4", "IPV6"}, Free: true}
 	for _, m := range list {
-		rows.Row(m.Mark, m.Uplink, word(m.Guarded, "stand", "MISSING"), word(m.Routed4, "routed", "refused"),
-			word(m.Routed6, "routed", "refused")+word(m.Full, " (of a full tunnel)", "")+m.kept())
+		rows.Row(m.Mark, m.Uplink, word(m.Guarded, "stand", "MISSING"), m.way(fwmark.IPv4),
+			m.way(fwmark.IPv6)+word(m.Full, " (of a full tunnel)", "")+m.kept())
 	}
 	t.table(rows, len(list))
+}
+
+// way is where packets to the world go in a family.
+func (m Mark) way(f fwmark.Family) string {
+	switch {
+	case m.astray[f]:
+		return "ASTRAY" // the second lock may hold it
+	case f == fwmark.IPv4 && m.Routed4, f == fwmark.IPv6 && m.Routed6:
+		return "routed"
+	}
+	return "refused"
 }
 
 func (t *page) services(list []Service) {
 	rows := screen.Table{Columns: []string{"SERVICE", "UPLINK", "MARK", "CGROUP"}, Free: true}
 	for _, c := range list {
 		state := word(c.Pinned, "pinned", "NOT PINNED") + c.how()
+		if c.Pinned && c.Refused {
+			state = "REFUSED" + c.how() + ": its uplink has no mark"
+		}
 		if !c.Exists {
 			state = "(absent)"
 		}
@@ -115,6 +130,9 @@ func (c Service) how() string {
 func (m Mark) kept() string {
 	if m.ForRuns {
 		return " (kept for commands of `run`)"
+	}
+	if m.Refuses != "" {
+		return " (of what " + m.Refuses + " pins, which has no mark)"
 	}
 	return word(m.Kept, " (kept as it stands)", "")
 }

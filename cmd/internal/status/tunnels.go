@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ type Tunnel struct {
 	Mark    string `json:"mark"`                  // what it has
 	Wanted  string `json:"wanted,omitempty"`      // what it is to have
 	Full    bool   `json:"full_tunnel,omitempty"` // it keeps a mark of its own
+	Refused bool   `json:"refused,omitempty"`     // its uplink has no mark that can be read: what it sends is refused
 	Peers   []Peer `json:"peers"`
 }
 
@@ -39,7 +41,7 @@ func tunnels(v decide.Decision) []Tunnel {
 	for _, p := range v.Pins {
 		for _, name := range p.Devices {
 			listed[name] = true
-			t := Tunnel{Device: name, Uplink: p.Uplink, Wanted: number(p.Mark.Value), Full: p.Full, Peers: []Peer{}, Unread: slices.Contains(v.Devices.Unread, name)}
+			t := Tunnel{Device: name, Uplink: cmp.Or(p.Uplink, v.Refused(p)), Refused: v.Refused(p) != "", Wanted: number(p.Mark.Value), Full: p.Full, Peers: []Peer{}, Unread: slices.Contains(v.Devices.Unread, name)}
 			for _, d := range v.Devices.Found {
 				if d.Name == name {
 					t.Present, t.Mark = true, number(d.Mark)
@@ -95,6 +97,8 @@ func (t *page) tunnels(list []Tunnel) {
 			mark = "(not read)"
 		case !d.Present:
 			mark = "(absent)"
+		case d.Refused:
+			mark += " (REFUSED: its uplink has no mark)"
 		}
 		if d.Wanted == "" {
 			uplink = "(not listed)"

@@ -6,6 +6,7 @@ package systemd
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,6 +69,16 @@ func RunPath() string {
 		return ""
 	}
 	return path
+}
+
+// HasBus reports whether D-Bus can be reached, which a host that systemd runs may lack.
+func HasBus() bool {
+	c, err := net.Dial("unix", "/run/dbus/system_bus_socket")
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
 }
 
 // program returns the path of one of systemd's.

@@ -56,7 +56,7 @@ func runHooks(ctx context.Context, log *logging.Logger, n decide.News, left time
 	command := []string{runPartsPaths[runParts], hooksDir} // by absolute path
 	env := append([]string{systemd.Path}, environment(n)...)
 	if run := systemd.RunPath(); outside && run != "" {
-		command = bySystemd(run, command, env, left)
+		command = bySystemd(run, command, env, left, systemd.HasBus())
 	}
 	cmd := exec.CommandContext(limit, command[0], command[1:]...)
 	cmd.Env = env
@@ -85,10 +85,17 @@ func runHooks(ctx context.Context, log *logging.Logger, n decide.News, left time
 
 // bySystemd is the command that has systemd run another one, as a unit of its own,
 // and waits for it. Should that wait be cut short, the unit ends by itself. program is
-// systemd-run(1).
-func bySystemd(program string, command, env []string, left time.Duration) []string {
-	run := []string{program, "--quiet", "--collect", "--pipe", "--wait", "--service-type=exec", "--description=hooks of wg-multihome",
-		"--working-directory=/", fmt.Sprintf("--property=RuntimeMaxSec=%d", max(1, int(left.Seconds()))), fmt.Sprintf("--property=TimeoutStopSec=%d", int(killAfter.Seconds()))}
+// systemd-run(1), which hands on its own output and waits for a unit's end by D-Bus alone.
+// Where there is none the unit is taken for started once the command is done,
+// and what it says is in the journal.
+func bySystemd(program string, command, env []string, left time.Duration, bus bool) []string {
+	most := max(1, int(left.Seconds()))
+	run := []string{program, "--quiet", "--collect", "--description=hooks of wg-multihome", "--working-directory=/", fmt.Sprintf("--property=TimeoutStopSec=%d", int(killAfter.Seconds()))}
+	if bus {
+		run = append(run, "--pipe", "--wait", "--service-type=exec", fmt.Sprintf("--property=RuntimeMaxSec=%d", most))
+	} else {
+		run = append(run, "--service-type=oneshot", fmt.Sprintf("--property=TimeoutStartSec=%d", most), "--property=SyslogIdentifier=wg-multihome")
+	}
 	for _, variable := range env {
 		run = append(run, "--setenv="+variable)
 	}

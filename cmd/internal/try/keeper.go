@@ -47,10 +47,26 @@ func (k Keeper) File() string { return filepath.Join(string(k.Dir), tryFile) }
 // Read returns the state; nil: there is none.
 func (k Keeper) Read() (*State, error) { return readFile[State](k.Dir, tryFile) }
 
+// noted is what is in force, as it is noted.
+type noted struct {
+	config.Config
+	Texts []string // the files that it was read from and that have a text; nil: noted by an earlier version
+}
+
 // Before returns what was in force when a run has converged last; nil: that was not
 // noted since the machine was booted.
 func (k Keeper) Before() (*config.Config, error) {
 	return readFile[config.Config](k.State, inForceFile)
+}
+
+// Texts returns the files with a text that what was in force was read from; nil: that was
+// not noted since the machine was booted.
+func (k Keeper) Texts() ([]string, error) {
+	v, err := readFile[noted](k.State, inForceFile)
+	if v == nil {
+		return nil, err
+	}
+	return v.Texts, nil
 }
 
 // Note notes a configuration that is in force, or that none is.
@@ -59,7 +75,7 @@ func (k Keeper) Note(c config.Config) error {
 		return k.Nothing()
 	}
 	c.Problems, c.Notes = nil, nil
-	text, err := json.Marshal(c)
+	text, err := json.Marshal(noted{c, append([]string{}, c.Texts()...)})
 	if err != nil {
 		return err
 	}
@@ -175,7 +191,8 @@ func (k Keeper) Forget(ctx context.Context, read config.Config) error {
 	})
 }
 
-// change replaces the state under a lock: nil removes it.
+// change replaces the state under a lock: nil removes it. It is on the disk then: the
+// machine may be switched off because of what is tried.
 func (k Keeper) change(ctx context.Context, by func(*State) (*State, error)) error {
 	unlock, err := k.Dir.LockFile(ctx, state.TryLock, lockWait)
 	if errors.Is(err, fs.ErrPermission) {
@@ -194,9 +211,11 @@ func (k Keeper) change(ctx context.Context, by func(*State) (*State, error)) err
 	case err != nil, next == old:
 		return err
 	case next == nil:
-		return os.Remove(k.File())
+		err = os.Remove(k.File())
+	default:
+		err = k.Dir.WriteJSON(tryFile, next)
 	}
-	return k.Dir.WriteJSON(tryFile, next)
+	return errors.Join(err, k.Dir.Flush())
 }
 
 func readFile[T any](dir state.Dir, name string) (*T, error) {

@@ -19,14 +19,6 @@ func (l *Loop) configured(d decide.Decision, person bool, now time.Time) {
 		l.changedAt, l.personFor = now, ""
 		clear(l.said)
 	}
-	missing := false
-	texts := d.Config.Texts()
-	for _, file := range texts {
-		l.texts[file] = true
-	}
-	for file := range l.texts {
-		missing = missing || !slices.Contains(texts, file)
-	}
 	left := ""
 	for _, p := range d.Problems {
 		left += p.Error() + "\n"
@@ -34,8 +26,25 @@ func (l *Loop) configured(d decide.Decision, person bool, now time.Time) {
 	if person {
 		l.personFor = left
 	}
+	texts := d.Config.Texts()
+	l.meetTexts(texts, left == "")
+	missing := l.texts == nil || slices.ContainsFunc(l.texts, func(file string) bool { return !slices.Contains(texts, file) })
 	l.personAt = time.Time{}
 	if left != "" && left != l.personFor && len(d.Config.Problems) == 0 && len(texts) > 0 && !missing {
 		l.personAt = l.changedAt.Add(settled)
+	}
+}
+
+// meetTexts notes files that have a text. Where nothing stands that is configured no longer,
+// all is of them; else something may be of those that had a text before.
+func (l *Loop) meetTexts(files []string, all bool) {
+	if all {
+		l.texts = append([]string{}, files...)
+		return
+	}
+	for _, file := range files {
+		if l.texts != nil && !slices.Contains(l.texts, file) {
+			l.texts = append(l.texts, file)
+		}
 	}
 }

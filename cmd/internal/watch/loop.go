@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,13 +16,15 @@ import (
 
 // What the loop waits for.
 const (
-	lockWait = 5 * time.Second // at a time; then it says that it lives, and waits on
+	// lockWait bounds how long it waits for the lock at a time; then it says that it
+	// lives, and waits on.
+	lockWait = 5 * time.Second
 
 	// backWithin is how long an uplink's address may be away until the next one is
 	// told: clients take an address away and put it back.
 	backWithin = 100 * time.Millisecond
 
-	// feedEvery bounds how often the watchdog is fed.
+	// feedEvery bounds how often the watchdog is fed, unless its time is short.
 	feedEvery = 10 * time.Second
 
 	// idle is when a loop without anything to do looks whether it has: with the next
@@ -100,6 +103,7 @@ type Loop struct {
 	Notify   func(state string)                                // sd_notify(3)
 	Tidy     func()                                            // gives memory back, after quiet
 	Places   func(d decide.Decision, full bool) []events.Place // to be heard of
+	Texts    []string                                          // files with a text that what is in force was read from; nil: that is not known
 
 	hold Hold
 	pace Pace
@@ -125,7 +129,7 @@ type Loop struct {
 	changedAt time.Time       // when the configuration was read that stands
 	personAt  time.Time       // when what is configured no longer goes; zero: never
 	personFor string          // the problems that such a look has left
-	texts     map[string]bool // files that had text
+	texts     []string        // files that had text, of which something may stand; nil: that is not known
 
 	tells tells
 }
@@ -133,7 +137,7 @@ type Loop struct {
 // Run watches until ctx ends, and leaves everything in place. An error says why
 // nothing can be heard any more.
 func (l *Loop) Run(ctx context.Context) error {
-	l.said, l.texts, l.slept, l.full = map[string]bool{}, map[string]bool{}, l.Clock.Suspended(), "start"
+	l.said, l.texts, l.slept, l.full = map[string]bool{}, slices.Clone(l.Texts), l.Clock.Suspended(), "start"
 	l.tells.done = make(chan []error, 1)
 	defer l.tells.wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -201,7 +205,7 @@ func (l *Loop) due(now time.Time) {
 func (l *Loop) next(now time.Time) time.Time {
 	next := now.Add(idle)
 	if l.Watchdog > 0 {
-		next = l.fed.Add(max(l.Watchdog/3, feedEvery))
+		next = l.fed.Add(l.Watchdog / 3)
 	}
 	for _, at := range []time.Time{l.nextFull, l.retryAt, l.personAt, l.hold.Next(), l.tells.at, l.tidyAt} {
 		if !at.IsZero() && at.Before(next) {
@@ -216,10 +220,18 @@ func (l *Loop) next(now time.Time) time.Time {
 
 // feed says that the loop works.
 func (l *Loop) feed(now time.Time) {
-	if l.Watchdog > 0 && now.Sub(l.fed) >= feedEvery {
+	if l.Watchdog > 0 && now.Sub(l.fed) >= l.within(feedEvery) {
 		l.fed = now
 		l.Notify("WATCHDOG=1")
 	}
+}
+
+// within is a time that lets the watchdog be fed before its own is over.
+func (l *Loop) within(d time.Duration) time.Duration {
+	if l.Watchdog > 0 {
+		return min(d, l.Watchdog/3)
+	}
+	return d
 }
 
 // tidy forgets what is over, and gives back the memory that looks took, once there was
@@ -261,7 +273,7 @@ func (l *Loop) look(ctx context.Context) {
 		cause = "event"
 	}
 	l.meet(heard)
-	request := Request{Known: l.known, Person: person, Wait: lockWait}
+	request := Request{Known: l.known, Person: person, Wait: l.within(lockWait)}
 	if cause == "event" && l.looked {
 		request.Fresh = decide.Everything &^ heard.Stale &^ (decide.Configuration | decide.Leases)
 	}
@@ -303,7 +315,7 @@ func (l *Loop) wait(ctx context.Context, request Request, heard events.Heard) (R
 		if !r.Busy || ctx.Err() != nil {
 			return r, began
 		}
-		l.say([]error{fmt.Errorf("another run holds the lock for %s", lockWait)})
+		l.say([]error{fmt.Errorf("another run holds the lock for %s", request.Wait)})
 		l.feed(l.Clock.Now())
 	}
 }

@@ -107,12 +107,18 @@ func (s *stand) Refresh(_ context.Context, r Refresh) []error {
 
 func newStand(t *testing.T, interval time.Duration) *stand {
 	t.Helper()
+	return guardedStand(t, interval, time.Minute)
+}
+
+// guardedStand is one with another watchdog.
+func guardedStand(t *testing.T, interval, watchdog time.Duration) *stand {
+	t.Helper()
 	s := &stand{
 		t: t, ready: make(chan struct{}, 1), changed: make(chan struct{}), hangup: make(chan os.Signal), looks: make(chan Request),
 		results: make(chan Result), ended: make(chan error, 1),
 	}
 	s.loop = &Loop{
-		Looker: s, Hearer: follows{s}, Poller: poller{s}, Teller: s, Meter: NoMeter{}, Clock: s, Log: logging.Discard(), Interval: interval, Watchdog: time.Minute,
+		Looker: s, Hearer: follows{s}, Poller: poller{s}, Teller: s, Meter: NoMeter{}, Clock: s, Log: logging.Discard(), Interval: interval, Watchdog: watchdog,
 		Hangup: s.hangup, Notify: s.notify, Tidy: func() {}, Places: func(decide.Decision, bool) []events.Place { return nil },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -267,6 +273,27 @@ func TestBusy(t *testing.T) {
 	if !s.told("READY=1") || !s.told("WATCHDOG=1") {
 		t.Errorf("%q", s.notes)
 	}
+}
+
+// TestShortWatchdog: one of a short time is fed within it, by waiting for the lock, too.
+func TestShortWatchdog(t *testing.T) {
+	const watchdog = 300 * time.Millisecond
+	s := guardedStand(t, time.Hour, watchdog)
+	if q := s.look("start", Result{Busy: true}); q.Wait >= watchdog {
+		t.Errorf("it waits %s for the lock, and a watchdog wants to hear of it within %s", q.Wait, watchdog)
+	}
+	s.look("the lock is free", well())
+	until(t, "the watchdog is fed again and again", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		fed := 0
+		for _, note := range s.notes {
+			if note == "WATCHDOG=1" {
+				fed++
+			}
+		}
+		return fed > 5
+	})
 }
 
 // TestUnread: what could not be read is read again, all of it.

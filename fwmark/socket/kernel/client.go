@@ -18,6 +18,9 @@ import (
 // Client reads and changes what is attached to the cgroups of one mount. It is not
 // for several goroutines at once.
 type Client struct {
+	// Conntrack tells of connections; nil: it knows none.
+	Conntrack Conntrack
+
 	mount  *os.File
 	loaded map[string]int // programs that were loaded, by name: cgroups share them
 }

@@ -44,21 +44,30 @@ func (g *giver) accepted(fd int, mark uint32) (bool, error) {
 	if protocol != unix.IPPROTO_MPTCP {
 		return false, nil
 	}
-	if g.diag == nil {
-		s, err := nlsock.Open(unix.NETLINK_SOCK_DIAG)
-		if errors.Is(err, unix.EPROTONOSUPPORT) {
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("open sock_diag: %w", err)
-		}
-		g.diag = &diag{Socket: s, ctx: g.ctx}
+	if ok, err := g.openDiag(); err != nil || !ok {
+		return false, err
 	}
 	flow, ok, err := g.diag.flowMark(fd)
 	if err != nil {
 		return false, fmt.Errorf("ask for the mark of a flow of MPTCP: %w", err)
 	}
 	return ok && flow != mark, nil
+}
+
+// openDiag opens sock_diag at its first use. It is false where the kernel has none.
+func (g *giver) openDiag() (bool, error) {
+	if g.diag != nil {
+		return true, nil
+	}
+	s, err := nlsock.Open(unix.NETLINK_SOCK_DIAG)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open sock_diag: %w", err)
+	}
+	g.diag = &diag{Socket: s, ctx: g.ctx}
+	return true, nil
 }
 
 func (g *giver) close() {

@@ -43,7 +43,7 @@ const limit = 5 * time.Second
 func (c *Client) Give(ctx context.Context, r socket.Remark, report *Report) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	g := giver{ctx: ctx, remark: r, report: report, seen: map[uint64]bool{}, done: map[int]bool{}}
+	g := giver{ctx: ctx, remark: r, report: report, conntrack: c.Conntrack, seen: map[uint64]bool{}, done: map[int]bool{}}
 	defer g.close()
 	except := map[string]bool{}
 	for _, cgroup := range r.Except {
@@ -68,9 +68,13 @@ type giver struct {
 	ctx    context.Context
 	remark socket.Remark
 	report *Report
-	seen   map[uint64]bool // sockets, by inode
-	done   map[int]bool    // processes
-	diag   *diag           // opened at its first use
+
+	conntrack Conntrack
+	listening map[uint16]bool // ports, read at their first use
+
+	seen map[uint64]bool // sockets, by inode
+	done map[int]bool    // processes
+	diag *diag           // opened at its first use
 }
 
 // cgroup sees to the processes of one cgroup.
@@ -155,6 +159,13 @@ func (g *giver) give(fd int) error {
 		return err
 	}
 	next := g.remark.Next(uint32(now), use)
+	if use == socket.Connected && g.remark.AsksConnection(next) {
+		connection, err := g.connection(fd)
+		if err != nil {
+			return err
+		}
+		next = g.remark.ByConnection(next, connection)
+	}
 	if next == uint32(now) {
 		return nil
 	}

@@ -1,0 +1,92 @@
+package decide
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"wg-multihome/fwmark"
+)
+
+// While the configuration has an error, an uplink may be without a number: its own
+// cannot be read, and the last one is another uplink's now. What it pins would leave by
+// main. So that gets a number of guards alone, like sockets that are set aside, and is
+// refused until the error is mended. The number is its uplink's own: what has it can be
+// told from what others have.
+
+// refuseListed has what was listed for an uplink last, and what no pin lists, be
+// refused.
+func (d *Decision) refuseListed(in fwmark.Intent) {
+	cgroups := d.unpinned(in.Cgroups, func(p fwmark.Pin) []string { return p.Cgroups })
+	devices := d.unpinned(in.Devices, func(p fwmark.Pin) []string { return p.Devices })
+	if len(cgroups)+len(devices) == 0 {
+		return
+	}
+	what := strings.Join(slices.Concat(cgroups, devices), ", ")
+	m, found := d.refusedBefore(in)
+	if !found {
+		m, found = d.numberAside(in.Uplink, in.Mark.Mask)
+	}
+	if !found {
+		d.Errs = append(d.Errs, fmt.Errorf("no number is free for %s of uplink %q, which has no mark as long as the configuration has an error: it is not pinned", what, in.Uplink))
+		return
+	}
+	d.pinAside(m, in.Uplink)
+	p := &d.Pins[slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool { return p.Mark == m })]
+	p.Cgroups, p.Devices = append(slices.Clip(p.Cgroups), cgroups...), append(slices.Clip(p.Devices), devices...)
+	if d.scope == called { // its script guards no such number, so nothing new gets it
+		return
+	}
+	d.Problems = append(slices.Clip(d.Problems), fwmark.Problem{
+		Text: fmt.Sprintf("uplink %q has no mark that can be read, and its last one, %s, is not its any more: what is sent by %s is refused, by mark %s, until this is mended", in.Uplink, in.Mark, what, m),
+	})
+}
+
+// refusedBefore returns the number that an uplink's services or devices have been
+// refused by already.
+func (d *Decision) refusedBefore(in fwmark.Intent) (m fwmark.Mark, found bool) {
+	for _, c := range d.stands {
+		configured := slices.ContainsFunc(d.Config.Intents, func(o fwmark.Intent) bool { return !o.Mark.IsZero() && o.Mark.Overlaps(c.Mark) })
+		if configured || c.Full || d.aside[c.Mark] != "" || !d.isAside(c.Mark) {
+			continue
+		}
+		has := func(path string) bool { return d.getsMark(c.Mark, d.Cgroups.ByPath[path].ID) }
+		carries := func(device string) bool { return d.carries(device, c.Mark) }
+		if d.Sockets.Noted.Marks[c.Mark.String()] == in.Uplink || slices.ContainsFunc(in.Cgroups, has) || slices.ContainsFunc(in.Devices, carries) {
+			return c.Mark, true
+		}
+	}
+	return fwmark.Mark{}, false
+}
+
+// carries reports whether a WireGuard device has a mark's number.
+func (d *Decision) carries(device string, m fwmark.Mark) bool {
+	for _, found := range d.Devices.Found {
+		if found.Name == device {
+			return m.Selects(found.Mark)
+		}
+	}
+	return false
+}
+
+// Refused returns the uplink that a pin's services and devices are listed for, where
+// they are refused as it has no mark; "" of other pins.
+func (d Decision) Refused(p fwmark.Pin) (uplink string) {
+	if len(p.Cgroups)+len(p.Devices) == 0 {
+		return ""
+	}
+	return d.aside[p.Mark]
+}
+
+// claimed returns the configuration's intents, and what pins list besides: while it has
+// an error that may be more.
+func (d *Decision) claimed() []fwmark.Intent {
+	list := slices.Clone(d.Config.Intents)
+	for _, p := range d.Pins {
+		if uplink := cmp.Or(p.Uplink, d.Refused(p)); uplink != "" {
+			list = append(list, fwmark.Intent{Uplink: uplink, Cgroups: p.Cgroups, Devices: p.Devices})
+		}
+	}
+	return list
+}
