@@ -121,7 +121,7 @@ func (s Set) String() string {
 		return fmt.Sprintf("\tmap %s {\n\t\ttype %s . inet_service . inet_service : %s\n\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %dm\n\t}\n",
 			s.Name, addr, addr, AskersMax, AskerTime/time.Minute)
 	case Answers:
-		return fmt.Sprintf("\tset %s {\n\t\ttype ipv%s_addr . inet_service . inet_service\n\t\tflags timeout\n\t\ttimeout %ds\n\t}\n", s.Name, s.Family, LateTime/time.Second)
+		return fmt.Sprintf("\tset %s {\n\t\ttype ipv%s_addr . inet_service . inet_service\n\t\ttimeout %ds\n\t}\n", s.Name, s.Family, LateTime/time.Second)
 	case Cgroups:
 		return fmt.Sprintf("\tset %s {\n\t\ttype cgroupsv2\n\t}\n", s.Name)
 	}
