@@ -143,7 +143,7 @@ func TestInstallRefusesAProgramOfOthers(t *testing.T) {
 		wantPart(t, "install", r.Stderr, how)
 		wantEqual(t, "what was written", r.Stdout, "")
 	}
-	d.Script("chmod 1777 /run/own; chgrp 0 /run/own")
+	d.Script("chown 0:0 /run/own /run/own/wg-multihome; chmod 1777 /run/own")
 	wantPart(t, "install out of a folder with the sticky bit", d.Run("/run/own/wg-multihome", "install"), "+ "+dhclientHook)
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/state"
@@ -228,9 +229,8 @@ func (h *Host) transact(ctx context.Context, s decide.TableStep, diff differ) er
 		return err
 	}
 	have, unknown := s.Have, diff(s.Have, s.Want, nil).ConntrackFirst
-	var asked map[flows.Flow]bool
 	if unknown {
-		asked = h.asked(ctx)
+		h.readAsked(ctx)
 		h.enterFlows(ctx)
 		if have, err = reached(client, diff(have, s.Want.WithoutMarks(), nil)); err != nil {
 			return err
@@ -247,7 +247,7 @@ func (h *Host) transact(ctx context.Context, s decide.TableStep, diff differ) er
 		return err
 	}
 	if unknown {
-		h.forgetUnmarked(ctx, client, s.Want, asked)
+		h.forgetUnmarked(ctx, client, s.Want)
 	}
 	return nil
 }
@@ -269,11 +269,11 @@ func (h *Host) settle() {
 
 // forgetUnmarked has conntrack forget what pinned services have sent while the
 // marking chain was missing. What it keeps is as if it ran then.
-func (h *Host) forgetUnmarked(ctx context.Context, client Nftables, want nft.Ruleset, asked map[flows.Flow]bool) {
+func (h *Host) forgetUnmarked(ctx context.Context, client Nftables, want nft.Ruleset) {
 	have, err := client.Read()
 	n := 0
 	if err == nil {
-		p := flows.Pinned{Bits: want.ConnectionBits(), Cgroups: map[uint64]bool{}, Asked: asked}
+		p := flows.Pinned{Bits: want.ConnectionBits(), Cgroups: map[uint64]bool{}, Asked: h.asked()}
 		for _, id := range slices.Concat(have.Paths(), have.PublicElements()) {
 			p.Cgroups[id] = true
 		}
@@ -287,14 +287,28 @@ func (h *Host) forgetUnmarked(ctx context.Context, client Nftables, want nft.Rul
 	}
 }
 
-// asked returns what others have begun by UDP. Where that cannot be read, nothing else of
-// conntrack can.
-func (h *Host) asked(ctx context.Context) map[flows.Flow]bool {
+// askedBefore is what others had begun by UDP before conntrack was turned on, and when
+// that was. For a while after that an answer may be the first that conntrack sees.
+type askedBefore struct {
+	flows map[flows.Flow]bool
+	at    time.Time
+}
+
+// readAsked reads it. Where that is not to be had, nothing else of conntrack is.
+func (h *Host) readAsked(ctx context.Context) {
 	asked, err := h.flows.Asked(ctx)
 	if err != nil {
 		h.Log.Debugf("%s", err)
 	}
-	return asked
+	h.before = askedBefore{asked, time.Now()}
+}
+
+// asked returns it for that while, and nil later.
+func (h *Host) asked() map[flows.Flow]bool {
+	if time.Since(h.before.at) > nft.LateTime {
+		h.before = askedBefore{}
+	}
+	return h.before.flows
 }
 
 // forgetSent has conntrack forget what pinned services have sent without a mark, and

@@ -47,6 +47,7 @@ type Host struct {
 	Patient bool
 
 	flows     flows.Client
+	before    askedBefore
 	conntrack nftkernel.Conntrack
 	sockets   *socketkernel.Client // nil until a cgroup is asked
 
