@@ -222,23 +222,23 @@ func TestConnectedGoFromPackets(t *testing.T) {
 			for _, phase := range []Phase{ForgetFresh, Open, Lock, Mark} {
 				d = d.after(d.Steps(phase))
 			}
-			for _, s := range d.Steps(Attach) {
-				step := s.(SocketStep)
-				i := slices.IndexFunc(step.Step.Changes, func(c socket.Change) bool { return c.Kind == socket.Give })
-				if step.Cgroup != "a.service" || i < 0 {
-					t.Fatalf("step %+v", step)
-				}
-				r := step.Step.Changes[i].Remark
-				slices.SortFunc(r.Connections, func(a, b socket.Move) int { return a.From.Compare(b.From) })
-				if r.ByPacket != c.byPacket || !slices.Equal(r.Connections, c.connections) {
-					t.Errorf("by packet: %t, connections: %v", r.ByPacket, r.Connections)
-				}
-				if noted := step.Note(d.Sockets.Noted).Marks; !maps.Equal(noted, c.noted) {
-					t.Errorf("noted %v", noted)
-				}
-				return
+			steps := d.Steps(Attach)
+			if len(steps) == 0 {
+				t.Fatal("no step")
 			}
-			t.Error("no step")
+			step := steps[0].(SocketStep)
+			i := slices.IndexFunc(step.Step.Changes, func(c socket.Change) bool { return c.Kind == socket.Give })
+			if step.Cgroup != "a.service" || i < 0 {
+				t.Fatalf("step %+v", step)
+			}
+			r := step.Step.Changes[i].Remark
+			slices.SortFunc(r.Connections, func(a, b socket.Move) int { return a.From.Compare(b.From) })
+			if r.ByPacket != c.byPacket || !slices.Equal(r.Connections, c.connections) {
+				t.Errorf("by packet: %t, connections: %v", r.ByPacket, r.Connections)
+			}
+			if noted := step.Note(d.Sockets.Noted).Marks; !maps.Equal(noted, c.noted) {
+				t.Errorf("noted %v", noted)
+			}
 		})
 	}
 }
