@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
@@ -21,6 +22,23 @@ func oneArgument(kind string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
 			return fmt.Errorf("%s takes one %s, and %q is a second one", cmd.Name(), kind, args[1])
+		}
+		return nil
+	}
+}
+
+// exclusive refuses a command that is given more than one of some flags, in other words
+// than cobra's, and has completion offer no second one.
+func exclusive(cmd *cobra.Command, flags ...string) {
+	cmd.MarkFlagsMutuallyExclusive(flags...)
+	before := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		given := slices.DeleteFunc(slices.Clone(flags), func(name string) bool { return !cmd.Flags().Changed(name) })
+		if len(given) > 1 {
+			return fmt.Errorf("%s takes --%s or --%s, not both", cmd.Name(), given[0], given[1])
+		}
+		if before != nil {
+			return before(cmd, args)
 		}
 		return nil
 	}

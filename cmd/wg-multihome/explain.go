@@ -68,7 +68,7 @@ destination that all that is pinned reaches by main counts as its own way.`,
 	flags.StringVar(&f.protocol, "proto", "", "by `PROTOCOL`: udp, tcp or icmp")
 	flags.BoolVar(&f.json, "json", false, "JSON (wg-multihome help json)")
 	flags.BoolVar(&f.exitCode, "exit-code", false, "exit with 3 where a packet is refused, or goes astray")
-	cmd.MarkFlagsMutuallyExclusive("mark", "from", "device", "service", "pid")
+	exclusive(cmd, "mark", "from", "device", "service", "pid")
 	_ = cmd.RegisterFlagCompletionFunc("mark", p.completeMark)
 	_ = cmd.RegisterFlagCompletionFunc("from", p.completeAddress)
 	_ = cmd.RegisterFlagCompletionFunc("device", p.completeDevice)

@@ -41,8 +41,8 @@ configuration; with --exit-code 3 where there is drift.`,
 	cmd.Flags().BoolVar(&asMetrics, "metrics", false, "Prometheus's text, for the node exporter's textfile collector")
 	cmd.Flags().BoolVar(&following, "follow", false, "then a line for each change, until it is interrupted")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 where there is drift")
-	cmd.MarkFlagsMutuallyExclusive("metrics", "json")
-	cmd.MarkFlagsMutuallyExclusive("metrics", "follow", "exit-code")
+	exclusive(cmd, "metrics", "json")
+	exclusive(cmd, "metrics", "follow", "exit-code")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := p.begin(true)
 		if err != nil {

@@ -36,7 +36,7 @@ nothing that stands is taken away). With --hook always with 0.`,
 	}
 	cmd.Flags().BoolVar(&hook, "hook", false, "for callers that break on failure: wait 5 s for the lock, exit with 0 always")
 	cmd.Flags().DurationVar(&limit, "try", 0, "undo it after `TIME`, such as 60s, unless wg-multihome confirm comes first")
-	cmd.MarkFlagsMutuallyExclusive("hook", "try")
+	exclusive(cmd, "hook", "try")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("try") {
 			if limit < minTry || limit > maxTry {
