@@ -19,10 +19,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// tracked is where a firewall asks conntrack, and nobody is pinned.
+const tracked = "tracked"
+
 // BenchmarkMarks has the processor's time of a process per operation, where it is
 // pinned and where another one is, by either way of marking, as a multiple of what it
-// is where nobody is pinned: rules and second lock alone. Rounds take turns, and the
-// figures are medians over b.N of them (-benchtime 14x): others use the machine too.
+// is where nobody is pinned: rules and second lock alone; and beside marked packets, of
+// what it is where a firewall has conntrack follow all connections anyhow. Rounds take
+// turns, and the figures are medians over b.N of them (-benchtime 14x): others use the
+// machine too.
 //
 // The operations are a datagram of one socket, a socket with one datagram, and a
 // socket with a TCP connection. Routers drop the datagrams at once.
@@ -37,12 +42,15 @@ func BenchmarkMarks(b *testing.B) {
 	service := l.MakeCgroup("a.service")
 	setups := []struct {
 		name, cgroups, marking, from string
+		of                           string // a multiple of what that takes
 	}{
-		{"alone", "", "socket", ""},
-		{"beside-sockets", service, "socket", ""},
-		{"pinned-by-socket", service, "socket", service},
-		{"beside-packets", service, "packet", ""},
-		{"pinned-by-packet", service, "packet", service},
+		{"alone", "", "socket", "", "alone"},
+		{"beside-sockets", service, "socket", "", "alone"},
+		{"pinned-by-socket", service, "socket", service, "alone"},
+		{"beside-packets", service, "packet", "", "alone"},
+		{"pinned-by-packet", service, "packet", service, "alone"},
+		{tracked, "", "socket", "", tracked},
+		{tracked + "-beside-packets", service, "packet", "", tracked},
 	}
 	operations := []lab.Cost{
 		{What: "send", To: lab.Far4, Port: 9, Count: 20000},
@@ -52,6 +60,9 @@ func BenchmarkMarks(b *testing.B) {
 	taken := map[string][]time.Duration{}
 	for range b.N {
 		for _, s := range setups {
+			if s.of == tracked {
+				l.Run("nft", "table inet firewall { chain out { type filter hook output priority 0; ct state invalid drop; }; chain in { type filter hook input priority 0; ct state invalid drop; }; }")
+			}
 			l.MustMH("sync", "--config", marksConfig(l, s.marking, s.cgroups))
 			for _, o := range operations {
 				o.Cgroup = s.from
@@ -70,7 +81,7 @@ func BenchmarkMarks(b *testing.B) {
 		for _, o := range operations {
 			key := s.name + "/" + o.What
 			b.ReportMetric(middle(key), "ns-"+key)
-			b.ReportMetric(middle(key)/middle("alone/"+o.What), "x-"+key)
+			b.ReportMetric(middle(key)/middle(s.of+"/"+o.What), "x-"+key)
 		}
 	}
 }
