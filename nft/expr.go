@@ -36,7 +36,7 @@ const (
 	Bound                       // a socket takes it, or sent it, that is bound to an address
 	NoteAsker                   // Family, Name: who asks by UDP is noted, with the address that was asked
 	AnswerAsker                 // Family, Name: UDP to whom is noted gets the address that was asked for its source, and is noted again
-	LateAnswer                  // Family, Name of a set of Answers: UDP that answers what conntrack has forgotten
+	LateAnswer                  // Family, Name of a set of Answers: UDP that answers what conntrack has forgotten; it is noted again
 	From                        // Prefix: source
 	To                          // Prefix: destination
 	ToSet                       // Family, Name of a set of prefixes, Not: destination
@@ -95,7 +95,8 @@ func (e Expr) String() string {
 	case AnswerAsker:
 		return fmt.Sprintf("%[2]s saddr set %[2]s daddr . udp dport . udp sport map @%[1]s update @%[1]s { %[2]s daddr . udp dport . udp sport : %[2]s saddr }", e.Name, network(e.Family))
 	case LateAnswer:
-		return fmt.Sprintf("%[2]s saddr . udp sport . udp dport @%[1]s", e.Name, network(e.Family))
+		key := fmt.Sprintf("%[1]s saddr . udp sport . %[1]s daddr . udp dport", network(e.Family))
+		return fmt.Sprintf("%[1]s @%[2]s update @%[2]s { %[1]s }", key, e.Name)
 	case To:
 		return network(fwmark.FamilyOf(e.Prefix.Addr())) + " daddr " + prefixText(e.Prefix)
 	case ToSet:

@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"cmp"
 	"net/netip"
 
 	"wg-multihome/fwmark"
@@ -12,7 +11,7 @@ import (
 // earlier one may be on its way, and where it comes first, to conntrack it is the
 // first packet of a connection that the far side begins: what the service sends from
 // then on are answers, which get no mark. So such answers are dropped as they arrive,
-// before conntrack enters them.
+// before conntrack enters them, until the service sends on, or the far side is silent.
 
 // latePrefix is what the names of their sets begin with.
 const latePrefix = "late"
@@ -20,14 +19,8 @@ const latePrefix = "late"
 // LateSet is the name of the set of answers that are dropped.
 func LateSet(f fwmark.Family) string { return latePrefix + f.String() }
 
-// Late is such an answer, as it arrives.
-type Late struct {
-	From netip.AddrPort // never an IPv4-mapped address
-	Port uint16         // of the socket that is answered
-}
-
-// Compare orders them.
-func (l Late) Compare(o Late) int { return cmp.Or(l.From.Compare(o.From), cmp.Compare(l.Port, o.Port)) }
+// Late is such an answer, as it arrives. No address is an IPv4-mapped one.
+type Late struct{ From, To netip.AddrPort }
 
 // late makes the sets, and returns the rules that look them up.
 func (w *wanter) late() (rules []Rule) {

@@ -33,17 +33,18 @@ const (
 	Cgroups  SetType = iota + 1 // cgroupsv2: ids
 	Prefixes                    // ipv4_addr or ipv6_addr, in intervals
 	Askers                      // a map from address and port of who asks by UDP, and the port asked, to the address asked
-	Answers                     // address and port of who answers by UDP, and the port answered
+	Answers                     // address and port of who answers by UDP, and those that are answered
 )
 
 // Of a map of Askers.
 const (
 	AskerTime = 3 * time.Minute // an element lives as long without an answer: longer than conntrack keeps UDP
-	AskersMax = 65536           // elements
+	AskersMax = 65536           // elements; also of a set of Answers
 )
 
-// LateTime is how long an element of a set of Answers lives: longer than an answer is on its
-// way, and most senders are silent.
+// LateTime is how long an answer is dropped that comes late, and from the last one that
+// was on: longer than one is on its way, and most senders are silent. For as long after
+// it was turned on conntrack may take an answer for a question.
 const LateTime = 10 * time.Second
 
 // Set is a named set.
@@ -52,8 +53,8 @@ type Set struct {
 	Type   SetType
 	Family fwmark.Family // of Prefixes, Askers, Answers
 
-	// Public says that the elements are other people's: systemd's NFTSet= puts
-	// ids there, and packets do. We make the set, and no plan touches an element.
+	// Public says that no plan touches the elements: systemd's NFTSet= puts ids there,
+	// packets do, and Expect of the kernel's client. We make the set.
 	Public bool
 
 	// Timed says that elements may have a time after which they go: others have made
@@ -121,7 +122,7 @@ func (s Set) String() string {
 		return fmt.Sprintf("\tmap %s {\n\t\ttype %s . inet_service . inet_service : %s\n\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %dm\n\t}\n",
 			s.Name, addr, addr, AskersMax, AskerTime/time.Minute)
 	case Answers:
-		return fmt.Sprintf("\tset %s {\n\t\ttype ipv%s_addr . inet_service . inet_service\n\t\ttimeout %ds\n\t}\n", s.Name, s.Family, LateTime/time.Second)
+		return fmt.Sprintf("\tset %s {\n\t\ttype ipv%s_addr . inet_service . ipv%[2]s_addr . inet_service\n\t\tsize %[3]d\n\t\tflags dynamic,timeout\n\t\ttimeout %[4]ds\n\t}\n", s.Name, s.Family, AskersMax, LateTime/time.Second)
 	case Cgroups:
 		return fmt.Sprintf("\tset %s {\n\t\ttype cgroupsv2\n\t}\n", s.Name)
 	}

@@ -45,7 +45,7 @@ func (c *Config) noteCgroup(origin, word, path string) {
 	if strings.Contains(word, "/") || slices.ContainsFunc(units, func(suffix string) bool { return strings.HasSuffix(word, suffix) }) {
 		return
 	}
-	c.Notes = append(c.Notes, fmt.Sprintf("%s: %s is cgroup %s, and no unit: the name of a service ends in .service", origin, quote(word), quote(path)))
+	c.Notes = append(c.Notes, fmt.Sprintf("%s: %s is taken for cgroup %s, which is no unit's: for a service write %s", origin, quote(word), quote(path), quote(word+".service")))
 }
 
 func checkCgroup(path string) error {

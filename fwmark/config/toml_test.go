@@ -155,9 +155,9 @@ func TestCgroupThatIsNoUnit(t *testing.T) {
 	c.readTOML("f.toml", []byte("[uplink.up1]\ncgroups = ['transmission-daemon', 'a.service', 'b.socket', 'c.slice', '/d', 'e/f']\n"))
 	c.stanza("up2", "interfaces: iface up2", []option{{optionCgroup, "squid a@b.service x.y"}})
 	want := []string{
-		`f.toml: uplink "up1": cgroups: "transmission-daemon" is cgroup "system.slice/transmission-daemon", and no unit: the name of a service ends in .service`,
-		`interfaces: iface up2: multihomed-cgroup: "squid" is cgroup "system.slice/squid", and no unit: the name of a service ends in .service`,
-		`interfaces: iface up2: multihomed-cgroup: "x.y" is cgroup "system.slice/x.y", and no unit: the name of a service ends in .service`,
+		`f.toml: uplink "up1": cgroups: "transmission-daemon" is taken for cgroup "system.slice/transmission-daemon", which is no unit's: for a service write "transmission-daemon.service"`,
+		`interfaces: iface up2: multihomed-cgroup: "squid" is taken for cgroup "system.slice/squid", which is no unit's: for a service write "squid.service"`,
+		`interfaces: iface up2: multihomed-cgroup: "x.y" is taken for cgroup "system.slice/x.y", which is no unit's: for a service write "x.y.service"`,
 	}
 	if diff := cmp.Diff(want, c.Notes); diff != "" || len(c.Problems) > 0 {
 		t.Errorf("%v (-want +got):\n%s", c.Problems, diff)

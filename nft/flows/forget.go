@@ -23,30 +23,34 @@ type Pinned struct {
 
 	// Asked is what others had begun before conntrack could take an answer for a
 	// question, as Asked returned it; nil: all that they have begun, they have.
-	Asked map[Flow]bool
+	Asked map[Ends]bool
 }
 
-// Flow is UDP between this host and another one, which nobody translates.
-type Flow struct{ Local, Remote netip.AddrPort } // IPv4 is never mapped
+// Ends are those of UDP between this host and another one, which nobody translates.
+type Ends struct{ Local, Remote netip.AddrPort } // IPv4 is never mapped
 
-// Entry is what conntrack knows of a flow.
-type Entry struct {
-	Flow
+// UDPEntry is what conntrack knows of such UDP.
+type UDPEntry struct {
+	Ends
 	ours bool   // this host has begun it
 	mark uint32 // of the connection
 	name []byte // a request's body that names the entry, and no later one
 }
 
-// Asked returns what others have begun. It is called before conntrack is turned on: what
-// it meets first then, of a flow that runs, may as well be an answer. All else is as with
-// Unmarked.
-func (c *Client) Asked(ctx context.Context) (map[Flow]bool, error) {
-	list, err := c.entries(ctx, fwmark.Mark{}, func(e Entry) bool { return !e.ours })
-	asked := make(map[Flow]bool, len(list))
-	for _, e := range list {
-		asked[e.Flow] = true
+// Asked returns the UDP that others have begun, by what conntrack knows. It is called
+// before conntrack is turned on for services: of a flow that runs, what conntrack meets
+// first after that may be an answer, and would count as begun by the other host. It
+// takes CAP_NET_ADMIN, and 10 s at most.
+func (c *Client) Asked(ctx context.Context) (map[Ends]bool, error) {
+	list, err := c.udpEntries(ctx, fwmark.Mark{}, func(e UDPEntry) bool { return !e.ours })
+	if err != nil {
+		return nil, err
 	}
-	return asked, err
+	asked := make(map[Ends]bool, len(list))
+	for _, e := range list {
+		asked[e.Ends] = true
+	}
+	return asked, nil
 }
 
 // Unmarked returns UDP that this host sent without a mark, and which no socket has any
@@ -61,46 +65,48 @@ func (c *Client) Asked(ctx context.Context) (map[Flow]bool, error) {
 // firewall misses such an entry.
 //
 // It takes CAP_NET_ADMIN, and 10 s at most.
-func (c *Client) Unmarked(ctx context.Context, p Pinned) ([]Entry, error) {
-	others, err := portsOfOthers(ctx, p)
+func (c *Client) Unmarked(ctx context.Context, p Pinned) ([]UDPEntry, error) {
+	pinned, others, err := portsOf(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	return c.entries(ctx, fwmark.Mark{}, func(e Entry) bool {
-		return e.mark&p.Bits == 0 && !others[e.Local.Port()] && (e.ours || p.Asked != nil && !p.Asked[e.Flow])
+	return c.udpEntries(ctx, fwmark.Mark{}, func(e UDPEntry) bool {
+		return e.mark&p.Bits == 0 && !others[e.Local.Port()] && (e.ours || pinned[e.Local.Port()] && p.Asked != nil && !p.Asked[e.Ends])
 	})
 }
 
-// Marked returns UDP that this host has begun, and that has a mark. All else is as with
-// Unmarked.
-func (c *Client) Marked(ctx context.Context, m fwmark.Mark) ([]Entry, error) {
-	return c.entries(ctx, m, func(e Entry) bool { return e.ours && m.Selects(e.mark) })
+// Marked returns the UDP that this host has begun, and whose connection has a mark. It
+// takes CAP_NET_ADMIN, and 10 s at most.
+func (c *Client) Marked(ctx context.Context, m fwmark.Mark) ([]UDPEntry, error) {
+	return c.udpEntries(ctx, m, func(e UDPEntry) bool { return e.ours && m.Selects(e.mark) })
 }
 
-// portsOfOthers returns the ports of UDP sockets of cgroups that are not pinned.
-func portsOfOthers(ctx context.Context, p Pinned) (map[uint16]bool, error) {
+// portsOf returns the ports of UDP sockets of cgroups that are pinned, and of others.
+func portsOf(ctx context.Context, p Pinned) (pinned, others map[uint16]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	diag, err := dial(ctx, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return nil, fmt.Errorf("open sock_diag: %w", explained(err, "sock_diag"))
+		return nil, nil, fmt.Errorf("open sock_diag: %w", explained(err, "sock_diag"))
 	}
 	defer diag.close()
-	others := map[uint16]bool{}
+	pinned, others = map[uint16]bool{}, map[uint16]bool{}
 	if err := diag.udpPorts(func(port uint16, cgroup uint64) {
-		if !p.Cgroups[cgroup] {
+		if p.Cgroups[cgroup] {
+			pinned[port] = true
+		} else {
 			others[port] = true
 		}
 	}); err != nil {
-		return nil, fmt.Errorf("read UDP sockets: %w", explained(err, "sock_diag for UDP"))
+		return nil, nil, fmt.Errorf("read UDP sockets: %w", explained(err, "sock_diag for UDP"))
 	}
-	return others, nil
+	return pinned, others, nil
 }
 
-// entries returns what conntrack knows of this host's UDP, as far as it is selected. The
+// udpEntries returns what conntrack knows of this host's UDP, as far as it is selected. The
 // kernel selects by the mark first. One dump is of both families: each goes through all
 // of conntrack's hash table, some milliseconds.
-func (c *Client) entries(ctx context.Context, m fwmark.Mark, selects func(Entry) bool) (list []Entry, err error) {
+func (c *Client) udpEntries(ctx context.Context, m fwmark.Mark, selects func(UDPEntry) bool) (list []UDPEntry, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	own, err := ownAddresses()
@@ -112,9 +118,9 @@ func (c *Client) entries(ctx context.Context, m fwmark.Mark, selects func(Entry)
 		return nil, err
 	}
 	defer func() { done(err) }()
-	err = table.dump(kindOf(nl.IPCTNL_MSG_CT_GET), entriesOf(m), func(b []byte) error {
+	err = table.dump(kindOf(nl.IPCTNL_MSG_CT_GET), dumpRequest(m), func(b []byte) error {
 		read, err := decodeEntry(b)
-		if e, is := read.flow(own); err == nil && is && selects(e) {
+		if e, is := read.udp(own); err == nil && is && selects(e) {
 			list = append(list, e)
 		}
 		return err
@@ -125,19 +131,20 @@ func (c *Client) entries(ctx context.Context, m fwmark.Mark, selects func(Entry)
 	return list, nil
 }
 
-// flow returns an entry as one of UDP of this host; false where it is none, or is
+// udp returns an entry as one of UDP of this host; false where it is none, or is
 // translated.
-func (e entry) flow(own map[netip.Addr]bool) (Entry, bool) {
-	f := Entry{Flow: Flow{e.from, e.to}, ours: own[e.from.Addr()], mark: e.mark, name: e.name}
+func (e entry) udp(own map[netip.Addr]bool) (UDPEntry, bool) {
+	f := UDPEntry{Ends: Ends{e.from, e.to}, ours: own[e.from.Addr()], mark: e.mark, name: e.name}
 	if !f.ours {
-		f.Flow = Flow{e.to, e.from}
+		f.Ends = Ends{e.to, e.from}
 	}
 	translated := e.from != e.answerTo || e.to != e.answerFrom
-	return f, e.protocol == unix.IPPROTO_UDP && !translated && own[f.Local.Addr()]
+	leaves := !own[f.Remote.Addr()] && !f.Remote.Addr().IsLoopback()
+	return f, e.protocol == unix.IPPROTO_UDP && !translated && leaves && own[f.Local.Addr()]
 }
 
-// entriesOf asks for entries that have a mark; for all of them where that is zero.
-func entriesOf(m fwmark.Mark) []byte {
+// dumpRequest is a request for entries that have a mark; for all of them where that is zero.
+func dumpRequest(m fwmark.Mark) []byte {
 	request := []byte{unix.AF_UNSPEC, nl.NFNETLINK_V0, 0, 0}
 	if m.IsZero() {
 		return request
@@ -156,7 +163,7 @@ func entriesOf(m fwmark.Mark) []byte {
 
 // Forget has conntrack forget entries, and returns how many there still were. It takes
 // CAP_NET_ADMIN, and 10 s at most.
-func (c *Client) Forget(ctx context.Context, list []Entry) (n int, err error) {
+func (c *Client) Forget(ctx context.Context, list []UDPEntry) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	table, done, err := c.begin(ctx)
@@ -170,7 +177,7 @@ func (c *Client) Forget(ctx context.Context, list []Entry) (n int, err error) {
 	return n, nil
 }
 
-func (c *conn) forget(list []Entry) (n int, err error) {
+func (c *conn) forget(list []UDPEntry) (n int, err error) {
 	for some := range slices.Chunk(list, batchSize) {
 		requests := make([]netlink.Message, len(some))
 		for i, e := range some {

@@ -135,9 +135,11 @@ const askersFlags = unix.NFT_SET_MAP | unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL
 // askersKey is the data type of such a map's key: six bits for each field's type
 // (nft(8)'s concat_subtype_add).
 func askersKey(address uint32) uint32 {
-	const bits, service = 6, 13 // TYPE_BITS, TYPE_INET_SERVICE
-	return (address<<bits|service)<<bits | service
+	return (address<<typeBits|typeService)<<typeBits | typeService
 }
+
+// Of nft(8)'s datatype.h: TYPE_BITS, and TYPE_INET_SERVICE.
+const typeBits, typeService = 6, 13
 
 // Of nft(8)'s enum byteorder, datatype.h.
 const (

@@ -224,9 +224,9 @@ func (m message) set(s *nft.State) error {
 		set.Type, set.Family = nft.Askers, fwmark.IPv4
 	case key == askersKey(typeIPv6) && flags == askersFlags:
 		set.Type, set.Family = nft.Askers, fwmark.IPv6
-	case key == askersKey(typeIPv4) && flags == unix.NFT_SET_TIMEOUT:
+	case key == lateKeyType(typeIPv4) && flags == lateFlags:
 		set.Type, set.Family = nft.Answers, fwmark.IPv4
-	case key == askersKey(typeIPv6) && flags == unix.NFT_SET_TIMEOUT:
+	case key == lateKeyType(typeIPv6) && flags == lateFlags:
 		set.Type, set.Family = nft.Answers, fwmark.IPv6
 	case key == typeIPv4 && flags == unix.NFT_SET_INTERVAL:
 		set.Type, set.Family = nft.Prefixes, fwmark.IPv4

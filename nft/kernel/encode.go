@@ -114,7 +114,7 @@ func encodeTCP(e nft.Expr) ([]expr.Any, error) {
 	case nft.NoteAsker, nft.AnswerAsker:
 		return encodeAsker(e), nil
 	case nft.LateAnswer:
-		return append(key(e.Family, sourceAt[e.Family], sourcePort, destinationPort), &expr.Lookup{SourceRegister: firstWord, SetName: e.Name}), nil
+		return encodeLate(e), nil
 	case nft.HasSocket: // without one the expression ends the rule
 		return []expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: register}, &expr.Cmp{Op: expr.CmpOpLte, Register: register, Data: []byte{1}}}, nil
 	}

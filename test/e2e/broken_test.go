@@ -111,7 +111,7 @@ func TestRestartAfterItsNumberWentOn(t *testing.T) {
 				wantEqual(t, "plan", l.MH("plan", "--config", config).Stdout, "")
 				said := l.MH("status", "--config", config).Stdout
 				wantPart(t, "status", said, "REFUSED")
-				wantPart(t, "status", said, `uplink "up2" has no mark that can be read, and its last one, 0x2005, is not its any more`)
+				wantPart(t, "status", said, `uplink "up2": its mark cannot be read, and 0x2005, which it had, is not its any more`)
 				l.TOML(text("0x2005", "0x300"))
 				wantCode(t, sync(), 0)
 				wantService(t, l, socketService, lab.Far4, two4)

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"testing"
+	"time"
 
+	"wg-multihome/nft"
 	"wg-multihome/test/lab"
 )
 
@@ -10,19 +12,21 @@ import (
 // while. To conntrack such an answer is the first packet of a connection that somebody
 // else begins; what the service sends on is not taken for its answers, and gets a mark.
 func TestLateAnswers(t *testing.T) {
-	marked := func(one, two, way string) string {
+	marked := func(one, two, way, cgroup string) string {
 		return "iface up1 inet dhcp\n\tmultihomed-fwmark " + one + "\niface up2 inet dhcp\n\tmultihomed-fwmark " + two + "\n" +
-			way + "\tmultihomed-cgroup " + socketService + "\n"
+			way + "\tmultihomed-cgroup " + cgroup + "\n"
 	}
-	exchanged, bySocket, byPacket := marked("0x2005", "0x1005", byPacket), marked("0x1005", "0x2005", ""), marked("0x1005", "0x2005", byPacket)
+	onSockets, onPackets := marked("0x1005", "0x2005", "", socketService), marked("0x1005", "0x2005", byPacket, socketService)
+	exchanged, below := marked("0x2005", "0x1005", byPacket, socketService), marked("0x1005", "0x2005", byPacket, "test.slice")
 	for name, c := range map[string]struct {
 		before, then string
 		deleted      bool   // our table is, as the service begins
 		network      string // whose address the service has bound
 	}{
-		"sockets to packets":      {before: bySocket, then: byPacket, network: two4},
-		"exchange of numbers":     {before: byPacket, then: exchanged, network: two4},
-		"begun without our table": {before: byPacket, then: byPacket, network: one4, deleted: true},
+		"sockets to packets":      {before: onSockets, then: onPackets, network: two4},
+		"exchange of numbers":     {before: onPackets, then: exchanged, network: two4},
+		"begun without our table": {before: onPackets, then: onPackets, network: one4, deleted: true},
+		"begun so below a slice":  {before: below, then: below, network: one4, deleted: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, _ := socketLab(t)
@@ -42,6 +46,7 @@ func TestLateAnswers(t *testing.T) {
 			l.Run("ip", "link", "set", "up2", "down")
 			l.MustMH("sync")
 			l.WantSeen(lab.Far4, "", 0, one4)
+			time.Sleep(nft.LateTime + time.Second) // it is answered all the while
 			stop()
 			if n := one(); n != 0 {
 				t.Errorf("%d datagrams left by the other uplink", n)

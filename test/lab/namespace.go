@@ -54,7 +54,7 @@ func talkTo(t testing.TB, cmd *exec.Cmd) (stdin io.WriteCloser, stdout io.Reader
 	stdout, err = cmd.StdoutPipe()
 	fatal(t, err)
 	fatal(t, cmd.Start())
-	t.Cleanup(func() { _ = stdin.Close() }) // until then it is in use: else it would be closed by chance
+	t.Cleanup(func() { _ = stdin.Close() }) // keeps it reachable: the garbage collector would close it, and end the command
 	return stdin, stdout
 }
 

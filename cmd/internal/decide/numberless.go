@@ -29,7 +29,7 @@ func (d *Decision) refuseListed(in fwmark.Intent) {
 		m, found = d.numberAside(in.Uplink, in.Mark.Mask)
 	}
 	if !found {
-		d.Errs = append(d.Errs, fmt.Errorf("no number is free for %s of uplink %q, which has no mark as long as the configuration has an error: it is not pinned", what, in.Uplink))
+		d.Errs = append(d.Errs, fmt.Errorf("%s of uplink %q cannot be pinned: its mark cannot be read, and no other number is free under its mask; mend the configuration", what, in.Uplink))
 		return
 	}
 	d.pinAside(m, in.Uplink)
@@ -39,7 +39,7 @@ func (d *Decision) refuseListed(in fwmark.Intent) {
 		return
 	}
 	d.Problems = append(slices.Clip(d.Problems), fwmark.Problem{
-		Text: fmt.Sprintf("uplink %q has no mark that can be read, and its last one, %s, is not its any more: what is sent by %s is refused, by mark %s, until this is mended", in.Uplink, in.Mark, what, m),
+		Text: fmt.Sprintf("uplink %q: its mark cannot be read, and %s, which it had, is not its any more: what %s sends is refused, by mark %s, until that is mended", in.Uplink, in.Mark, what, m),
 	})
 }
 

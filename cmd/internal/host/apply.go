@@ -2,18 +2,14 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/state"
 	"wg-multihome/nft"
-	"wg-multihome/nft/flows"
 	nftkernel "wg-multihome/nft/kernel"
 	"wg-multihome/policy"
 )
@@ -107,27 +103,6 @@ func (h *Host) applyDevices(ctx context.Context, steps []decide.Step, out *decid
 	for i, s := range steps {
 		out.Add(s, errs[i])
 	}
-}
-
-// forget has connections forgotten, also those that are about to be begun: what
-// has passed the lock before that was shut is entered at the end of its way. A
-// kernel without netlink for conntrack keeps what it remembers of a mark that comes:
-// most probably nothing.
-func (h *Host) forget(ctx context.Context, s decide.ForgetStep) error {
-	if !s.Silent {
-		h.settle()
-	}
-	if list, err := h.flows.Marked(ctx, s.Mark); err == nil {
-		h.expectAnswers(list)
-	} else {
-		h.Log.Debugf("%s", err) // then conntrack most probably forgets nothing, too
-	}
-	err := h.conntrack.Forget(s.Mark)
-	if s.Silent && errors.Is(err, nftkernel.ErrNone) {
-		h.Log.Debugf("%s", err)
-		return nil
-	}
-	return err
 }
 
 // setSysctl notes that the setting is ours before it is made, and drops the note
@@ -230,7 +205,7 @@ func (h *Host) transact(ctx context.Context, s decide.TableStep, diff differ) er
 	}
 	have, unknown := s.Have, diff(s.Have, s.Want, nil).ConntrackFirst
 	if unknown {
-		h.readAsked(ctx)
+		h.readQuestions(ctx)
 		h.enterFlows(ctx)
 		if have, err = reached(client, diff(have, s.Want.WithoutMarks(), nil)); err != nil {
 			return err
@@ -258,94 +233,4 @@ func reached(client Nftables, plan nft.Plan) (nft.State, error) {
 		return nft.State{}, err
 	}
 	return client.Read()
-}
-
-// settle waits for packets that are on their way through the table.
-func (h *Host) settle() {
-	if err := nftkernel.Settle(); err != nil {
-		h.Log.Debugf("%s", err)
-	}
-}
-
-// forgetUnmarked has conntrack forget what pinned services have sent while the
-// marking chain was missing. What it keeps is as if it ran then.
-func (h *Host) forgetUnmarked(ctx context.Context, client Nftables, want nft.Ruleset) {
-	have, err := client.Read()
-	n := 0
-	if err == nil {
-		p := flows.Pinned{Bits: want.ConnectionBits(), Cgroups: map[uint64]bool{}, Asked: h.asked()}
-		for _, id := range slices.Concat(have.Paths(), have.PublicElements()) {
-			p.Cgroups[id] = true
-		}
-		n, err = h.forgetSent(ctx, p)
-	}
-	if err != nil {
-		h.Log.Errorf("new sockets of services may follow what conntrack remembers of older ones, for half a minute: %s", err)
-	}
-	if n > 0 {
-		h.Log.Debugf("conntrack has forgotten %d UDP flows without a mark", n)
-	}
-}
-
-// askedBefore is what others had begun by UDP before conntrack was turned on, and when
-// that was. For a while after that an answer may be the first that conntrack sees.
-type askedBefore struct {
-	flows map[flows.Flow]bool
-	at    time.Time
-}
-
-// readAsked reads it. Where that is not to be had, nothing else of conntrack is.
-func (h *Host) readAsked(ctx context.Context) {
-	asked, err := h.flows.Asked(ctx)
-	if err != nil {
-		h.Log.Debugf("%s", err)
-	}
-	h.before = askedBefore{asked, time.Now()}
-}
-
-// asked returns it for that while, and nil later.
-func (h *Host) asked() map[flows.Flow]bool {
-	if time.Since(h.before.at) > nft.LateTime {
-		h.before = askedBefore{}
-	}
-	return h.before.flows
-}
-
-// forgetSent has conntrack forget what pinned services have sent without a mark, and
-// returns how many flows that were.
-func (h *Host) forgetSent(ctx context.Context, p flows.Pinned) (n int, err error) {
-	list, err := h.flows.Unmarked(ctx, p)
-	if err != nil {
-		return 0, err
-	}
-	h.expectAnswers(list)
-	return h.flows.Forget(ctx, list)
-}
-
-// expectAnswers has answers to what conntrack is about to forget be dropped. Without the
-// part for services nobody gets a mark, and there is nothing to lose.
-func (h *Host) expectAnswers(list []flows.Entry) {
-	late := make([]nft.Late, len(list))
-	for i, e := range list {
-		late[i] = nft.Late{From: e.Remote, Port: e.Local.Port()}
-	}
-	client, err := h.table()
-	if err == nil {
-		err = client.Expect(late)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		h.Log.Errorf("what services send by UDP may be taken for answers, and get no mark: %s", err)
-	}
-}
-
-// enterFlows tells conntrack of the connections that run. One that it misses
-// is cut off, not misled, so that is no reason to leave services unpinned.
-func (h *Host) enterFlows(ctx context.Context) {
-	n, err := h.flows.Enter(ctx)
-	if err != nil {
-		h.Log.Errorf("TCP connections that run may be cut off, as services get pinned: %s", err)
-	}
-	if n > 0 {
-		h.Log.Debugf("conntrack was told of %d TCP connections", n)
-	}
 }

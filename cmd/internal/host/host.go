@@ -47,7 +47,7 @@ type Host struct {
 	Patient bool
 
 	flows     flows.Client
-	before    askedBefore
+	questions questions
 	conntrack nftkernel.Conntrack
 	sockets   *socketkernel.Client // nil until a cgroup is asked
 

@@ -199,7 +199,7 @@ func (h *Host) leaveToPackets(ctx context.Context, client *socketkernel.Client, 
 	if err != nil {
 		return err
 	}
-	pinned := flows.Pinned{Bits: s.Packets.Mask, Cgroups: map[uint64]bool{}, Asked: h.asked()}
+	pinned := flows.Pinned{Bits: s.Packets.Mask, Cgroups: map[uint64]bool{}, Asked: h.recentQuestions()}
 	for _, id := range ids {
 		pinned.Cgroups[id] = true
 	}

@@ -79,7 +79,7 @@ func (t *page) services(list []Service) {
 	for _, c := range list {
 		state := word(c.Pinned, "pinned", "NOT PINNED") + c.how()
 		if c.Pinned && c.Refused {
-			state = "REFUSED" + c.how() + ": its uplink has no mark"
+			state = "REFUSED: its uplink's mark cannot be read"
 		}
 		if !c.Exists {
 			state = "(absent)"
@@ -132,7 +132,7 @@ func (m Mark) kept() string {
 		return " (kept for commands of `run`)"
 	}
 	if m.Refuses != "" {
-		return " (of what " + m.Refuses + " pins, which has no mark)"
+		return " (refuses what " + m.Refuses + " pins: its mark cannot be read)"
 	}
 	return word(m.Kept, " (kept as it stands)", "")
 }

@@ -98,7 +98,7 @@ func (t *page) tunnels(list []Tunnel) {
 		case !d.Present:
 			mark = "(absent)"
 		case d.Refused:
-			mark += " (REFUSED: its uplink has no mark)"
+			mark += " (REFUSED: its uplink's mark cannot be read)"
 		}
 		if d.Wanted == "" {
 			uplink = "(not listed)"
