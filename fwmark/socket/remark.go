@@ -16,9 +16,10 @@ type Remark struct {
 	Was   []fwmark.Mark // marks of ours that sockets may have in place of it
 	Moves []Move        // for all sockets
 
-	// ByPacket says that nftables marks the packets of the cgroup, as it stands. Then
-	// Connections has what sockets get by the marks of their connections; To is zero
-	// where the uplink has no mark any more, or such connections are to be forgotten.
+	// ByPacket says that nftables marks the packets of the cgroup, as it stands. Then a
+	// connected socket without a mark gets one by its connection's: of Connections, From
+	// is that of the connection, and To that of the socket. Where that is zero (the uplink
+	// has no mark now, or the connection is about to be forgotten) it gets the To above.
 	ByPacket    bool
 	Connections []Move
 }
@@ -90,7 +91,7 @@ func (r Remark) AsksConnection(mark uint32) bool {
 	return r.ByPacket && mark&r.To.Mask == 0
 }
 
-// ByConnection returns the mark that a connected socket gets that AsksConnection.
+// ByConnection returns the mark that a connected socket gets of which AsksConnection is true.
 //
 // One whose packets were marked is pinned by what conntrack remembers, and by nothing
 // once that is forgotten. So it gets the mark of its connection, which it leaves by

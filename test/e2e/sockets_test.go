@@ -138,9 +138,9 @@ func TestSocketsFound(t *testing.T) {
 	noDrift(t, l)
 }
 
-// TestSocketsFoundByNobody: the notes are lost, and no service is marked by socket any
+// TestSocketsFoundWithoutNotes: the notes are lost, and no service is marked by socket any
 // more. A person's commands look at every cgroup all the same, and find the programs.
-func TestSocketsFoundByNobody(t *testing.T) {
+func TestSocketsFoundWithoutNotes(t *testing.T) {
 	for name, c := range map[string]struct{ config, command string }{
 		"nothing is configured":          {"", "sync"},
 		"all is marked by packet":        {pinned + byPacket, "sync"},

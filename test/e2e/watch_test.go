@@ -133,7 +133,8 @@ func TestWatchBegunWhileAFileIsAway(t *testing.T) {
 			take(l)
 			w = l.Watch("--config", config)
 			lab.Until(t, "it is said", lab.Contains(w.Said, "0x2005 of uplink \"up2\" is configured no longer"))
-			// Later than it would go, were no file missing: watch is asked something each time.
+			// Longer than the 5 s after which it would go, were no file missing (watch.settled);
+			// that watch works shows in another guard, which comes back.
 			for range 8 {
 				time.Sleep(time.Second)
 				l.Script("ip rule del fwmark 0x1005 unreachable")

@@ -40,7 +40,7 @@ type Run struct {
 	// to know.
 	InForce func(config.Config) error
 
-	// Known notes what a run has found out, at its end; nil: nobody wants to know.
+	// Known notes what a run has found out, at its end; nil: it is not noted.
 	Known func(decide.Decision)
 
 	// Hold tells of steps that are left for later; nil: none is. Others may be at

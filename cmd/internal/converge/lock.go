@@ -30,7 +30,7 @@ func (r *Run) locked(ctx context.Context, wait time.Duration, work func(context.
 		return rep
 	}
 	defer unlock()
-	// What another run has just done may not have been heard of as yet.
+	// What another run has just done may not have been heard of as yet: nothing is fresh then.
 	if last := r.State.LastRun(); last.IsZero() || !last.Equal(r.done) {
 		r.fresh = 0
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/cmd/internal/logging"
@@ -53,5 +54,24 @@ func TestNext(t *testing.T) {
 			t.Errorf("%s: %v was read, %v", c.name, host.parts, err)
 		}
 		known = d.Observation
+	}
+}
+
+// TestNextAfterAnotherRun: nothing is fresh once another run has held the lock.
+func TestNextAfterAnotherRun(t *testing.T) {
+	host := &noted{}
+	run := &Run{Host: host, State: state.Dir(t.TempDir()), Log: logging.Discard(), MarkDue: func(...string) {}}
+	d, _ := run.Converge(context.Background(), time.Second)
+	for _, another := range []bool{false, true} {
+		if another {
+			run.State.MarkRun()
+		}
+		host.parts = nil
+		run.Next(d.Observation, decide.Interfaces)
+		d, _ = run.Converge(context.Background(), time.Second)
+		read := slices.ContainsFunc(host.parts, func(p decide.Parts) bool { return p.Has(decide.Interfaces) })
+		if read != another {
+			t.Errorf("another run: %t, interfaces read: %t", another, read)
+		}
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"wg-multihome/fwmark"
 )
 
-// While the configuration has an error, an uplink may be without a number: its own
-// cannot be read, and the last one is another uplink's now. What it pins would leave by
-// main. So that gets a number of guards alone, like sockets that are set aside, and is
+// While the configuration has an error, the number of an uplink may be one that cannot be
+// read, and its last one another uplink's by now. What it pins would leave by main. So
+// that gets a number of guards alone, like sockets that are set aside (aside.go), and is
 // refused until the error is mended. The number is its uplink's own: what has it can be
 // told from what others have.
 

@@ -178,9 +178,9 @@ func (d Decision) pathsByPacket() map[string]bool {
 	return paths
 }
 
-// connectionMarks tells, of each mark that connections may have, which one their
-// sockets get: that of the same uplink. Where that may not be carried, or the mark
-// leads nowhere as it moves, there is none.
+// connectionMarks returns, for each mark that stands, the mark of the same uplink that
+// the sockets of such connections get; zero where the uplink has none, or one whose
+// guards do not stand.
 func (d Decision) connectionMarks() []socket.Move {
 	var list []socket.Move
 	for _, c := range d.stands {

@@ -47,7 +47,7 @@ func (k Keeper) File() string { return filepath.Join(string(k.Dir), tryFile) }
 // Read returns the state; nil: there is none.
 func (k Keeper) Read() (*State, error) { return readFile[State](k.Dir, tryFile) }
 
-// noted is what is in force, as it is noted.
+// noted is the content of in-force.json.
 type noted struct {
 	config.Config
 	Texts []string // the files that it was read from and that have a text; nil: noted by an earlier version

@@ -35,8 +35,9 @@ func (l *Loop) configured(d decide.Decision, person bool, now time.Time) {
 	}
 }
 
-// meetTexts notes files that have a text. Where nothing stands that is configured no longer,
-// all is of them; else something may be of those that had a text before.
+// meetTexts notes which files had a text. Where nothing stands that is configured no
+// longer (all), all of it comes from these files. Else some may come from a file that had
+// a text before, so that one stays noted.
 func (l *Loop) meetTexts(files []string, all bool) {
 	if all {
 		l.texts = append([]string{}, files...)

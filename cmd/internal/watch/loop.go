@@ -103,7 +103,7 @@ type Loop struct {
 	Notify   func(state string)                                // sd_notify(3)
 	Tidy     func()                                            // gives memory back, after quiet
 	Places   func(d decide.Decision, full bool) []events.Place // to be heard of
-	Texts    []string                                          // files with a text that what is in force was read from; nil: that is not known
+	Texts    []string                                          // the files that in-force.json names, which Run begins with; nil: none was noted
 
 	hold Hold
 	pace Pace
@@ -226,7 +226,7 @@ func (l *Loop) feed(now time.Time) {
 	}
 }
 
-// within is a time that lets the watchdog be fed before its own is over.
+// within shortens a wait, so that the watchdog is fed three times within its own time.
 func (l *Loop) within(d time.Duration) time.Duration {
 	if l.Watchdog > 0 {
 		return min(d, l.Watchdog/3)
