@@ -26,7 +26,7 @@ func partOf(name string) Part {
 	switch name {
 	case renewalsChain:
 		return RenewalsPart
-	case marking, answersChain, arrivalsChain, straysChain, sourcesChain, OtherMarks:
+	case marking, answersChain, arrivalsChain, straysChain, sourcesChain, OtherMarks, Unforgotten:
 		return ServicesPart
 	}
 	for _, prefix := range []string{pinPrefix, publicPrefix, pathsPrefix, reachPrefix, answerPrefix, askingPrefix, askedPrefix, latePrefix, sourcePrefix} {

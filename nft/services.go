@@ -15,6 +15,17 @@ const minLevels = 8
 // host that carry a mark in our bits which is none of ours.
 const OtherMarks = "other_marks"
 
+// Unforgotten is the name of a counter that nothing counts with. It stands from when
+// services are marked until conntrack has forgotten what they have sent before: a run
+// that finds it goes on from there.
+const Unforgotten = "unforgotten"
+
+// WithUnforgotten returns a ruleset like r, with that counter.
+func (r Ruleset) WithUnforgotten() Ruleset {
+	r.Counters = slices.Sorted(slices.Values(append(slices.Clip(r.Counters), Unforgotten)))
+	return r
+}
+
 // multicast is where IGMP and MLD report to.
 var multicast = [...]netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("ff00::/8")}
 

@@ -197,34 +197,43 @@ type differ func(nft.State, nft.Ruleset, map[uint64]string) nft.Plan
 // them for new: so conntrack is turned on first, and told of them. It is told
 // before as well: a late packet of one that it does not know would be entered
 // half, and a stateful firewall could drop what follows. A cgroup that gets another
-// mark has both until no packet is on its way that looks for the old one.
+// mark has both until no packet is on its way that looks for the old one. What services
+// have sent without a mark is forgotten last, and that this is to be done stands in the
+// table: a run may be killed before.
 func (h *Host) transact(ctx context.Context, s decide.TableStep, diff differ) error {
 	client, err := h.table()
 	if err != nil {
 		return err
 	}
-	have, unknown := s.Have, diff(s.Have, s.Want, nil).ConntrackFirst
-	if unknown {
+	plan := diff(s.Have, s.Want, nil)
+	have, want := s.Have, s.Want
+	forgets := plan.ConntrackFirst || slices.Contains(plan.DropCounters, nft.Unforgotten)
+	if forgets {
+		want = want.WithUnforgotten()
+	}
+	if plan.ConntrackFirst {
 		h.readQuestions(ctx)
 		h.enterFlows(ctx)
-		if have, err = reached(client, diff(have, s.Want.WithoutMarks(), nil)); err != nil {
+		if have, err = reached(client, diff(have, want.WithoutMarks(), nil)); err != nil {
 			return err
 		}
 		h.enterFlows(ctx)
 	}
-	if both, moves := s.Want.Keeping(have); moves {
+	if both, moves := want.Keeping(have); moves {
 		if have, err = reached(client, diff(have, both, nil)); err != nil {
 			return err
 		}
 		h.settle()
 	}
-	if err := client.Apply(diff(have, s.Want, nil)); err != nil {
-		return err
+	if forgets {
+		if have, err = reached(client, diff(have, want, nil)); err != nil {
+			return err
+		}
+		if err := h.forgetUnmarked(ctx, have, s.Want); err != nil {
+			return err
+		}
 	}
-	if unknown {
-		h.forgetUnmarked(ctx, client, s.Want)
-	}
-	return nil
+	return client.Apply(diff(have, s.Want, nil))
 }
 
 // reached makes a plan's changes, and returns what stands then.

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"time"
@@ -41,20 +42,22 @@ func (h *Host) settle() {
 
 // forgetUnmarked has conntrack forget what pinned services have sent while the
 // marking chain was missing. What it keeps is as if it ran then.
-func (h *Host) forgetUnmarked(ctx context.Context, client Nftables, want nft.Ruleset) {
-	have, err := client.Read()
-	n := 0
-	if err == nil {
-		p := flows.Pinned{Bits: want.ConnectionBits(), Asked: h.recentQuestions()}
-		p.Cgroups = h.withBelow(slices.Concat(have.Paths(), have.PublicElements()))
-		n, err = h.forgetSent(ctx, p)
-	}
-	if err != nil {
-		h.Log.Errorf("new sockets of services may follow what conntrack remembers of older ones, for half a minute: %s", err)
-	}
+func (h *Host) forgetUnmarked(ctx context.Context, have nft.State, want nft.Ruleset) error {
+	p := flows.Pinned{Bits: want.ConnectionBits(), Asked: h.recentQuestions()}
+	p.Cgroups = h.withBelow(slices.Concat(have.Paths(), have.PublicElements()))
+	n, err := h.forgetSent(ctx, p)
 	if n > 0 {
 		h.Log.Debugf("conntrack has forgotten %d UDP flows without a mark", n)
 	}
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("what services send on by UDP may follow what conntrack remembers of it: %w", err)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	h.Log.Errorf("%s", err) // it would be so each time
+	return nil
 }
 
 // withBelow returns the ids of cgroups, and of those below them: a socket tells the one
