@@ -187,7 +187,7 @@ func TestExplainSaysWhatToType(t *testing.T) {
 		{"is no IP address", []string{"example.org"}}, {"DESTINATION is missing", nil}, {"no number of 32 bits", []string{"--mark", "x", lab.Far4}},
 		{"no interface of this host has that address", []string{"--from", "192.0.2.99", lab.Far4}}, {"there is no such interface", []string{"--device", "none0", lab.Far4}},
 		{"none of udp, tcp, icmp", []string{"--proto", "gre", lab.Far4}}, {"there is no process", []string{"--pid", "4194304", lab.Far4}},
-		{"[device mark]", []string{"--mark", "1", "--device", "up1", lab.Far4}},
+		{"--mark or --device", []string{"--mark", "1", "--device", "up1", lab.Far4}},
 	} {
 		r := l.MH(append([]string{"explain"}, c.args...)...)
 		wantCode(t, r, 2)

@@ -98,7 +98,9 @@ func TestRunEndsWithUnsentData(t *testing.T) {
 func TestUnsentDataAfterAFlush(t *testing.T) {
 	eachUnsent(t, func(t *testing.T, l *lab.Lab, _ string, arrives func()) {
 		l.ISP1.Script("nft add table inet lossy; nft add chain inet lossy c '{ type filter hook prerouting priority -300; }'; nft add rule inet lossy c iifname home tcp dport 9 drop")
+		l.ISP2.Script("nft 'table inet holds { chain c { type filter hook forward priority 0; tcp sport 9 drop; }; }'") // this host would answer with a reset what it does not translate
 		l.Script("nft flush ruleset; " + l.Binary + " sync")
+		l.ISP2.Run("nft", "delete", "table", "inet", "holds")
 		arrives()
 	})
 }
