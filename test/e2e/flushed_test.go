@@ -44,7 +44,7 @@ func TestLockComesFirst(t *testing.T) {
 	l.Start(nil, "sh", "-c", "exec nft monitor >/run/monitor")
 	said := func() string { return l.Read("/run/monitor") }
 	lab.Until(t, "nft hears", func() bool {
-		l.Script("nft add table inet heard")
+		l.Script("nft add table inet heard; nft delete table inet heard")
 		return strings.Contains(said(), "heard")
 	})
 	l.Script("nft flush ruleset")
