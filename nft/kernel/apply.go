@@ -104,10 +104,7 @@ func (x tx) set(s nft.Set) {
 	}
 	kind, width, flags, order := uint32(typeCgroup), uint32(8), uint32(0), uint32(hostOrder)
 	if s.Type == nft.Prefixes {
-		kind, width, flags, order = typeIPv4, uint32(s.Family.Bits()/8), unix.NFT_SET_INTERVAL, networkOrder
-		if s.Family == fwmark.IPv6 {
-			kind = typeIPv6
-		}
+		kind, width, flags, order = addressType(s.Family), uint32(s.Family.Bits()/8), unix.NFT_SET_INTERVAL, networkOrder
 	}
 	x.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, word(unix.NFTA_SET_TABLE, nft.Table), word(unix.NFTA_SET_NAME, s.Name),
 		number32(unix.NFTA_SET_FLAGS, flags), number32(unix.NFTA_SET_KEY_TYPE, kind), number32(unix.NFTA_SET_KEY_LEN, width),
@@ -115,12 +112,17 @@ func (x tx) set(s nft.Set) {
 		attribute(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order)))
 }
 
+// addressType is the data type of a family's addresses.
+func addressType(f fwmark.Family) uint32 {
+	if f == fwmark.IPv6 {
+		return typeIPv6
+	}
+	return typeIPv4
+}
+
 // askers adds a map of those who ask. Its elements come from packets.
 func (x tx) askers(s nft.Set) {
-	address := uint32(typeIPv4)
-	if s.Family == fwmark.IPv6 {
-		address = typeIPv6
-	}
+	address := addressType(s.Family)
 	x.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, word(unix.NFTA_SET_TABLE, nft.Table), word(unix.NFTA_SET_NAME, s.Name),
 		number32(unix.NFTA_SET_FLAGS, askersFlags), number32(unix.NFTA_SET_KEY_TYPE, askersKey(address)),
 		number32(unix.NFTA_SET_KEY_LEN, 4*(words(s.Family)+2)), number32(unix.NFTA_SET_DATA_TYPE, address), number32(unix.NFTA_SET_DATA_LEN, 4*words(s.Family)),

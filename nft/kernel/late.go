@@ -14,10 +14,7 @@ import (
 
 // late adds a set of answers to what conntrack has forgotten.
 func (x tx) late(s nft.Set) {
-	address := uint32(typeIPv4)
-	if s.Family == fwmark.IPv6 {
-		address = typeIPv6
-	}
+	address := addressType(s.Family)
 	x.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, word(unix.NFTA_SET_TABLE, nft.Table), word(unix.NFTA_SET_NAME, s.Name),
 		number32(unix.NFTA_SET_FLAGS, lateFlags), number32(unix.NFTA_SET_KEY_TYPE, lateKeyType(address)),
 		number32(unix.NFTA_SET_KEY_LEN, 8*(words(s.Family)+1)), nest(unix.NFTA_SET_DESC, number32(unix.NFTA_SET_DESC_SIZE, nft.AskersMax)),
