@@ -293,8 +293,8 @@ func TestStepsAreSaid(t *testing.T) {
 			k.Sets["reach6"] = s
 		}, "= nft set reach6 { + 2001:db8::/32 }"},
 		"a rule lost":     {func() { c := k.Chains["sources"]; c.Rules = nil; k.Chains["sources"] = c }, "= nft chain sources (1 rules)"},
-		"a chain moved":   {func() { c := k.Chains["arrivals"]; c.Base.Priority++; k.Chains["arrivals"] = c }, "= nft chain arrivals (5 rules)"},
-		"a chain lost":    {func() { delete(k.Chains, "arrivals") }, "+ nft chain arrivals (5 rules)"},
+		"a chain moved":   {func() { c := k.Chains["arrivals"]; c.Base.Priority++; k.Chains["arrivals"] = c }, "= nft chain arrivals (7 rules)"},
+		"a chain lost":    {func() { delete(k.Chains, "arrivals") }, "+ nft chain arrivals (7 rules)"},
 		"a chain more":    {func() { k.Chains["x"] = nft.Chain{Name: "x"} }, "- nft chain x"},
 		"a counter more":  {func() { k.Counters["x"] = 7 }, "- nft counter x"},
 		"a counter lost":  {func() { delete(k.Counters, "lock_0x2005") }, "+ nft counter lock_0x2005"},

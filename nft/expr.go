@@ -14,47 +14,48 @@ type Kind uint8
 // The expressions that our rules are made of, and which fields of Expr each
 // takes. What matches and does not hold ends the rule.
 const (
-	MetaMark    Kind = iota + 1 // Mark, Not: the packet's mark under the mask
-	CtMark                      // Mark, Not: the connection's
-	SetMetaMark                 // Mark: set the bits under the mask
-	SetCtMark                   // Mark
-	Confirmed                   // the connection is known to conntrack already: its first packet has left
-	Established                 // the connection was answered, or the packet is an error about one that conntrack knows
-	Invalid                     // conntrack takes the packet for none of a connection that it knows
-	Original                    // the packet goes in the direction of the connection's first one
-	Reply                       // it answers
-	FromHere                    // sent by this host, and not forwarded
-	InDevice                    // Name: came in by the device
-	OutDevice                   // Name: leaves by the device
-	OutKind                     // Name: leaves by a device of the kind (rtnl_link_ops, ip-link(8) TYPES)
-	OfFamily                    // Family
-	TCP                         // is TCP
-	SYN                         // opens a TCP connection, or answers what does
-	SetMSS                      // Size: the segment size that a SYN allows gets that small, and never larger
-	UDP                         // is UDP
-	HasSocket                   // a socket of this host takes the packet
-	Bound                       // a socket takes it, or sent it, that is bound to an address
-	NoteAsker                   // Family, Name: who asks by UDP is noted, with the address that was asked
-	AnswerAsker                 // Family, Name: UDP to whom is noted gets the address that was asked for its source, and is noted again
-	LateAnswer                  // Family, Name of a set of Answers: UDP that answers what conntrack has forgotten; it is noted again
-	From                        // Prefix: source
-	To                          // Prefix: destination
-	ToSet                       // Family, Name of a set of prefixes, Not: destination
-	FromSet                     // Family, Name of a set of prefixes: source
-	ToOther                     // the destination is no address of this host
-	FromOther                   // the source is no address of the device that the packet leaves by
-	Renewal                     // UDP 68 to 67 with a BOOTP ciaddr (RFC 2131, 4.4.5)
-	SetSource                   // to that ciaddr
-	InCgroup                    // Level, Name of a set: the ancestor at this level of the socket's cgroup
-	Count                       // Name of a counter
-	Reset                       // reject with a TCP reset
-	Masquerade                  //
-	Translate                   // Prefix, of one address: the source of the connection
-	Accept                      // ends this base chain's work, not that of others
-	Return                      // to the rule behind the jump
-	Drop                        //
-	Goto                        // Name of a chain
-	Jump                        // Name of a chain
+	MetaMark      Kind = iota + 1 // Mark, Not: the packet's mark under the mask
+	CtMark                        // Mark, Not: the connection's
+	SetMetaMark                   // Mark: set the bits under the mask
+	SetCtMark                     // Mark
+	Confirmed                     // the connection is known to conntrack already: its first packet has left
+	Established                   // the connection was answered, or the packet is an error about one that conntrack knows
+	Invalid                       // conntrack takes the packet for none of a connection that it knows
+	Original                      // the packet goes in the direction of the connection's first one
+	Reply                         // it answers
+	FromHere                      // sent by this host, and not forwarded
+	InDevice                      // Name: came in by the device
+	OutDevice                     // Name: leaves by the device
+	OutKind                       // Name: leaves by a device of the kind (rtnl_link_ops, ip-link(8) TYPES)
+	OfFamily                      // Family
+	TCP                           // is TCP
+	SYN                           // opens a TCP connection, or answers what does
+	SetMSS                        // Size: the segment size that a SYN allows gets that small, and never larger
+	UDP                           // is UDP
+	HasSocket                     // a socket of this host takes the packet
+	Bound                         // a socket takes it, or sent it, that is bound to an address
+	NoteAsker                     // Family, Name: who asks by UDP is noted, with the address that was asked
+	AnswerAsker                   // Family, Name: UDP to whom is noted gets the address that was asked for its source, and is noted again
+	LateAnswer                    // Family, Name of a set of Answers: UDP that answers what conntrack has forgotten; it is noted again
+	GuessedAnswer                 // the same, but it is not noted again
+	From                          // Prefix: source
+	To                            // Prefix: destination
+	ToSet                         // Family, Name of a set of prefixes, Not: destination
+	FromSet                       // Family, Name of a set of prefixes: source
+	ToOther                       // the destination is no address of this host
+	FromOther                     // the source is no address of the device that the packet leaves by
+	Renewal                       // UDP 68 to 67 with a BOOTP ciaddr (RFC 2131, 4.4.5)
+	SetSource                     // to that ciaddr
+	InCgroup                      // Level, Name of a set: the ancestor at this level of the socket's cgroup
+	Count                         // Name of a counter
+	Reset                         // reject with a TCP reset
+	Masquerade                    //
+	Translate                     // Prefix, of one address: the source of the connection
+	Accept                        // ends this base chain's work, not that of others
+	Return                        // to the rule behind the jump
+	Drop                          //
+	Goto                          // Name of a chain
+	Jump                          // Name of a chain
 )
 
 // Expr is one expression of a rule. Unused fields are zero.
@@ -95,8 +96,9 @@ func (e Expr) String() string {
 	case AnswerAsker:
 		return fmt.Sprintf("%[2]s saddr set %[2]s daddr . udp dport . udp sport map @%[1]s update @%[1]s { %[2]s daddr . udp dport . udp sport : %[2]s saddr }", e.Name, network(e.Family))
 	case LateAnswer:
-		key := fmt.Sprintf("%[1]s saddr . udp sport . %[1]s daddr . udp dport", network(e.Family))
-		return fmt.Sprintf("%[1]s @%[2]s update @%[2]s { %[1]s }", key, e.Name)
+		return fmt.Sprintf("%s update @%s { %s }", e.answer(), e.Name, answerKey(e.Family))
+	case GuessedAnswer:
+		return e.answer()
 	case To:
 		return network(fwmark.FamilyOf(e.Prefix.Addr())) + " daddr " + prefixText(e.Prefix)
 	case ToSet:
@@ -118,6 +120,13 @@ func (e Expr) String() string {
 	}
 	return words[e.Kind]
 }
+
+// answerKey is what selects an answer.
+func answerKey(f fwmark.Family) string {
+	return fmt.Sprintf("%[1]s saddr . udp sport . %[1]s daddr . udp dport", network(f))
+}
+
+func (e Expr) answer() string { return answerKey(e.Family) + " @" + e.Name }
 
 // words are the texts of expressions that take nothing.
 var words = [...]string{
@@ -148,7 +157,7 @@ var words = [...]string{
 // for none.
 func (e Expr) setOf() string {
 	switch e.Kind {
-	case ToSet, FromSet, InCgroup, NoteAsker, AnswerAsker, LateAnswer:
+	case ToSet, FromSet, InCgroup, NoteAsker, AnswerAsker, LateAnswer, GuessedAnswer:
 		return e.Name
 	}
 	return ""

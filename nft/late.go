@@ -13,20 +13,39 @@ import (
 // then on are answers, which get no mark. So such answers are dropped as they arrive,
 // before conntrack enters them, until the service sends on, or the far side is silent.
 
-// latePrefix is what the names of their sets begin with.
-const latePrefix = "late"
-
-// LateSet is the name of the set of answers that are dropped.
-func LateSet(f fwmark.Family) string { return latePrefix + f.String() }
+// What the names of their sets begin with.
+const latePrefix, guessedPrefix = "late", "guessed"
 
 // Late is such an answer, as it arrives. No address is an IPv4-mapped one.
-type Late struct{ From, To netip.AddrPort }
+type Late struct {
+	From, To netip.AddrPort
+
+	// Guessed says that it may be a question: the socket is not connected. What asks
+	// again and again is to be heard at last, so such ones are dropped for LateTime
+	// from the first on, however many come.
+	Guessed bool
+}
+
+// Set is the name of the set in which it is dropped.
+func (l Late) Set() string {
+	prefix := latePrefix
+	if l.Guessed {
+		prefix = guessedPrefix
+	}
+	return prefix + fwmark.FamilyOf(l.From.Addr()).String()
+}
 
 // late makes the sets, and returns the rules that look them up.
 func (w *wanter) late() (rules []Rule) {
-	for _, f := range fwmark.Families {
-		w.set(Set{Name: LateSet(f), Type: Answers, Family: f, Public: true})
-		rules = append(rules, Rule{{Kind: UDP}, {Kind: Original}, {Kind: LateAnswer, Family: f, Name: LateSet(f)}, {Kind: Drop}})
+	for _, of := range []struct {
+		prefix string
+		kind   Kind
+	}{{latePrefix, LateAnswer}, {guessedPrefix, GuessedAnswer}} {
+		for _, f := range fwmark.Families {
+			name := of.prefix + f.String()
+			w.set(Set{Name: name, Type: Answers, Family: f, Public: true})
+			rules = append(rules, Rule{{Kind: UDP}, {Kind: Original}, {Kind: of.kind, Family: f, Name: name}, {Kind: Drop}})
+		}
 	}
 	return rules
 }

@@ -29,7 +29,7 @@ func partOf(name string) Part {
 	case marking, answersChain, arrivalsChain, straysChain, sourcesChain, OtherMarks, Unforgotten:
 		return ServicesPart
 	}
-	for _, prefix := range []string{pinPrefix, publicPrefix, pathsPrefix, reachPrefix, answerPrefix, askingPrefix, askedPrefix, latePrefix, sourcePrefix} {
+	for _, prefix := range []string{pinPrefix, publicPrefix, pathsPrefix, reachPrefix, answerPrefix, askingPrefix, askedPrefix, latePrefix, guessedPrefix, sourcePrefix} {
 		if strings.HasPrefix(name, prefix) {
 			return ServicesPart
 		}

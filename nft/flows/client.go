@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -17,7 +18,10 @@ import (
 // The socket is kept: after deletions in nf_tables the kernel has each socket of
 // nfnetlink that is closed wait for RCU, and nobody else gets a transaction meanwhile
 // (nft_rcv_nl_event).
-type Client struct{ table *conn }
+type Client struct {
+	table *conn
+	slow  time.Time // when conntrack last did not tell all within its time
+}
 
 // Close closes the socket.
 func (c *Client) Close() {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -22,8 +23,11 @@ type Pinned struct {
 	Cgroups map[uint64]bool // ids of the cgroups that get them
 
 	// Asked is what others had begun before conntrack could take an answer for a
-	// question, as Asked returned it; nil: all that they have begun, they have.
+	// question, as Asked returned it; nil: all that they have begun, they have. With
+	// Lost that was known to a run that was killed: what sockets are connected to they
+	// have asked.
 	Asked map[Ends]bool
+	Lost  bool
 }
 
 // Ends are those of UDP between this host and another one, which nobody translates.
@@ -32,6 +36,11 @@ type Ends struct{ Local, Remote netip.AddrPort } // IPv4 is never mapped
 // UDPEntry is what conntrack knows of such UDP.
 type UDPEntry struct {
 	Ends
+
+	// Guessed says that others have begun it, to conntrack, and that it may be so: the
+	// socket is not connected.
+	Guessed bool
+
 	ours bool   // this host has begun it
 	mark uint32 // of the connection
 	name []byte // a request's body that names the entry, and no later one
@@ -66,13 +75,20 @@ func (c *Client) Asked(ctx context.Context) (map[Ends]bool, error) {
 //
 // It takes CAP_NET_ADMIN, and 10 s at most.
 func (c *Client) Unmarked(ctx context.Context, p Pinned) ([]UDPEntry, error) {
-	pinned, others, err := portsOf(ctx, p)
+	sockets, err := readUDP(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	return c.udpEntries(ctx, fwmark.Mark{}, func(e UDPEntry) bool {
-		return e.mark&p.Bits == 0 && !others[e.Local.Port()] && (e.ours || pinned[e.Local.Port()] && p.Asked != nil && !p.Asked[e.Ends])
+	answers := func(e UDPEntry) bool {
+		return p.Asked != nil && sockets.pinned[e.Local.Port()] && !p.Asked[e.Ends] || p.Lost && sockets.connected[e.Ends]
+	}
+	list, err := c.udpEntries(ctx, fwmark.Mark{}, func(e UDPEntry) bool {
+		return e.mark&p.Bits == 0 && !sockets.others[e.Local.Port()] && (e.ours || answers(e))
 	})
+	for i, e := range list {
+		list[i].Guessed = !e.ours && !sockets.connected[e.Ends]
+	}
+	return list, err
 }
 
 // Marked returns the UDP that this host has begun, and whose connection has a mark. It
@@ -81,34 +97,54 @@ func (c *Client) Marked(ctx context.Context, m fwmark.Mark) ([]UDPEntry, error) 
 	return c.udpEntries(ctx, m, func(e UDPEntry) bool { return e.ours && m.Selects(e.mark) })
 }
 
-// portsOf returns the ports of UDP sockets of cgroups that are pinned, and of others.
-func portsOf(ctx context.Context, p Pinned) (pinned, others map[uint16]bool, err error) {
+// udpSockets are the UDP sockets of this host.
+type udpSockets struct {
+	pinned, others map[uint16]bool // ports of those of cgroups that are pinned, and of others
+	connected      map[Ends]bool   // of those that are pinned
+}
+
+func readUDP(ctx context.Context, p Pinned) (u udpSockets, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	diag, err := dial(ctx, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open sock_diag: %w", explained(err, "sock_diag"))
+		return u, fmt.Errorf("open sock_diag: %w", explained(err, "sock_diag"))
 	}
 	defer diag.close()
-	pinned, others = map[uint16]bool{}, map[uint16]bool{}
-	if err := diag.udpPorts(func(port uint16, cgroup uint64) {
-		if p.Cgroups[cgroup] {
-			pinned[port] = true
-		} else {
-			others[port] = true
+	u = udpSockets{map[uint16]bool{}, map[uint16]bool{}, map[Ends]bool{}}
+	if err := diag.eachUDP(func(s socket, cgroup uint64) {
+		if !p.Cgroups[cgroup] {
+			u.others[s.local.Port()] = true
+			return
+		}
+		u.pinned[s.local.Port()] = true
+		if s.remote.Port() != 0 {
+			u.connected[Ends{s.local, s.remote}] = true
 		}
 	}); err != nil {
-		return nil, nil, fmt.Errorf("read UDP sockets: %w", explained(err, "sock_diag for UDP"))
+		return u, fmt.Errorf("read UDP sockets: %w", explained(err, "sock_diag for UDP"))
 	}
-	return pinned, others, nil
+	return u, nil
 }
+
+// slowTime is for how long conntrack is not asked for all UDP after it did not tell in time.
+const slowTime = time.Minute
 
 // udpEntries returns what conntrack knows of this host's UDP, as far as it is selected. The
 // kernel selects by the mark first. One dump is of both families: each goes through all
-// of conntrack's hash table, some milliseconds.
+// of conntrack's hash table, some milliseconds. Where it takes longer than limit, it is
+// not begun anew at once: a run tries several times, and a DHCP client waits for it.
 func (c *Client) udpEntries(ctx context.Context, m fwmark.Mark, selects func(UDPEntry) bool) (list []UDPEntry, err error) {
+	if time.Since(c.slow) < slowTime {
+		return nil, fmt.Errorf("read what conntrack knows of UDP: that takes longer than %s (asked less than %s ago)", limit, slowTime)
+	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	defer func() {
+		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			c.slow = time.Now()
+		}
+	}()
 	own, err := ownAddresses()
 	if err != nil {
 		return nil, err
@@ -213,9 +249,9 @@ func ownAddresses() (map[netip.Addr]bool, error) {
 	return own, nil
 }
 
-// udpPorts hands the local port of each UDP socket to add, with its cgroup's id; 0
-// where the kernel does not say that (before Linux 5.7).
-func (c *conn) udpPorts(add func(port uint16, cgroup uint64)) error {
+// eachUDP hands each UDP socket to add, with its cgroup's id; 0 where the kernel does
+// not say that (before Linux 5.7).
+func (c *conn) eachUDP(add func(s socket, cgroup uint64)) error {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		request := encodeRequest(family, ^uint32(0))
 		request[1] = unix.IPPROTO_UDP
@@ -224,7 +260,7 @@ func (c *conn) udpPorts(add func(port uint16, cgroup uint64)) error {
 			if err != nil {
 				return err
 			}
-			add(s.local.Port(), cgroupOf(b[socketSize:]))
+			add(s, cgroupOf(b[socketSize:]))
 			return nil
 		})
 		if err != nil {

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wg-multihome/fwmark"
 )
 
 // TestForget: of what this host sent by UDP without a mark, entries go whose
@@ -80,8 +84,8 @@ func TestForget(t *testing.T) {
 			return
 		}
 		defer c.close()
-		note(c.udpPorts(func(port uint16, cgroup uint64) {
-			if int(port) == ports[1] {
+		note(c.eachUDP(func(s socket, cgroup uint64) {
+			if int(s.local.Port()) == ports[1] {
 				own = cgroup
 			}
 		}))
@@ -93,4 +97,25 @@ func TestForget(t *testing.T) {
 	if got, want := left(Pinned{Bits: 0xffff, Cgroups: map[uint64]bool{own: true}}), [][2]int{{0, 8}, {0, 9}, {1, 8}, {1, 9}}; !slices.Equal(got, want) {
 		t.Errorf("with a socket that is pinned: left are %v, want %v", got, want)
 	}
+}
+
+// TestSlow: where conntrack does not tell all of UDP in time, it is not asked again at once.
+func TestSlow(t *testing.T) {
+	l := newLink(t)
+	l.host.do(func() {
+		var c Client
+		defer c.Close()
+		over, cancel := context.WithDeadline(context.Background(), time.Now())
+		defer cancel()
+		if _, err := c.Unmarked(over, Pinned{}); err == nil {
+			t.Error("no error after the deadline")
+		}
+		if _, err := c.Marked(over, fwmark.Mark{Value: 1, Mask: 1}); err == nil {
+			t.Error("no error after the deadline")
+		}
+		_, err := c.Marked(context.Background(), fwmark.Mark{Value: 1, Mask: 1})
+		if err == nil || !strings.Contains(err.Error(), "takes longer than 10s") {
+			t.Errorf("asked again at once: %v", err)
+		}
+	})
 }

@@ -113,7 +113,7 @@ func encodeTCP(e nft.Expr) ([]expr.Any, error) {
 		return []expr.Any{&expr.Socket{Key: expr.SocketKeyWildcard, Register: register}, equals([]byte{0})}, nil
 	case nft.NoteAsker, nft.AnswerAsker:
 		return encodeAsker(e), nil
-	case nft.LateAnswer:
+	case nft.LateAnswer, nft.GuessedAnswer:
 		return encodeLate(e), nil
 	case nft.HasSocket: // without one the expression ends the rule
 		return []expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: register}, &expr.Cmp{Op: expr.CmpOpLte, Register: register, Data: []byte{1}}}, nil

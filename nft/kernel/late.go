@@ -3,12 +3,13 @@ package kernel
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
-	"wg-multihome/fwmark"
 	"wg-multihome/nft"
 )
 
@@ -36,34 +37,72 @@ func encodeLate(e nft.Expr) []expr.Any {
 	f := e.Family
 	length := uint32(f.Bits() / 8)
 	to := firstWord + words(f) + 1
-	return append(append(ofFamily(f), l4proto(unix.IPPROTO_UDP)...),
+	list := append(append(ofFamily(f), l4proto(unix.IPPROTO_UDP)...),
 		load(firstWord, expr.PayloadBaseNetworkHeader, sourceAt[f], length),
 		load(to-1, expr.PayloadBaseTransportHeader, sourcePort, 2),
 		load(to, expr.PayloadBaseNetworkHeader, destinationAt[f], length),
 		load(to+words(f), expr.PayloadBaseTransportHeader, destinationPort, 2),
-		&expr.Lookup{SourceRegister: firstWord, SetName: e.Name},
-		&expr.Dynset{SrcRegKey: firstWord, SetName: e.Name, Operation: unix.NFT_DYNSET_OP_UPDATE})
+		&expr.Lookup{SourceRegister: firstWord, SetName: e.Name})
+	if e.Kind == nft.GuessedAnswer {
+		return list
+	}
+	return append(list, &expr.Dynset{SrcRegKey: firstWord, SetName: e.Name, Operation: unix.NFT_DYNSET_OP_UPDATE})
 }
 
-// Expect has answers be dropped as they arrive, for nft.LateTime from now on. The table
-// has to have its part for services: without that it is an error, unix.ENOENT.
+// Expect has answers be dropped as they arrive, for nft.LateTime from now on: one that
+// is dropped already, as well. The table has to have its part for services: without that
+// it is an error, unix.ENOENT.
 func (c *Client) Expect(list []nft.Late) error {
-	elements := [2][]element{}
+	sets := map[string][]element{}
 	for _, l := range list {
-		f := fwmark.FamilyOf(l.From.Addr())
-		elements[f] = append(elements[f], element{key: lateKey(l)})
+		sets[l.Set()] = append(sets[l.Set()], element{key: lateKey(l)})
 	}
-	x := tx{newBatch()}
-	for _, f := range fwmark.Families {
-		x.change(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, nft.LateSet(f), elements[f])
-	}
-	if x.count == 1 { // nothing but its begin
+	if len(sets) == 0 {
 		return nil
 	}
-	if err := x.send(c.socket); err != nil {
+	// To add what a set has changes no time (before Linux 6.12), so it is taken away in
+	// the same transaction. It may go by itself before that, and a set may be too full
+	// for both: then it is added, and has the time that it had.
+	err := c.expect(sets, true)
+	if err != nil {
+		err = c.expect(sets, false)
+	}
+	if err != nil {
 		return fmt.Errorf("expect %d late answers: %w", len(list), err)
 	}
 	return nil
+}
+
+// expect adds elements, and renews those that there are.
+func (c *Client) expect(sets map[string][]element, renews bool) error {
+	x := tx{newBatch()}
+	for _, set := range slices.Sorted(maps.Keys(sets)) {
+		list := sets[set]
+		if renews {
+			stands, err := c.elements(set)
+			if err != nil {
+				return err
+			}
+			x.change(unix.NFT_MSG_DELSETELEM, 0, set, both(list, stands))
+		}
+		x.change(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, set, list)
+	}
+	return x.send(c.socket)
+}
+
+// both returns the elements that are in two lists.
+func both(a, b []element) (list []element) {
+	in := map[string]bool{}
+	for _, e := range b {
+		in[string(e.key)] = true
+	}
+	for _, e := range a {
+		if in[string(e.key)] {
+			list = append(list, e)
+			delete(in, string(e.key))
+		}
+	}
+	return list
 }
 
 // lateKey is the key of an element: each field lies in whole words of 32 bits.

@@ -35,15 +35,23 @@ func (c *Client) Read() (nft.State, error) {
 		if set.Type == nft.Askers || set.Type == nft.Answers { // what they hold for a while tells nothing
 			continue
 		}
-		var elements elements
-		request := append(word(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), word(unix.NFTA_SET_ELEM_LIST_SET, name)...)
-		if err := c.dump(unix.NFT_MSG_GETSETELEM, request, func(m message) error { return m.elements(&elements) }); err != nil {
-			return s, explained(fmt.Sprintf("read nftables' set %s", name), err)
+		elements, err := c.elements(name)
+		if err != nil {
+			return s, err
 		}
 		elements.into(&set)
 		s.Sets[name] = set
 	}
 	return s, nil
+}
+
+// elements returns those of a set of our table.
+func (c *Client) elements(set string) (list elements, err error) {
+	request := append(word(unix.NFTA_SET_ELEM_LIST_TABLE, nft.Table), word(unix.NFTA_SET_ELEM_LIST_SET, set)...)
+	if err := c.dump(unix.NFT_MSG_GETSETELEM, request, func(m message) error { return m.elements(&list) }); err != nil {
+		return nil, explained(fmt.Sprintf("read nftables' set %s", set), err)
+	}
+	return list, nil
 }
 
 // handed gives an answer to add, where it is about our table.

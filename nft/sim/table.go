@@ -150,7 +150,7 @@ func (t *Table) dropObjects(p nft.Plan) error {
 		if _, stands := t.Sets[name]; !stands {
 			return refused("delete set", name, syscall.ENOENT)
 		}
-		if t.used(name, nft.ToSet, nft.FromSet, nft.InCgroup, nft.NoteAsker, nft.AnswerAsker, nft.LateAnswer) {
+		if t.used(name, nft.ToSet, nft.FromSet, nft.InCgroup, nft.NoteAsker, nft.AnswerAsker, nft.LateAnswer, nft.GuessedAnswer) {
 			return refused("delete set", name, syscall.EBUSY)
 		}
 		delete(t.Sets, name)
@@ -275,7 +275,7 @@ func (t *Table) names(r nft.Rule) syscall.Errno {
 			if c.Base != (nft.Base{}) {
 				return syscall.EOPNOTSUPP
 			}
-		case nft.ToSet, nft.FromSet, nft.InCgroup, nft.NoteAsker, nft.AnswerAsker, nft.LateAnswer:
+		case nft.ToSet, nft.FromSet, nft.InCgroup, nft.NoteAsker, nft.AnswerAsker, nft.LateAnswer, nft.GuessedAnswer:
 			s, stands := t.Sets[e.Name]
 			if !stands {
 				return syscall.ENOENT

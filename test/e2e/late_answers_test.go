@@ -61,3 +61,19 @@ nft delete table inet other; nft add counter inet wg_multihome unforgotten`)
 		})
 	}
 }
+
+// TestLateAnswersAreGuessed: conntrack is turned on as a service gets pinned, and what it
+// meets first of a socket that is not connected may be a question as well as an answer. One
+// who asks again and again is heard, if only after a while.
+func TestLateAnswersAreGuessed(t *testing.T) {
+	l, _ := socketLab(t)
+	l.Server(l.Namespace, socketService, "silent", "0.0.0.0", 12)
+	defer l.Flow(lab.Flow{From: l.Far, Network: "udp", To: one4, Port: 12})()
+	heard := counting(t, l.Namespace, "input priority 0", "udp dport 12")
+	lab.Until(t, "it is heard", func() bool { return heard() > 20 })
+	l.Interfaces(pinned + byPacket + "\tmultihomed-cgroup " + socketService + "\n")
+	l.MustMH("sync")
+	time.Sleep(nft.LateTime + time.Second) // it asks all the while
+	before := heard()
+	lab.Until(t, "it is heard again", func() bool { return heard() > before+20 })
+}

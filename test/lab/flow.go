@@ -24,6 +24,8 @@ type Flow struct {
 	Cgroup    string   // below the mount; "": the test's own
 	By        []string // a command that runs it; nil: none
 	Connected bool     // a UDP socket is connected, so its source is chosen once
+
+	From *Namespace // nil: the host
 }
 
 // often is how far apart the datagrams of a flow are.
@@ -38,7 +40,11 @@ func (l *Lab) Flow(f Flow) (stop func() int) {
 		to = strconv.Itoa(f.Port)
 	}
 	args := []string{self(l.t), f.Network, net.JoinHostPort(f.To, to), f.Source, strconv.FormatBool(f.Connected), strconv.Itoa(max(1, f.Size))}
-	return l.counting(l.endless(l.Namespace, "flow", l.inCgroup(f.Cgroup, append(append([]string{}, f.By...), args...))...))
+	from := l.Namespace
+	if f.From != nil {
+		from = f.From
+	}
+	return l.counting(l.endless(from, "flow", l.inCgroup(f.Cgroup, append(append([]string{}, f.By...), args...))...))
 }
 
 // flow is the role: NETWORK DESTINATION SOURCE CONNECTED SIZE. It goes on

@@ -14,8 +14,8 @@ import (
 
 // Server starts a server in a namespace, in a cgroup below the mount where one is given,
 // that answers with the address that it sees. kind is tcp, mptcp, fastopen, udp,
-// pktinfo, which answers from the address that was asked, or chatty, which answers one
-// datagram with another one each millisecond.
+// pktinfo, which answers from the address that was asked, chatty, which answers one
+// datagram with another one each millisecond, or silent, which answers none.
 func (l *Lab) Server(n *Namespace, cgroup, kind, address string, port int) {
 	l.t.Helper()
 	args := []string{self(l.t), kind, address, strconv.Itoa(port)}
@@ -34,7 +34,7 @@ func serve(args []string) error {
 	}
 	protocol := map[string]int{"mptcp": unix.IPPROTO_MPTCP}[args[0]]
 	of := unix.SOCK_STREAM
-	if args[0] == "udp" || args[0] == "pktinfo" || args[0] == "chatty" {
+	if args[0] == "udp" || args[0] == "pktinfo" || args[0] == "chatty" || args[0] == "silent" {
 		of = unix.SOCK_DGRAM
 	}
 	domain := unix.AF_INET6
@@ -56,6 +56,8 @@ func serve(args []string) error {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 	case args[0] == "chatty":
 		answer = answerForEver
+	case args[0] == "silent":
+		answer = answerNever
 	case args[0] == "fastopen":
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 16)
 	}
@@ -125,6 +127,16 @@ func seen(from unix.Sockaddr) []byte {
 		return []byte(netip.AddrFrom16(a.Addr).Unmap().String())
 	}
 	return []byte("?")
+}
+
+// answerNever reads datagrams.
+func answerNever(fd int) {
+	b := make([]byte, 100)
+	for {
+		if _, _, err := unix.Recvfrom(fd, b, 0); err != nil {
+			return
+		}
+	}
 }
 
 // answerForEver answers whoever asks by UDP a datagram each millisecond, from the first

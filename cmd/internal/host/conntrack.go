@@ -23,7 +23,9 @@ import (
 func (h *Host) forget(ctx context.Context, s decide.ForgetStep) error {
 	if !s.Silent {
 		h.settle()
-		h.expectAnswersOf(ctx, s.Mark)
+		if err := h.expectAnswersOf(ctx, s.Mark); err != nil {
+			return err
+		}
 	}
 	err := h.conntrack.Forget(s.Mark)
 	if s.Silent && errors.Is(err, nftkernel.ErrNone) {
@@ -44,6 +46,7 @@ func (h *Host) settle() {
 // marking chain was missing. What it keeps is as if it ran then.
 func (h *Host) forgetUnmarked(ctx context.Context, have nft.State, want nft.Ruleset) error {
 	p := flows.Pinned{Bits: want.ConnectionBits(), Asked: h.recentQuestions()}
+	p.Lost = p.Asked == nil
 	p.Cgroups = h.withBelow(slices.Concat(have.Paths(), have.PublicElements()))
 	n, err := h.forgetSent(ctx, p)
 	if n > 0 {
@@ -125,7 +128,7 @@ func (h *Host) forgetSent(ctx context.Context, p flows.Pinned) (n int, err error
 func (h *Host) expectAnswers(list []flows.UDPEntry) {
 	late := make([]nft.Late, len(list))
 	for i, e := range list {
-		late[i] = nft.Late{From: e.Remote, To: e.Local}
+		late[i] = nft.Late{From: e.Remote, To: e.Local, Guessed: e.Guessed}
 	}
 	client, err := h.table()
 	if err == nil {
@@ -138,15 +141,16 @@ func (h *Host) expectAnswers(list []flows.UDPEntry) {
 
 // expectAnswersOf has answers to UDP of a mark be dropped. A conntrack that is not
 // loaded is not asked: that would load it.
-func (h *Host) expectAnswersOf(ctx context.Context, m fwmark.Mark) {
+func (h *Host) expectAnswersOf(ctx context.Context, m fwmark.Mark) error {
 	if runs, err := h.conntrack.Remembers(m); err != nil || !runs {
-		return // then nothing is forgotten either, or its error tells
+		return nil // then nothing is forgotten either, or its error tells
 	}
 	list, err := h.flows.Marked(ctx, m)
-	if err != nil {
-		h.Log.Debugf("%s", err)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("late answers cannot be told: %w", err)
 	}
 	h.expectAnswers(list)
+	return nil
 }
 
 // enterFlows tells conntrack of the connections that run. One that it misses
