@@ -72,9 +72,14 @@ func TestRestartBesideWatchWhileBroken(t *testing.T) {
 // is back by its own, and nothing is left of the time between.
 func TestRestartAfterItsNumberWentOn(t *testing.T) {
 	const other = "test.slice/b.service"
-	for _, way := range []string{"socket", "packet"} {
+	full := [...]string{"0x100", "0x2005", "0x300"}
+	bit := [...]string{"0x1/0x3", "0x2/0x2", "0x1/0x3"} // whose mask has no other number
+	for _, c := range []struct {
+		way   string
+		marks [3]string // of the other uplink, of this one, and of this one at last
+	}{{"socket", full}, {"packet", full}, {"socket", bit}, {"packet", bit}} {
 		text := func(one, two string) string {
-			return fmt.Sprintf("marking = %q\n[uplink.up1]\nfwmark = %s\ncgroups = [%q]\n[uplink.up2]\nfwmark = %s\ncgroups = [%q]\n", way, one, other, two, socketService)
+			return fmt.Sprintf("marking = %q\n[uplink.up1]\nfwmark = %q\ncgroups = [%q]\n[uplink.up2]\nfwmark = %q\ncgroups = [%q]\n", c.way, one, other, two, socketService)
 		}
 		for name, restart := range map[string]func(t *testing.T, l *lab.Lab, sync func(...string) lab.Result){
 			"before the run": func(t *testing.T, l *lab.Lab, sync func(...string) lab.Result) {
@@ -90,16 +95,16 @@ func TestRestartAfterItsNumberWentOn(t *testing.T) {
 				l.Cgroups().Make(socketService)
 			},
 		} {
-			t.Run(name+", by "+way, func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, by %s, %s", name, c.way, strings.ReplaceAll(c.marks[1], "/", " of ")), func(t *testing.T) {
 				l := newLab(t)
 				l.Static()
 				l.Cgroups().Make(socketService)
 				l.Cgroups().Make(other)
-				config := l.TOML(text("0x100", "0x2005"))
+				config := l.TOML(text(c.marks[0], c.marks[1]))
 				sync := func(args ...string) lab.Result { return l.MH(append([]string{"sync", "--config", config}, args...)...) }
 				sync()
 				wantService(t, l, socketService, lab.Far4, two4)
-				l.TOML(text("0x2005", `"0x30O"`))
+				l.TOML(text(c.marks[1], "0x30O"))
 				restart(t, l, sync)
 				for _, args := range [][]string{{"--hook"}, nil, {"--hook"}} {
 					sync(args...)
@@ -111,12 +116,12 @@ func TestRestartAfterItsNumberWentOn(t *testing.T) {
 				wantEqual(t, "plan", l.MH("plan", "--config", config).Stdout, "")
 				said := l.MH("status", "--config", config).Stdout
 				wantPart(t, "status", said, "REFUSED")
-				wantPart(t, "status", said, `uplink "up2": its mark cannot be read, and 0x2005, which it had, is not its any more`)
-				l.TOML(text("0x2005", "0x300"))
+				wantPart(t, "status", said, `uplink "up2": its mark cannot be read, and `+c.marks[1]+`, which it had, is not its any more`)
+				l.TOML(text(c.marks[1], c.marks[2]))
 				wantCode(t, sync(), 0)
 				wantService(t, l, socketService, lab.Far4, two4)
 				wantService(t, l, socketService, lab.Far6, two6)
-				wantEqual(t, "marks", marksOf(l.Rules("-4")+l.Rules("-6")), "0x2005 0x300")
+				wantEqual(t, "marks", marksOf(l.Rules("-4")+l.Rules("-6")), strings.Join(slices.Sorted(slices.Values(c.marks[1:])), " "))
 				wantEqual(t, "plan", l.MustMH("plan", "--exit-code", "--config", config).Stdout, "")
 				noSpoof(t, l)
 			})

@@ -88,20 +88,56 @@ func (d *Decision) waitsInCircle() int {
 }
 
 // numberAside returns a number for sockets of an uplink that are set aside: the one
-// that some of them have already, or one that nothing else has, under a mask. It
-// begins with the highest: others choose low ones. The number gets its guards.
+// that some of them have already, or one that nothing else has. The number gets its
+// guards.
 func (d *Decision) numberAside(uplink string, mask uint32) (m fwmark.Mark, ok bool) {
 	for m, of := range d.aside {
 		if of == uplink {
 			return m, true
 		}
 	}
+	if m, ok = d.freeUnder(mask); !ok {
+		m, ok = d.freeBeside(mask)
+	}
+	if ok {
+		d.pinAside(m, uplink)
+	}
+	return m, ok
+}
+
+// freeUnder returns a number that nothing has, under a mask. It begins with the highest:
+// others choose low ones.
+func (d *Decision) freeUnder(mask uint32) (m fwmark.Mark, ok bool) {
 	const tries = 1 << 12
 	highest := uint64(1)<<bits.OnesCount32(mask) - 1
 	for n := highest; n > 0 && highest-n < tries; n-- {
 		m = fwmark.Mark{Value: deposit(uint32(n), mask), Mask: mask}
 		if d.isFree(m) {
-			d.pinAside(m, uplink)
+			return m, true
+		}
+	}
+	return fwmark.Mark{}, false
+}
+
+// freeBeside returns such a number beside a mask that has none left, as one of a single
+// bit: it has a bit of its own, and none of those that uplinks' marks are in.
+func (d *Decision) freeBeside(mask uint32) (m fwmark.Mark, ok bool) {
+	add := func(m fwmark.Mark) {
+		if m.Mask != fwmark.FullMask {
+			mask |= m.Mask
+		}
+	}
+	for _, in := range d.Config.Intents {
+		add(in.Mark)
+	}
+	for _, c := range d.stands {
+		if c.Uplink != "" {
+			add(c.Mark)
+		}
+	}
+	for bit := uint32(1) << 31; bit != 0; bit >>= 1 {
+		m = fwmark.Mark{Value: bit, Mask: mask | bit}
+		if mask&bit == 0 && d.isFree(m) {
 			return m, true
 		}
 	}

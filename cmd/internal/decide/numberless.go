@@ -29,7 +29,7 @@ func (d *Decision) refuseListed(in fwmark.Intent) {
 		m, found = d.numberAside(in.Uplink, in.Mark.Mask)
 	}
 	if !found {
-		d.Errs = append(d.Errs, fmt.Errorf("%s of uplink %q cannot be pinned: its mark cannot be read, and no other number is free under its mask; mend the configuration", what, in.Uplink))
+		d.Errs = append(d.Errs, fmt.Errorf("%s of uplink %q cannot be pinned: its mark cannot be read, and no other number is free; mend the configuration", what, in.Uplink))
 		return
 	}
 	d.pinAside(m, in.Uplink)
