@@ -158,7 +158,7 @@ func (d Decision) byPacket(path string, id uint64) bool {
 }
 
 // pathsByPacket returns the cgroups whose packets the table gives their mark, as it
-// stands.
+// stands: those that we have put there, and others.
 func (d Decision) pathsByPacket() map[string]bool {
 	paths := map[string]bool{}
 	if !d.Table.Have.MarksConnections() {
@@ -174,6 +174,9 @@ func (d Decision) pathsByPacket() map[string]bool {
 		if _, found := slices.BinarySearch(marked, run.Cgroup.ID); found {
 			paths[d.Cgroups.Names[run.Cgroup.ID]] = true
 		}
+	}
+	for _, path := range d.Sockets.Elements {
+		paths[path] = true
 	}
 	return paths
 }

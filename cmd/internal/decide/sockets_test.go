@@ -214,13 +214,17 @@ func TestConnectedGoFromPackets(t *testing.T) {
 			same("0x100", "0x200"), map[string]string{"0x100": "wan1", "0x200": "wan2"}},
 		"a number that moves": {"wan1 0x100 a.service\nwan2 0x200", "wan1 0x300 a.service\nwan2 0x100", true,
 			[]socket.Move{{From: mark("0x100")}, {From: mark("0x200"), To: mark("0x100")}, same("0x300")[0]}, map[string]string{"0x100": "wan2", "0x300": "wan1"}},
-		"it comes": {"wan1 0x100\nwan2 0x200 b.service", "wan1 0x100 a.service\nwan2 0x200", false, nil, map[string]string{"0x100": "wan1"}},
+		"an element of others": {"wan1 0x100 b.service", "wan1 0x100 a.service", true, same("0x100"), map[string]string{"0x100": "wan1"}},
+		"it comes":             {"wan1 0x100\nwan2 0x200 b.service", "wan1 0x100 a.service\nwan2 0x200", false, nil, map[string]string{"0x100": "wan1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlanned()
 			p.configure(t, c.before)
 			p.o = wentThrough(Decide(p.o, p.m)).Observation
 			p.configure(t, c.after+"\nmarking socket")
+			if name == "an element of others" {
+				p.o.Sockets.Elements = map[uint64]string{7: "a.service"}
+			}
 			d := Decide(p.o, p.m)
 			for _, phase := range []Phase{ForgetFresh, Open, Lock, Mark} {
 				d = d.after(d.Steps(phase))
