@@ -59,6 +59,13 @@ type Rule struct {
 // we could not have written.
 func (r Rule) Ours() bool { return r.Protocol == Protocol && !r.Opaque }
 
+// ForeignTable returns the table that a rule of others looks up, where its routes matter:
+// what `local` holds leads nowhere.
+func (r *Rule) ForeignTable() (table uint32, is bool) {
+	is = !r.Ours() && r.Action == Lookup && r.Table != TableLocal && r.Table != 0
+	return r.Table, is
+}
+
 // The rules of the five roles: a mark's two guards and its look-up, and the two of
 // an address's pair. What may have to stand in front of them wanter.localRule makes.
 

@@ -168,9 +168,9 @@ const manyTables = 32
 // that foreign rules look up, but for `local`: what it holds leads nowhere.
 func (c *Client) readFamily(f *policy.Facts, family fwmark.Family, device func(uint32) string) error {
 	tables := map[uint32]bool{policy.TableMain: true}
-	for _, r := range f.Rules {
-		if r.Family == family && !r.Ours() && r.Action == policy.Lookup && r.Table != policy.TableLocal && r.Table != 0 {
-			tables[r.Table] = true
+	for i := range f.Rules {
+		if table, is := f.Rules[i].ForeignTable(); is && f.Rules[i].Family == family {
+			tables[table] = true
 		}
 	}
 	wanted := func(r *policy.Route) bool {

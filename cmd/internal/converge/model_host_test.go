@@ -130,8 +130,11 @@ func (h *simulated) Observe(_ context.Context, o *decide.Observation, parts deci
 	if parts.Has(decide.WireGuard) {
 		h.readDevices(o)
 	}
-	if parts.Has(decide.Routing) {
-		o.Facts.Rules, o.Facts.Routes, o.Facts.Families = facts.Rules, facts.Routes, facts.Families
+	if parts.Has(decide.Rules) || o.Behind().Has(decide.Rules) {
+		o.Facts.Rules, o.Facts.Families = facts.Rules, facts.Families
+	}
+	if parts.Has(decide.Routes) || o.Behind().Has(decide.Routes) {
+		o.Facts.Routes, o.Read = facts.Routes, o.RouteTables()
 	}
 	if parts.Has(decide.Nftables) {
 		h.readTable(o)

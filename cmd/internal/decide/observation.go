@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ type Observation struct {
 	Before  *config.Config          // what was in force last, while Config has an error; nil: it has none, or that was not noted
 	Records map[string]state.Record // leases, by interface
 	Facts   policy.Facts            // all that the kernel shows; Decide adds the leases, and what the run remembers
+	Read    map[RouteTable]bool     // RouteTables, when routes were read
 	Devices Devices
 	Table   Table
 	Cgroups Cgroups
@@ -104,13 +106,17 @@ const (
 	Leases
 	Interfaces // links and addresses
 	WireGuard  // devices
-	Routing    // rules and routes
-	Nftables   // our table
-	Services   // cgroups
-	Programs   // on cgroups, that mark sockets
-	Settings   // sysctls
+	Rules
+	Routes
+	Nftables // our table
+	Services // cgroups
+	Programs // on cgroups, that mark sockets
+	Settings // sysctls
 
 	parts = iota
+
+	// Routing is what the kernel looks up.
+	Routing = Rules | Routes
 
 	// Everything is all that can be observed.
 	Everything Parts = 1<<parts - 1
@@ -118,7 +124,7 @@ const (
 
 // partNames are the parts' names in messages, in their order.
 var partNames = [parts]string{
-	"configuration", "leases", "interfaces", "WireGuard devices", "rules and routes", "nftables", "cgroups", "programs on cgroups", "sysctls",
+	"configuration", "leases", "interfaces", "WireGuard devices", "rules", "routes", "nftables", "cgroups", "programs on cgroups", "sysctls",
 }
 
 // String names the parts.
@@ -137,6 +143,44 @@ func (p Parts) String() string {
 
 // Has reports whether p and o have a part in common.
 func (p Parts) Has(o Parts) bool { return p&o != 0 }
+
+// RouteTable is a routing table of one family.
+type RouteTable struct {
+	Family fwmark.Family
+	Number uint32
+}
+
+// RouteTables are the tables of others whose routes are read: those that their rules look
+// up; and, as wg-quick takes a device's mark for the number of its table, those too:
+// nothing else says that they matter.
+func (o Observation) RouteTables() map[RouteTable]bool {
+	tables := map[RouteTable]bool{}
+	for i := range o.Facts.Rules {
+		r := &o.Facts.Rules[i]
+		if table, is := r.ForeignTable(); is {
+			tables[RouteTable{r.Family, table}] = true
+		}
+	}
+	for _, device := range o.Devices.Found {
+		for _, f := range fwmark.Families {
+			tables[RouteTable{f, device.Mark}] = true
+		}
+	}
+	return tables
+}
+
+// Behind returns what else of Routing is to be read, by what was read meanwhile: routes,
+// where those of other tables matter now; and rules, where there is an address of a family
+// that had none. The kernel does not tell of the rules that a new family comes with.
+func (o Observation) Behind() (parts Parts) {
+	if !maps.Equal(o.RouteTables(), o.Read) {
+		parts |= Routes
+	}
+	if slices.ContainsFunc(o.Facts.Addrs, func(a policy.Address) bool { return !o.Facts.Families[fwmark.FamilyOf(a.Prefix.Addr())] }) {
+		parts |= Rules
+	}
+	return parts
+}
 
 // Failed notes what could not be read of one part, in place of what was noted
 // before.

@@ -103,10 +103,13 @@ func (s ForgetSourceStep) Lines() []string {
 
 // Changes tells what is to be read again.
 func (s RuleStep) Changes() Parts {
-	if s.Op == policy.Set {
+	switch {
+	case s.Op == policy.Set:
 		return Interfaces
+	case s.IsRoute:
+		return Routing // what gets marks goes by whether its guards stand, read again
 	}
-	return Routing
+	return Rules
 }
 func (s DeviceStep) Changes() Parts { return WireGuard }
 func (s SysctlStep) Changes() Parts { return Settings }

@@ -4,22 +4,16 @@ import (
 	"fmt"
 	"net/netip"
 
-	"wg-multihome/fwmark"
+	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/policy"
 	"wg-multihome/policy/kernel"
 )
-
-// RouteTable is a table of one family.
-type RouteTable struct {
-	Family fwmark.Family
-	Number uint32
-}
 
 // Interest is what looks at the host go by. Main's routes, and those of our
 // protocol, are always of interest, and so are all links, addresses and rules.
 type Interest struct {
 	// Tables are the others whose routes are read.
-	Tables map[RouteTable]bool
+	Tables map[decide.RouteTable]bool
 
 	// Gateways says that an uplink's gateway is looked for in all tables.
 	Gateways bool
@@ -60,7 +54,7 @@ type filter struct {
 
 	// dropped are the tables whose routes did not matter since the last look began:
 	// by what that look finds they may.
-	dropped map[RouteTable]bool
+	dropped map[decide.RouteTable]bool
 	many    bool // more than maxDropped
 }
 
@@ -131,7 +125,7 @@ func (f *filter) addressMatters(n kernel.Notice) bool {
 }
 
 func (f *filter) routeMatters(r kernel.RouteNotice) bool {
-	table := RouteTable{r.Family, r.Table}
+	table := decide.RouteTable{Family: r.Family, Number: r.Table}
 	switch {
 	case r.Cloned, r.Table == policy.TableLocal:
 		return false
@@ -144,7 +138,7 @@ func (f *filter) routeMatters(r kernel.RouteNotice) bool {
 		f.many = true
 	default:
 		if f.dropped == nil {
-			f.dropped = map[RouteTable]bool{}
+			f.dropped = map[decide.RouteTable]bool{}
 		}
 		f.dropped[table] = true
 	}

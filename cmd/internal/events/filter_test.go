@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/fwmark"
 	"wg-multihome/policy"
 	"wg-multihome/policy/kernel"
@@ -30,7 +31,7 @@ func deleted(n kernel.Notice) kernel.Notice {
 
 // TestMatters goes through notices, one after the other, as one reader has them.
 func TestMatters(t *testing.T) {
-	f := filter{interest: Interest{Tables: map[RouteTable]bool{{fwmark.IPv4, 100}: true}}}
+	f := filter{interest: Interest{Tables: map[decide.RouteTable]bool{{Family: fwmark.IPv4, Number: 100}: true}}}
 	for _, c := range []struct {
 		name string
 		n    kernel.Notice
@@ -66,7 +67,7 @@ func TestMatters(t *testing.T) {
 // look that finds the rule is over.
 func TestWhatWasDroppedMayMatter(t *testing.T) {
 	var f filter
-	read := Interest{Tables: map[RouteTable]bool{{fwmark.IPv4, 100}: true}}
+	read := Interest{Tables: map[decide.RouteTable]bool{{Family: fwmark.IPv4, Number: 100}: true}}
 	f.looking()
 	if f.matters(route(100, 186, 24)) {
 		t.Fatal("nobody reads the table as yet")
@@ -81,7 +82,7 @@ func TestWhatWasDroppedMayMatter(t *testing.T) {
 	for number := uint32(1000); number < 1000+2*maxDropped; number++ {
 		f.matters(route(number, 186, 24))
 	}
-	if len(f.dropped) > maxDropped || !f.follow(Interest{Tables: map[RouteTable]bool{{fwmark.IPv4, 5}: true}}) {
+	if len(f.dropped) > maxDropped || !f.follow(Interest{Tables: map[decide.RouteTable]bool{{Family: fwmark.IPv4, Number: 5}: true}}) {
 		t.Error("of too many to remember, any may matter")
 	}
 }

@@ -116,10 +116,10 @@ func (h *Heard) Add(more Heard) {
 // wg-quick changes rules right after it.
 var stale = [...]decide.Parts{
 	Link:    decide.Interfaces | decide.WireGuard | decide.Routing | decide.Settings,
-	Address: decide.Interfaces | decide.Routing,
-	Route:   decide.WireGuard | decide.Routing,
-	Rule:    decide.WireGuard | decide.Routing,
-	Nexthop: decide.Routing,
+	Address: decide.Interfaces | decide.Routes,
+	Route:   decide.WireGuard | decide.Routes,
+	Rule:    decide.WireGuard | decide.Rules,
+	Nexthop: decide.Routes,
 	Table:   decide.Nftables | decide.Services | decide.Programs | decide.Settings,
 	Cgroup:  decide.Services | decide.Programs | decide.Settings,
 	File:    decide.Configuration,

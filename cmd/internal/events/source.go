@@ -153,7 +153,7 @@ func (s *Source) Follow(i Interest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.filter.follow(i) {
-		armed |= decide.Routing
+		armed |= decide.Routes
 	}
 	s.add(armed)
 	return err

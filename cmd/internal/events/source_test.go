@@ -222,14 +222,14 @@ func TestFollowMissed(t *testing.T) {
 	last := time.Now().Add(patience)
 	for dropped := false; !dropped; {
 		s.mu.Lock()
-		dropped = s.filter.dropped[RouteTable{fwmark.IPv4, 101}]
+		dropped = s.filter.dropped[decide.RouteTable{Family: fwmark.IPv4, Number: 101}]
 		s.mu.Unlock()
 		if time.Now().After(last) {
 			t.Fatal("the route is not read")
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if err := s.Follow(Interest{Tables: map[RouteTable]bool{{fwmark.IPv4, 101}: true}}); err != nil {
+	if err := s.Follow(Interest{Tables: map[decide.RouteTable]bool{{Family: fwmark.IPv4, Number: 101}: true}}); err != nil {
 		t.Fatal(err)
 	}
 	hear(t, s, "what was missed", func(h Heard) bool { return h.Stale.Has(decide.Routing) })

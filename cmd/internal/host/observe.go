@@ -23,10 +23,10 @@ func (h *Host) Observe(ctx context.Context, o *decide.Observation, parts decide.
 		read func(context.Context, *decide.Observation) error
 	}{
 		{decide.Configuration, h.readConfiguration}, {decide.Leases, h.readLeases}, {decide.Interfaces, h.readInterfaces},
-		{decide.WireGuard, h.readDevices}, {decide.Routing, h.readRouting}, {decide.Nftables, h.readTable},
+		{decide.WireGuard, h.readDevices}, {decide.Rules, h.readRules}, {decide.Routes, h.readRoutes}, {decide.Nftables, h.readTable},
 		{decide.Services, h.readCgroups}, {decide.Programs, h.readSockets}, {decide.Settings, h.readSysctls},
 	} {
-		if !parts.Has(part.part) {
+		if !parts.Has(part.part) && (!decide.Routing.Has(part.part) || !o.Behind().Has(part.part)) {
 			continue
 		}
 		if err := part.read(ctx, o); err != nil {
@@ -83,18 +83,19 @@ func findUserspace(o *decide.Observation) {
 	}
 }
 
-// readRouting reads rules and routes; and, as wg-quick takes a device's mark for
-// the number of its table, those tables too: nothing else says that they
-// matter. Of an uplink whose gateway is not known it reads the routes of all
-// tables: networkd and NetworkManager can be told to put its default into any.
-func (h *Host) readRouting(_ context.Context, o *decide.Observation) error {
-	if err := h.Kernel.ReadRules(&o.Facts); err != nil {
-		return err
-	}
+func (h *Host) readRules(_ context.Context, o *decide.Observation) error {
+	return h.Kernel.ReadRules(&o.Facts)
+}
+
+// readRoutes reads those of ours, of main and of the tables of others that matter. Of an uplink whose gateway is not
+// known it reads those of all tables: networkd and NetworkManager can be told to put its
+// default into any.
+func (h *Host) readRoutes(_ context.Context, o *decide.Observation) error {
 	if err := h.Kernel.ReadRoutes(&o.Facts); err != nil {
 		return err
 	}
 	findUserspace(o) // it may have read links again
+	o.Read = o.RouteTables()
 	known := map[uint32]bool{0: true, policy.TableMain: true}
 	for _, r := range o.Facts.Routes {
 		known[r.Table] = true

@@ -7,23 +7,11 @@ import (
 	"wg-multihome/cmd/internal/events"
 	"wg-multihome/fwmark"
 	"wg-multihome/nft/cgroup"
-	"wg-multihome/policy"
 )
 
-// Interest is what matters by a decision, but for files: the tables that foreign
-// rules look up, and those that wg-quick would take WireGuard devices' marks for.
+// Interest is what matters by a decision, but for files.
 func Interest(d decide.Decision) events.Interest {
-	i := events.Interest{Tables: map[events.RouteTable]bool{}}
-	for _, r := range d.Facts.Rules {
-		if !r.Ours() && r.Action == policy.Lookup && r.Table != policy.TableLocal {
-			i.Tables[events.RouteTable{Family: r.Family, Number: r.Table}] = true
-		}
-	}
-	for _, device := range d.Devices.Found {
-		for _, f := range fwmark.Families {
-			i.Tables[events.RouteTable{Family: f, Number: device.Mark}] = true
-		}
-	}
+	i := events.Interest{Tables: d.RouteTables()}
 	for _, u := range d.Uplinks {
 		for _, f := range fwmark.Families {
 			if u.Up && u.Address[f].IsValid() && !u.Gateways[f].IsValid() {
