@@ -48,6 +48,26 @@ var connectedFlows = []struct {
 	{lab.Flow{To: lab.Far6, Size: 23}, false}, {lab.Flow{To: lab.Far6, Size: 24, Source: two6}, true},
 }
 
+// begin has the service begin connectedFlows, and talk by TCP to both far addresses. It
+// returns what counts each flow's packets at both ISPs, and TCP's at the first, and the
+// talks by address.
+func begin(t *testing.T, l *lab.Lab) (one, two []func() int, chats map[string]*lab.Chat) {
+	t.Helper()
+	for _, f := range connectedFlows {
+		f.Network, f.Connected, f.Cgroup = "udp", true, socketService
+		length := fmt.Sprintf("udp length %d", 8+f.Size)
+		one, two = append(one, by(t, l.ISP1, length)), append(two, by(t, l.ISP2, length))
+		l.Flow(f.Flow)
+	}
+	chats = map[string]*lab.Chat{}
+	for _, far := range []string{lab.Far4, lab.Far6} {
+		l.ChatServer(l.Far, "", far)
+		chats[far] = l.Chat(l.Namespace, socketService, far)
+		wantEqual(t, "tcp to "+far, chats[far].Say("begun"), "begun")
+	}
+	return append(one, by(t, l.ISP1, "tcp dport 8")), two, chats
+}
+
 // TestPacketsToSockets: what a service has begun while its packets were marked is pinned
 // by what conntrack remembers. When its sockets are marked instead, that is so once
 // conntrack has forgotten it, too.
@@ -58,20 +78,7 @@ func TestPacketsToSockets(t *testing.T) {
 			service := "\tmultihomed-cgroup " + socketService + "\n"
 			l.Interfaces(pinned + byPacket + service)
 			l.MustMH("sync")
-			var one, two []func() int
-			for _, f := range connectedFlows {
-				f.Network, f.Connected, f.Cgroup = "udp", true, socketService
-				length := fmt.Sprintf("udp length %d", 8+f.Size)
-				one, two = append(one, by(t, l.ISP1, length)), append(two, by(t, l.ISP2, length))
-				l.Flow(f.Flow)
-			}
-			chats := map[string]*lab.Chat{}
-			for _, far := range []string{lab.Far4, lab.Far6} {
-				l.ChatServer(l.Far, "", far)
-				chats[far] = l.Chat(l.Namespace, socketService, far)
-				wantEqual(t, "tcp to "+far, chats[far].Say("begun"), "begun")
-			}
-			one = append(one, by(t, l.ISP1, "tcp dport 8"))
+			one, two, chats := begin(t, l)
 			goesOn := func(what string, ownAlone bool) {
 				t.Helper()
 				for i, f := range connectedFlows {

@@ -32,11 +32,7 @@ func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
 		}
 		return nil
 	}
-	mount, err := cgroup.Find()
-	var client *socketkernel.Client
-	if err == nil {
-		client, err = h.programs(mount)
-	}
+	mount, client, err := h.programs()
 	if err == nil {
 		o.Sockets.Have, err = client.Read(socketCgroups(o), h.Whole)
 		o.Sockets.Whole = h.Whole && err == nil && o.Sockets.Have.Refused == nil
@@ -61,11 +57,7 @@ func (h *Host) readSockets(_ context.Context, o *decide.Observation) error {
 // findPrograms looks for programs on all cgroups, where there should be none.
 func (h *Host) findPrograms(o *decide.Observation) {
 	var have socket.State
-	mount, err := cgroup.Find()
-	var client *socketkernel.Client
-	if err == nil {
-		client, err = h.programs(mount)
-	}
+	mount, client, err := h.programs()
 	if err == nil {
 		have, err = client.Read(nil, true)
 	}
@@ -125,17 +117,20 @@ func elements(mount cgroup.Mount, have nft.State, names map[uint64]string) map[u
 	return found
 }
 
-// programs returns the client of programs on cgroups, opened at its first use.
-func (h *Host) programs(mount cgroup.Mount) (*socketkernel.Client, error) {
-	if h.sockets == nil {
-		c, err := socketkernel.Open(mount.Point)
-		if err != nil {
-			return nil, err
-		}
-		c.Conntrack = &h.flows
-		h.sockets = c
+// programs returns where cgroups are, and the client of programs on them, opened at its
+// first use.
+func (h *Host) programs() (cgroup.Mount, *socketkernel.Client, error) {
+	mount, err := cgroup.Find()
+	if err != nil || h.sockets != nil {
+		return mount, h.sockets, err
 	}
-	return h.sockets, nil
+	c, err := socketkernel.Open(mount.Point)
+	if err != nil {
+		return mount, nil, err
+	}
+	c.Conntrack = &h.flows
+	h.sockets = c
+	return mount, c, nil
 }
 
 // note changes what is noted of marked sockets.
@@ -253,9 +248,6 @@ func (h *Host) opened() (*socketkernel.Client, error) {
 	if h.sockets != nil {
 		return h.sockets, nil
 	}
-	mount, err := cgroup.Find()
-	if err != nil {
-		return nil, err
-	}
-	return h.programs(mount)
+	_, client, err := h.programs()
+	return client, err
 }
