@@ -234,3 +234,19 @@ func TestTunnelStatusOfTunnels(t *testing.T) {
 	wantCode(t, r, 3)
 	wantPart(t, "status", strings.Join(strings.Fields(r.Stdout), " "), "wg0 up2 off 0x2005")
 }
+
+// TestMisspeltUplink: an uplink that is not there, while an interface has nearly its name,
+// may be a slip.
+func TestMisspeltUplink(t *testing.T) {
+	l := newLab(t)
+	l.Static()
+	for name, want := range map[string]string{"up22": `uplink "up22" is not there (did you mean "up2"?)`, "modem": "", "up2": ""} {
+		config := l.TOML(fmt.Sprintf("[uplink.up1]\nfwmark = 1\n[uplink.%s]\nfwmark = 2\n", name))
+		l.MustMH("sync", "--config", config)
+		text := l.MustMH("status", "--config", config).Stdout
+		wantPart(t, "status", text, want)
+		if want == "" {
+			wantNone(t, "status", text, "did you mean")
+		}
+	}
+}

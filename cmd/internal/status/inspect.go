@@ -8,6 +8,7 @@ import (
 
 	"wg-multihome/cmd/internal/decide"
 	"wg-multihome/fwmark"
+	"wg-multihome/fwmark/spelling"
 	"wg-multihome/policy"
 	"wg-multihome/wg"
 )
@@ -73,6 +74,23 @@ func absent(d decide.Decision) []string {
 	for _, name := range d.PinnedDevices() {
 		if len(d.Reachable([]string{name})) == 0 {
 			notes = append(notes, fmt.Sprintf("%s: is not there (one in another network namespace is not seen from here)", name))
+		}
+	}
+	return notes
+}
+
+// misspelt names uplinks of the configuration that are not there, where an interface has
+// nearly the same name.
+func misspelt(d decide.Decision) []string {
+	var others, notes []string
+	for _, l := range d.Facts.Links {
+		if !slices.ContainsFunc(d.Config.Intents, func(in fwmark.Intent) bool { return in.Uplink == l.Name }) {
+			others = append(others, l.Name)
+		}
+	}
+	for _, u := range d.Uplinks {
+		if instead := spelling.Instead(u.Name, others); !u.Present && instead != "" {
+			notes = append(notes, fmt.Sprintf("uplink %q is not there%s", u.Name, instead))
 		}
 	}
 	return notes

@@ -128,7 +128,7 @@ func Of(v decide.Decision, in Inspection, now time.Time) Status {
 	if slices.ContainsFunc(s.Tunnels, func(t Tunnel) bool { return t.Wanted != "" && !t.Present }) && !wg.InKernel() {
 		s.Lacks = append(s.Lacks, "WireGuard (userspace devices get their marks all the same)")
 	}
-	s.Config = append([]string{}, v.Config.Notes...)
+	s.Config = append(append([]string{}, v.Config.Notes...), misspelt(v)...)
 	for _, p := range v.Problems {
 		s.Problems = append(s.Problems, p.Error())
 	}
