@@ -199,15 +199,24 @@ func TestWatchHook(t *testing.T) {
 	l.Script("ip rule del fwmark 0x2005 unreachable")
 	lab.Until(t, "the guard is back", func() bool { return strings.Contains(l.Rules("-4"), "fwmark 0x2005 unreachable") })
 	l.Script("rm /run/slow")
-	before := told()
-	for range 3 { // each is within 100 ms, by one process
+	within := 0 // what is told, by one process: on a machine with other work it may take longer
+	for range 50 {
+		before, began := told(), time.Now()
 		l.Script(`printf '%s\n' 'addr add 198.51.100.77/24 dev up2' 'addr del 198.51.100.9/24 dev up2' 'addr add 198.51.100.9/24 dev up2' \
 			'addr del 198.51.100.77/24 dev up2' 'route replace default via 198.51.100.1 dev up2 metric 2' | ip -batch -`)
+		took := time.Since(began)
+		right(t, l, "that")
+		if took > 50*time.Millisecond {
+			continue
+		}
+		if later := strings.TrimPrefix(told(), before); strings.Contains(later, "77") {
+			t.Errorf("an address that was there for a moment is told:\n%s", later)
+		}
+		if within++; within == 3 {
+			return
+		}
 	}
-	right(t, l, "that")
-	if later := strings.TrimPrefix(told(), before); strings.Contains(later, "77") {
-		t.Errorf("an address that was there for a moment is told:\n%s", later)
-	}
+	t.Error("no three moments were short")
 }
 
 // TestWatchWithoutRoom: STATE-DIR's disk is full, and then another one is mounted in

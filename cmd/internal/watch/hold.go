@@ -30,6 +30,7 @@ type Hold struct {
 	born      map[string]time.Time // devices that have come
 	heard     events.Heard         // before the look that runs
 	held      []string             // the steps that were left by it
+	tried     map[string]string    // those that were not, by what they are about: the last one
 	waits     bool                 // one of them waits for others, and not for a back-off
 }
 
@@ -43,7 +44,7 @@ func (h *Hold) Born(now time.Time, device string) {
 
 // Begin begins a look, for what was heard.
 func (h *Hold) Begin(now time.Time, heard events.Heard) {
-	h.heard, h.held, h.waits = heard, nil, false
+	h.heard, h.held, h.tried, h.waits = heard, nil, nil, false
 	for device, at := range h.born {
 		if now.Sub(at) >= youngFor {
 			delete(h.born, device)
@@ -91,19 +92,30 @@ func (h *Hold) Holds(now time.Time, d decide.Decision, s decide.Step) bool {
 		h.waits = true
 		return true
 	}
-	var held []string
-	for _, line := range decide.Keys(s) {
-		switch {
-		case pinsService(s, line):
-			return false
-		case h.Fights.Holds(now, line, byOthers(h.heard, line)):
-			held = append(held, line)
-		default:
+	lines := decide.Keys(s)
+	for _, line := range lines {
+		if pinsService(s, line) || h.turns(line) || !h.Fights.Holds(now, line, byOthers(h.heard, line)) {
+			h.tries(lines)
 			return false // what nobody fights for waits for nothing
 		}
 	}
-	h.held = append(h.held, held...)
-	return len(held) > 0
+	h.held = append(h.held, lines...)
+	return len(lines) > 0
+}
+
+func (h *Hold) tries(lines []string) {
+	if h.tried == nil {
+		h.tried = map[string]string{}
+	}
+	for _, line := range lines {
+		h.tried[object(line)] = line
+	}
+}
+
+// turns reports whether a step undoes what this look has done: then nobody else did.
+func (h *Hold) turns(line string) bool {
+	last, is := h.tried[object(line)]
+	return is && last != line
 }
 
 // pinsService reports whether a line of a step pins a service: what that sends

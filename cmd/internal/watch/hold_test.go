@@ -61,6 +61,31 @@ func TestUnwound(t *testing.T) {
 	}
 }
 
+// TestOneLookTurns: what a look puts, and takes away again as the host has changed
+// meanwhile, nobody else has taken, however often.
+func TestOneLookTurns(t *testing.T) {
+	var h Hold
+	step := func(op policy.Op) decide.RuleStep {
+		return decide.RuleStep{Step: policy.Step{Op: op, Rule: policy.Rule{Action: policy.Unreachable, Protocol: policy.Protocol}}}
+	}
+	for i := range 10 {
+		now := ms(10 * i)
+		h.Begin(now, events.Heard{})
+		for _, op := range []policy.Op{policy.Add, policy.Delete} {
+			if h.Holds(now, decide.Decision{}, step(op)) {
+				t.Fatalf("look %d: %s is held", i, step(op).Step)
+			}
+		}
+		for _, op := range []policy.Op{policy.Add, policy.Delete} {
+			h.Put(now, step(op).Step.String())
+		}
+		h.End(now, decide.Decision{})
+	}
+	if news := h.News(); len(news) > 0 {
+		t.Errorf("a fight: %q", news)
+	}
+}
+
 // TestSuppressRulesWait: they alone are left, in that family alone, and for a while.
 func TestSuppressRulesWait(t *testing.T) {
 	var h Hold
