@@ -24,6 +24,12 @@ func Guards(f Facts, m fwmark.Mark) [2]bool {
 	return guards(f, m, func(*Rule) bool { return true })
 }
 
+// ScriptGuards reports whether an unreachable of a mark stands that others have made, as
+// the original shell script does, in IPv4 alone.
+func ScriptGuards(f Facts, m fwmark.Mark) bool {
+	return guards(f, m, func(r *Rule) bool { return !r.Ours() })[fwmark.IPv4]
+}
+
 func guards(f Facts, m fwmark.Mark, of func(*Rule) bool) (stands [2]bool) {
 	for i := range f.Rules {
 		r := &f.Rules[i]

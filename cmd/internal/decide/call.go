@@ -64,8 +64,11 @@ func textOf(m fwmark.Mark) string {
 	return m.String()
 }
 
-// scriptGuards reports whether a mark has guards as the script makes them.
-func (d Decision) scriptGuards(m fwmark.Mark) bool { return policy.Guards(d.Facts, m)[fwmark.IPv4] }
+// scriptGuards reports whether a mark has guards as the script makes them, or ours. Where
+// ours stand in one family alone, a run of ours was killed.
+func (d Decision) scriptGuards(m fwmark.Mark) bool {
+	return policy.ScriptGuards(d.Facts, m) || policy.Guarded(d.Facts, m)
+}
 
 // ledAway returns an uplink that the rules lead a mark to, whoever made them, and
 // that is not its pin's; "" where there is none. The script may not have come to

@@ -374,11 +374,23 @@ func TestSocketsOfACall(t *testing.T) {
 	p.configure(t, "wan1 0x100 a.service\nmarking socket\nhook")
 	m := mustMark(t, "0x100")
 	call := Call{Uplink: "wan1", Mark: m, Table: 7}
-	if plan := ForCall(p.o, p.m, call).Plan(); slices.Contains(plan, "+ socket-mark a.service 0x100") {
-		t.Errorf("without guards: %q", plan)
+	p.o.Facts.Families[fwmark.IPv6] = true
+	rules := p.o.Facts.Rules
+	guard := func(f fwmark.Family, protocol uint8) policy.Rule {
+		return policy.Rule{Family: f, Priority: 100, Mark: m, Action: policy.Unreachable, Protocol: protocol}
 	}
-	p.o.Facts.Rules = append(p.o.Facts.Rules, policy.Rule{Priority: 100, Mark: m, Action: policy.Unreachable, Protocol: 3})
-	if plan := ForCall(p.o, p.m, call).Plan(); !slices.Contains(plan, "+ socket-mark a.service 0x100") {
-		t.Errorf("with the script's guards: %q", plan)
+	for name, c := range map[string]struct {
+		guards []policy.Rule
+		want   bool
+	}{
+		"none":                           {nil, false},
+		"the script's, in IPv4 alone":    {[]policy.Rule{guard(fwmark.IPv4, 3)}, true},
+		"ours, of a run that was killed": {[]policy.Rule{guard(fwmark.IPv4, policy.Protocol)}, false},
+		"ours":                           {[]policy.Rule{guard(fwmark.IPv4, policy.Protocol), guard(fwmark.IPv6, policy.Protocol)}, true},
+	} {
+		p.o.Facts.Rules = slices.Concat(rules, c.guards)
+		if plan := ForCall(p.o, p.m, call).Plan(); slices.Contains(plan, "+ socket-mark a.service 0x100") != c.want {
+			t.Errorf("%s: %q", name, plan)
+		}
 	}
 }
