@@ -20,6 +20,7 @@ import (
 	"wg-multihome/cmd/internal/host"
 	"wg-multihome/cmd/internal/metrics"
 	"wg-multihome/cmd/internal/report"
+	"wg-multihome/cmd/internal/state"
 	"wg-multihome/cmd/internal/tell"
 	"wg-multihome/cmd/internal/watch"
 	socketkernel "wg-multihome/fwmark/socket/kernel"
@@ -77,13 +78,13 @@ does not end it: its valid part is done.`,
 		if err := host.Privileged(); err != nil {
 			return p.finish(report.Failed(err))
 		}
-		unlock, mine, err := p.dir().TryWatch()
+		unlock, err := p.dir().LockWatch(cmd.Context())
 		switch {
-		case err != nil: // a full STATE-DIR is no reason to leave packets unguarded
-			p.logger().Errorf("%s", err)
-		case !mine:
+		case errors.Is(err, state.ErrBusy):
 			p.logger().Errorf("another `wg-multihome watch` runs: it holds %s/watch.lock", p.state)
 			return exitError{report.Error}
+		case err != nil: // a full STATE-DIR is no reason to leave packets unguarded
+			p.logger().Errorf("%s", err)
 		default:
 			defer unlock()
 		}

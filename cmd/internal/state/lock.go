@@ -66,8 +66,12 @@ func (d Dir) LockFile(ctx context.Context, file string, wait time.Duration) (unl
 // an error, where somebody does.
 func (d Dir) TryTell() (unlock func(), ok bool, err error) { return d.try(tellFile) }
 
-// TryWatch takes STATE-DIR/watch.lock, likewise: one watch runs at a time.
-func (d Dir) TryWatch() (unlock func(), ok bool, err error) { return d.try(watchFile) }
+// LockWatch takes STATE-DIR/watch.lock, as Lock does: one watch runs at a time. It waits
+// for a moment, as others hold it for one: Watched, and a process that a watch was about
+// to start when it was killed.
+func (d Dir) LockWatch(ctx context.Context) (unlock func(), err error) {
+	return d.LockFile(ctx, watchFile, time.Second)
+}
 
 // Watched reports whether a watch runs. Where the lock cannot be opened, none is
 // known of.

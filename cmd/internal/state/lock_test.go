@@ -220,3 +220,25 @@ func useReadOnly(d state.Dir) {
 	}
 	os.Exit(0)
 }
+
+// TestLockWatch: who asks whether a watch runs holds its lock for a moment, and keeps
+// none from beginning.
+func TestLockWatch(t *testing.T) {
+	d := tempDir(t)
+	unlock, err := d.LockWatch(context.Background())
+	check(t, err)
+	if !d.Watched() {
+		t.Error("a watch is not seen")
+	}
+	if _, err := d.LockWatch(context.Background()); !errors.Is(err, state.ErrBusy) {
+		t.Errorf("a second one: %v", err)
+	}
+	unlock()
+	asks, err := os.Open(filepath.Join(string(d), "watch.lock"))
+	check(t, err)
+	check(t, syscall.Flock(int(asks.Fd()), syscall.LOCK_SH))
+	time.AfterFunc(100*time.Millisecond, func() { asks.Close() })
+	unlock, err = d.LockWatch(context.Background())
+	check(t, err)
+	unlock()
+}
