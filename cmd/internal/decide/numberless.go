@@ -51,9 +51,13 @@ func (d *Decision) refusedBefore(in fwmark.Intent) (m fwmark.Mark, found bool) {
 		if configured || c.Full || d.aside[c.Mark] != "" || !d.isAside(c.Mark) {
 			continue
 		}
+		noted := d.Sockets.Noted.Marks[c.Mark.String()]
+		if noted != "" && noted != in.Uplink { // sockets of another one have it, and wait for theirs
+			continue
+		}
 		has := func(path string) bool { return d.getsMark(c.Mark, d.Cgroups.ByPath[path].ID) }
 		carries := func(device string) bool { return d.carries(device, c.Mark) }
-		if d.Sockets.Noted.Marks[c.Mark.String()] == in.Uplink || slices.ContainsFunc(in.Cgroups, has) || slices.ContainsFunc(in.Devices, carries) {
+		if noted == in.Uplink || slices.ContainsFunc(in.Cgroups, has) || slices.ContainsFunc(in.Devices, carries) {
 			return c.Mark, true
 		}
 	}
