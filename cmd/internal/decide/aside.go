@@ -108,9 +108,8 @@ func (d *Decision) numberAside(uplink string, mask uint32) (m fwmark.Mark, ok bo
 // freeUnder returns a number that nothing has, under a mask. It begins with the highest:
 // others choose low ones.
 func (d *Decision) freeUnder(mask uint32) (m fwmark.Mark, ok bool) {
-	const tries = 1 << 12
-	highest := uint64(1)<<bits.OnesCount32(mask) - 1
-	for n := highest; n > 0 && highest-n < tries; n-- {
+	highest := highestUnder(mask)
+	for n := highest; n > 0 && highest-n < asideTries; n-- {
 		m = fwmark.Mark{Value: deposit(uint32(n), mask), Mask: mask}
 		if d.isFree(m) {
 			return m, true
@@ -142,6 +141,32 @@ func (d *Decision) freeBeside(mask uint32) (m fwmark.Mark, ok bool) {
 		}
 	}
 	return fwmark.Mark{}, false
+}
+
+// asideTries is how many numbers under a mask are tried.
+const asideTries = 1 << 12
+
+// highestUnder is the highest number of as many bits as a mask has.
+func highestUnder(mask uint32) uint64 { return uint64(1)<<bits.OnesCount32(mask) - 1 }
+
+// mayBeAside reports whether a mark may have been found by numberAside for a mask. One that
+// others have made, such as wg-quick's of a tunnel, is not to be given to sockets.
+func mayBeAside(m fwmark.Mark, mask uint32) bool {
+	if m.Mask == mask {
+		return highestUnder(mask)-uint64(extract(m.Value, mask)) < asideTries
+	}
+	return m.Mask&mask == mask && m.Value&mask == 0 && bits.OnesCount32(m.Value) == 1
+}
+
+// extract is the number that deposit has spread.
+func extract(value, mask uint32) (n uint32) {
+	for i := 0; mask != 0; mask &= mask - 1 {
+		if value&mask&-mask != 0 {
+			n |= 1 << i
+		}
+		i++
+	}
+	return n
 }
 
 // deposit spreads the low bits of a number over those of a mask.

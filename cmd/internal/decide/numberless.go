@@ -48,7 +48,7 @@ func (d *Decision) refuseListed(in fwmark.Intent) {
 func (d *Decision) refusedBefore(in fwmark.Intent) (m fwmark.Mark, found bool) {
 	for _, c := range d.stands {
 		configured := slices.ContainsFunc(d.Config.Intents, func(o fwmark.Intent) bool { return !o.Mark.IsZero() && o.Mark.Overlaps(c.Mark) })
-		if configured || c.Full || d.aside[c.Mark] != "" || !d.isAside(c.Mark) {
+		if configured || c.Full || d.aside[c.Mark] != "" || !d.isAside(c.Mark) || !mayBeAside(c.Mark, in.Mark.Mask) {
 			continue
 		}
 		noted := d.Sockets.Noted.Marks[c.Mark.String()]
