@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -58,7 +59,7 @@ such code; with --exit-code 3 where there is an error or a warning.`,
 		if asJSON {
 			err = writeJSON(cmd.OutOrStdout(), doctorJSON{jsonVersion, list})
 		} else {
-			err = doctor.Write(cmd.OutOrStdout(), list, screenOf(cmd.OutOrStdout()))
+			err = writeFindings(cmd.OutOrStdout(), list, len(d.Plan()) > 0)
 		}
 		if err != nil {
 			return p.finish(report.Failed(err))
@@ -72,6 +73,16 @@ such code; with --exit-code 3 where there is an error or a warning.`,
 		return nil
 	}
 	return cmd
+}
+
+// writeFindings writes what was found as text. Whoever asks what is wrong is told as well
+// that ours does not stand.
+func writeFindings(to io.Writer, list []doctor.Finding, drifts bool) error {
+	if err := doctor.Write(to, list, screenOf(to)); err != nil || !drifts {
+		return err
+	}
+	_, err := fmt.Fprint(to, "besides, what is ours has drifted: `wg-multihome status` tells how, `wg-multihome sync` mends it\n")
+	return err
 }
 
 func tellWhy(cmd *cobra.Command, code string) error {
