@@ -11,7 +11,8 @@ import (
 // earlier one may be on its way, and where it comes first, to conntrack it is the
 // first packet of a connection that the far side begins: what the service sends from
 // then on are answers, which get no mark. So such answers are dropped as they arrive,
-// before conntrack enters them, until the service sends on, or the far side is silent.
+// before conntrack enters them, until the service sends on, or the far side is silent;
+// guessed ones for LateTime at most.
 
 // What the names of their sets begin with.
 const latePrefix, guessedPrefix = "late", "guessed"

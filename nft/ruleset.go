@@ -42,8 +42,8 @@ const (
 	AskersMax = 65536           // elements; also of a set of Answers
 )
 
-// LateTime is how long an answer is dropped that comes late, and from the last one that
-// was on: longer than one is on its way, and most senders are silent. For as long after
+// LateTime is how long a late answer is dropped, counted from the last one (a guessed one:
+// from the first): longer than an answer is on its way, and than most senders pause. For as long after
 // it was turned on conntrack may take an answer for a question.
 const LateTime = 10 * time.Second
 

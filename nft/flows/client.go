@@ -20,7 +20,7 @@ import (
 // (nft_rcv_nl_event).
 type Client struct {
 	table *conn
-	slow  time.Time // when conntrack last did not tell all within its time
+	slow  time.Time // when conntrack last did not tell in time
 }
 
 // Close closes the socket.

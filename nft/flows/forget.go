@@ -24,8 +24,8 @@ type Pinned struct {
 
 	// Asked is what others had begun before conntrack could take an answer for a
 	// question, as Asked returned it; nil: all that they have begun, they have. With
-	// Lost that was known to a run that was killed: what sockets are connected to they
-	// have asked.
+	// Lost that was known to a run that was killed, or could not be read: what a pinned
+	// socket is connected to counts as asked by that socket.
 	Asked map[Ends]bool
 	Lost  bool
 }
@@ -37,8 +37,8 @@ type Ends struct{ Local, Remote netip.AddrPort } // IPv4 is never mapped
 type UDPEntry struct {
 	Ends
 
-	// Guessed says that others have begun it, to conntrack, and that it may be so: the
-	// socket is not connected.
+	// Guessed says that it is not known who asked: to conntrack the other host did, and
+	// the socket is not connected, or what was met before that is Lost.
 	Guessed bool
 
 	ours bool   // this host has begun it
@@ -86,7 +86,7 @@ func (c *Client) Unmarked(ctx context.Context, p Pinned) ([]UDPEntry, error) {
 		return e.mark&p.Bits == 0 && !sockets.others[e.Local.Port()] && (e.ours || answers(e))
 	})
 	for i, e := range list {
-		list[i].Guessed = !e.ours && !sockets.connected[e.Ends]
+		list[i].Guessed = !e.ours && (p.Lost || !sockets.connected[e.Ends])
 	}
 	return list, err
 }
@@ -136,12 +136,13 @@ const slowTime = time.Minute
 // not begun anew at once: a run tries several times, and a DHCP client waits for it.
 func (c *Client) udpEntries(ctx context.Context, m fwmark.Mark, selects func(UDPEntry) bool) (list []UDPEntry, err error) {
 	if time.Since(c.slow) < slowTime {
-		return nil, fmt.Errorf("read what conntrack knows of UDP: that takes longer than %s (asked less than %s ago)", limit, slowTime)
+		return nil, fmt.Errorf("read what conntrack knows of UDP: it did not tell in time, and is not asked again for %s after that", slowTime)
 	}
+	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	defer func() {
-		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if err != nil && ctx.Err() != nil && caller.Err() == nil {
 			c.slow = time.Now()
 		}
 	}()

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -57,36 +58,38 @@ func (c *Client) Expect(list []nft.Late) error {
 	for _, l := range list {
 		sets[l.Set()] = append(sets[l.Set()], element{key: lateKey(l)})
 	}
-	if len(sets) == 0 {
-		return nil
+	names := slices.Sorted(maps.Keys(sets))
+	slices.Reverse(names) // guessed ones last: they may be too many
+	var errs []error
+	for _, set := range names {
+		if err := c.expect(set, sets[set]); err != nil {
+			errs = append(errs, fmt.Errorf("expect %d late answers: %w", len(sets[set]), err))
+		}
 	}
-	// To add what a set has changes no time (before Linux 6.12), so it is taken away in
-	// the same transaction. It may go by itself before that, and a set may be too full
-	// for both: then it is added, and has the time that it had.
-	err := c.expect(sets, true)
-	if err != nil {
-		err = c.expect(sets, false)
-	}
-	if err != nil {
-		return fmt.Errorf("expect %d late answers: %w", len(list), err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// expect adds elements, and renews those that there are.
-func (c *Client) expect(sets map[string][]element, renews bool) error {
-	x := tx{newBatch()}
-	for _, set := range slices.Sorted(maps.Keys(sets)) {
-		list := sets[set]
-		if renews {
-			stands, err := c.elements(set)
-			if err != nil {
-				return err
-			}
-			x.change(unix.NFT_MSG_DELSETELEM, 0, set, both(list, stands))
+// expect adds elements to a set, and renews those that there are.
+//
+// An element that is added again keeps its old time, so it is deleted first, in the same
+// transaction. That fails where it expires in between, or where the set has no room for
+// both; then it is only added, and keeps its old time.
+func (c *Client) expect(set string, list []element) error {
+	const tries = 3
+	for range tries {
+		stands, err := c.elements(set)
+		if err != nil {
+			return err
 		}
+		x := tx{newBatch()}
+		x.change(unix.NFT_MSG_DELSETELEM, 0, set, both(list, stands))
 		x.change(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, set, list)
+		if x.send(c.socket) == nil {
+			return nil
+		}
 	}
+	x := tx{newBatch()}
+	x.change(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, set, list)
 	return x.send(c.socket)
 }
 

@@ -147,7 +147,10 @@ func (h *Host) expectAnswersOf(ctx context.Context, m fwmark.Mark) error {
 	}
 	list, err := h.flows.Marked(ctx, m)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return fmt.Errorf("late answers cannot be told: %w", err)
+		return fmt.Errorf("connections of mark %s are not forgotten, as it is not known which answers to them are to come: %w", m, err)
+	}
+	if err != nil {
+		h.Log.Debugf("%s", err) // it would be so each time
 	}
 	h.expectAnswers(list)
 	return nil
