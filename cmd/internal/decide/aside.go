@@ -118,8 +118,9 @@ func (d *Decision) freeUnder(mask uint32) (m fwmark.Mark, ok bool) {
 	return fwmark.Mark{}, false
 }
 
-// freeBeside returns such a number beside a mask that has none left, as one of a single
-// bit: it has a bit of its own, and none of those that uplinks' marks are in.
+// freeBeside returns a number that nothing has where the mask has none left, as one of a
+// single bit: one bit that no mask of an uplink, of another such number or of a rule of
+// others has.
 func (d *Decision) freeBeside(mask uint32) (m fwmark.Mark, ok bool) {
 	add := func(m fwmark.Mark) {
 		if m.Mask != fwmark.FullMask {
@@ -132,6 +133,14 @@ func (d *Decision) freeBeside(mask uint32) (m fwmark.Mark, ok bool) {
 	for _, c := range d.stands {
 		if c.Uplink != "" {
 			add(c.Mark)
+		}
+	}
+	for m := range d.aside {
+		add(m)
+	}
+	for _, r := range d.Facts.Rules {
+		if !r.Ours() {
+			add(r.Mark)
 		}
 	}
 	for bit := uint32(1) << 31; bit != 0; bit >>= 1 {
@@ -155,7 +164,7 @@ func mayBeAside(m fwmark.Mark, mask uint32) bool {
 	if m.Mask == mask {
 		return highestUnder(mask)-uint64(extract(m.Value, mask)) < asideTries
 	}
-	return m.Mask&mask == mask && m.Value&mask == 0 && bits.OnesCount32(m.Value) == 1
+	return m.Mask != fwmark.FullMask && m.Mask&mask == mask && m.Value&mask == 0 && bits.OnesCount32(m.Value) == 1
 }
 
 // extract is the number that deposit has spread.

@@ -14,6 +14,7 @@ func TestMayBeAside(t *testing.T) {
 		"the one below":              {"0xffffefff", 0xffffffff, false},
 		"wg-quick's":                 {"0xca6c", 0xffffffff, false},
 		"wg-quick's, beside a mask":  {"0xca6c", 0xf00, false},
+		"others', of one bit":        {"0x4000", 0xf00, false},
 		"any of few":                 {"0x100/0xf00", 0xf00, true},
 		"beside a mask of one bit":   {"0x80000000/0x80000002", 2, true},
 		"a number with others' bits": {"0x80000002/0x80000002", 2, false},

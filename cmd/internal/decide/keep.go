@@ -18,7 +18,7 @@ func (d *Decision) keepListed() {
 		i := slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool { return p.Uplink == in.Uplink && !p.Full && !p.Kept })
 		if i < 0 {
 			i = slices.IndexFunc(d.Pins, func(p fwmark.Pin) bool {
-				return p.Mark == in.Mark && !p.Full && (p.Uplink == in.Uplink || p.Uplink == "")
+				return p.Mark == in.Mark && !p.Full && (p.Uplink == in.Uplink || p.Uplink == "" && !d.notedForOther(p.Mark, in.Uplink))
 			})
 		}
 		if in.Mark.IsZero() {

@@ -51,17 +51,23 @@ func (d *Decision) refusedBefore(in fwmark.Intent) (m fwmark.Mark, found bool) {
 		if configured || c.Full || d.aside[c.Mark] != "" || !d.isAside(c.Mark) || !mayBeAside(c.Mark, in.Mark.Mask) {
 			continue
 		}
-		noted := d.Sockets.Noted.Marks[c.Mark.String()]
-		if noted != "" && noted != in.Uplink { // sockets of another one have it, and wait for theirs
+		if d.notedForOther(c.Mark, in.Uplink) {
 			continue
 		}
 		has := func(path string) bool { return d.getsMark(c.Mark, d.Cgroups.ByPath[path].ID) }
 		carries := func(device string) bool { return d.carries(device, c.Mark) }
-		if noted == in.Uplink || slices.ContainsFunc(in.Cgroups, has) || slices.ContainsFunc(in.Devices, carries) {
+		if d.Sockets.Noted.Marks[c.Mark.String()] == in.Uplink || slices.ContainsFunc(in.Cgroups, has) || slices.ContainsFunc(in.Devices, carries) {
 			return c.Mark, true
 		}
 	}
 	return fwmark.Mark{}, false
+}
+
+// notedForOther reports whether sockets of another uplink have a mark, and may wait with it
+// for theirs.
+func (d Decision) notedForOther(m fwmark.Mark, uplink string) bool {
+	noted := d.Sockets.Noted.Marks[m.String()]
+	return noted != "" && noted != uplink
 }
 
 // carries reports whether a WireGuard device has a mark's number.
