@@ -24,8 +24,8 @@ func Guards(f Facts, m fwmark.Mark) [2]bool {
 	return guards(f, m, func(*Rule) bool { return true })
 }
 
-// ScriptGuards reports whether an unreachable of a mark stands that others have made, as
-// the original shell script does, in IPv4 alone.
+// ScriptGuards reports whether others have made an unreachable of a mark in IPv4: the
+// original shell script makes it there alone.
 func ScriptGuards(f Facts, m fwmark.Mark) bool {
 	return guards(f, m, func(r *Rule) bool { return !r.Ours() })[fwmark.IPv4]
 }

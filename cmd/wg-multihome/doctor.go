@@ -21,7 +21,8 @@ func (p *program) doctor() *cobra.Command {
 tunnels' files, other software's configuration, hooks and units. Each finding has a
 stable code, how bad it is (error: a promise is broken, or will be; warning: it works
 by luck; note), the evidence, and what mends it. --why CODE tells the reason. A check
-that could not be made is said to be unknown.
+that could not be made is said to be unknown. That there is drift is said, too, in text
+alone.
 
 Reads: what status reads; /proc/sys/net and the processes of this network; configuration
 files of systemd, NetworkManager, firewalld and dhclient; what networkd, NetworkManager and
@@ -75,13 +76,13 @@ such code; with --exit-code 3 where there is an error or a warning.`,
 	return cmd
 }
 
-// writeFindings writes what was found as text. Whoever asks what is wrong is told as well
-// that ours does not stand.
+// writeFindings writes what was found as text, and whether there is drift. That is no
+// finding of doctor's: JSON and the exit status leave it to status.
 func writeFindings(to io.Writer, list []doctor.Finding, drifts bool) error {
 	if err := doctor.Write(to, list, screenOf(to)); err != nil || !drifts {
 		return err
 	}
-	_, err := fmt.Fprint(to, "besides, what is ours has drifted: `wg-multihome status` tells how, `wg-multihome sync` mends it\n")
+	_, err := fmt.Fprint(to, "besides, there is drift: `wg-multihome status` lists the steps, `wg-multihome sync` takes them\n")
 	return err
 }
 

@@ -58,7 +58,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 	}
 	wantPart(t, "--why", l.MustMH("doctor", "--why", "wgm016").Stdout, "WGM016: two uplinks in one subnet\n\nLinux answers ARP")
 	wantCode(t, l.MH("doctor", "--why", "WGM999"), 2)
-	const drifts = "besides, what is ours has drifted"
+	const drifts = "besides, there is drift"
 	wantNone(t, "doctor", r.Stdout, drifts)
 	l.Script("ip rule del fwmark 0x2005 unreachable")
 	wantPart(t, "doctor where a guard is missing", l.MustMH("doctor", "--exit-code").Stdout, drifts)

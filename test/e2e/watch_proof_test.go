@@ -199,7 +199,7 @@ func TestWatchHook(t *testing.T) {
 	l.Script("ip rule del fwmark 0x2005 unreachable")
 	lab.Until(t, "the guard is back", func() bool { return strings.Contains(l.Rules("-4"), "fwmark 0x2005 unreachable") })
 	l.Script("rm /run/slow")
-	within := 0 // what is told, by one process: on a machine with other work it may take longer
+	within := 0 // moments that were too short to be told (100 ms are): a busy machine makes longer ones
 	for range 50 {
 		before, began := told(), time.Now()
 		l.Script(`printf '%s\n' 'addr add 198.51.100.77/24 dev up2' 'addr del 198.51.100.9/24 dev up2' 'addr add 198.51.100.9/24 dev up2' \

@@ -134,7 +134,7 @@ func (h *simulated) Observe(_ context.Context, o *decide.Observation, parts deci
 		o.Facts.Rules, o.Facts.Families = facts.Rules, facts.Families
 	}
 	if parts.Has(decide.Routes) || o.Behind().Has(decide.Routes) {
-		o.Facts.Routes, o.Read = facts.Routes, o.RouteTables()
+		o.Facts.Routes, o.ReadTables = facts.Routes, o.RouteTables()
 	}
 	if parts.Has(decide.Nftables) {
 		h.readTable(o)

@@ -37,7 +37,7 @@ func TestBehind(t *testing.T) {
 		o.Facts.Families[fwmark.IPv4] = true
 		o.Facts.Addrs = []policy.Address{{Prefix: netip.MustParsePrefix("192.0.2.10/24")}}
 		o.Facts.Rules = []policy.Rule{{Action: policy.Lookup, Table: policy.TableMain}, {Action: policy.Lookup, Table: 5}}
-		o.Read = o.RouteTables()
+		o.ReadTables = o.RouteTables()
 		c.change(&o)
 		if got := o.Behind(); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)

@@ -64,9 +64,9 @@ func textOf(m fwmark.Mark) string {
 	return m.String()
 }
 
-// scriptGuards reports whether a mark has guards as the script makes them, or ours. Where
-// ours stand in one family alone, a run of ours was killed.
-func (d Decision) scriptGuards(m fwmark.Mark) bool {
+// guardedForCall reports whether a mark has the guards that a call needs: the script's, or
+// ours in each family. Ours in one family alone are left by a run that was killed.
+func (d Decision) guardedForCall(m fwmark.Mark) bool {
 	return policy.ScriptGuards(d.Facts, m) || policy.Guarded(d.Facts, m)
 }
 
@@ -95,13 +95,13 @@ func (d Decision) Called() (devices []string, errs []error, without []fwmark.Mar
 		switch {
 		case away != "":
 			errs = append(errs, fmt.Errorf("rules lead mark %s of %s to %q, so no device gets it", p.Mark, p.Uplink, away))
-		case d.scriptGuards(p.Mark):
+		case d.guardedForCall(p.Mark):
 			devices = append(devices, p.Devices...)
 			if d.Facts.Families[fwmark.IPv6] && !policy.Guards(d.Facts, p.Mark)[fwmark.IPv6] {
 				without = append(without, p.Mark)
 			}
 		case !p.Full: // the script knows nothing of full tunnels; the device keeps its mark
-			errs = append(errs, fmt.Errorf("mark %s of %s has no unreachable rule, so no device gets it", p.Mark, p.Uplink))
+			errs = append(errs, fmt.Errorf("mark %s of %s has no unreachable rule of others in IPv4, nor ours in each family, so no device gets it", p.Mark, p.Uplink))
 		}
 	}
 	return d.Reachable(devices), errs, without

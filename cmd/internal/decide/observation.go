@@ -21,12 +21,13 @@ type Observation struct {
 	Before  *config.Config          // what was in force last, while Config has an error; nil: it has none, or that was not noted
 	Records map[string]state.Record // leases, by interface
 	Facts   policy.Facts            // all that the kernel shows; Decide adds the leases, and what the run remembers
-	Read    map[RouteTable]bool     // RouteTables, when routes were read
-	Devices Devices
-	Table   Table
-	Cgroups Cgroups
-	Sockets Sockets
-	Sysctls Sysctls
+
+	ReadTables map[RouteTable]bool // RouteTables as they were when routes were read last
+	Devices    Devices
+	Table      Table
+	Cgroups    Cgroups
+	Sockets    Sockets
+	Sysctls    Sysctls
 
 	errs [parts][]error // what could not be read, by part
 }
@@ -173,7 +174,7 @@ func (o Observation) RouteTables() map[RouteTable]bool {
 // where those of other tables matter now; and rules, where there is an address of a family
 // that had none. The kernel does not tell of the rules that a new family comes with.
 func (o Observation) Behind() (parts Parts) {
-	if !maps.Equal(o.RouteTables(), o.Read) {
+	if !maps.Equal(o.RouteTables(), o.ReadTables) {
 		parts |= Routes
 	}
 	if slices.ContainsFunc(o.Facts.Addrs, func(a policy.Address) bool { return !o.Facts.Families[fwmark.FamilyOf(a.Prefix.Addr())] }) {

@@ -181,7 +181,7 @@ func (d Decision) mayUnlock(c wg.Change) bool {
 // others keep rules and routes these do not lead it to another uplink.
 func (d Decision) mayCarry(m fwmark.Mark) bool {
 	if d.scope == called {
-		return d.scriptGuards(m) && d.ledAway(m) == ""
+		return d.guardedForCall(m) && d.ledAway(m) == ""
 	}
 	return d.Guarded(m)
 }

@@ -158,7 +158,7 @@ func (d Decision) byPacket(path string, id uint64) bool {
 }
 
 // pathsByPacket returns the cgroups whose packets the table gives their mark, as it
-// stands: those that we have put there, and others.
+// stands: those that we have put there, and those that others have (NFTSet=).
 func (d Decision) pathsByPacket() map[string]bool {
 	paths := map[string]bool{}
 	if !d.Table.Have.MarksConnections() {

@@ -107,7 +107,7 @@ func (s RuleStep) Changes() Parts {
 	case s.Op == policy.Set:
 		return Interfaces
 	case s.IsRoute:
-		return Routing // what gets marks goes by whether its guards stand, read again
+		return Routing // marks are given by whether guards stand: rules are read again before that
 	}
 	return Rules
 }

@@ -232,7 +232,7 @@ func TestFollowMissed(t *testing.T) {
 	if err := s.Follow(Interest{Tables: map[decide.RouteTable]bool{{Family: fwmark.IPv4, Number: 101}: true}}); err != nil {
 		t.Fatal(err)
 	}
-	hear(t, s, "what was missed", func(h Heard) bool { return h.Stale.Has(decide.Routing) })
+	hear(t, s, "what was missed", func(h Heard) bool { return h.Stale.Has(decide.Routes) })
 }
 
 // TestPlaces: files and directories that come, go, are written and replaced,

@@ -14,8 +14,9 @@ import (
 	"wg-multihome/wg"
 )
 
-// Observe reads the given parts of an observation anew, and leaves the others
-// as they are. An error means that the kernel's rules and routes could not be
+// Observe reads the given parts of an observation anew, and of rules and routes also what
+// is Behind by what was read so far: so interfaces and devices come before rules, and
+// those before routes. It leaves the others as they are. An error means that the kernel's rules and routes could not be
 // read; what else could not be is noted in the observation.
 func (h *Host) Observe(ctx context.Context, o *decide.Observation, parts decide.Parts) error {
 	for _, part := range []struct {
@@ -87,15 +88,15 @@ func (h *Host) readRules(_ context.Context, o *decide.Observation) error {
 	return h.Kernel.ReadRules(&o.Facts)
 }
 
-// readRoutes reads those of ours, of main and of the tables of others that matter. Of an uplink whose gateway is not
-// known it reads those of all tables: networkd and NetworkManager can be told to put its
-// default into any.
+// readRoutes reads our routes, main's, and those of RouteTables. Of an uplink whose gateway
+// is not known it reads the routes of all tables: networkd and NetworkManager can be told
+// to put its default into any.
 func (h *Host) readRoutes(_ context.Context, o *decide.Observation) error {
 	if err := h.Kernel.ReadRoutes(&o.Facts); err != nil {
 		return err
 	}
 	findUserspace(o) // it may have read links again
-	o.Read = o.RouteTables()
+	o.ReadTables = o.RouteTables()
 	known := map[uint32]bool{0: true, policy.TableMain: true}
 	for _, r := range o.Facts.Routes {
 		known[r.Table] = true

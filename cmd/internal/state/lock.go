@@ -66,9 +66,9 @@ func (d Dir) LockFile(ctx context.Context, file string, wait time.Duration) (unl
 // an error, where somebody does.
 func (d Dir) TryTell() (unlock func(), ok bool, err error) { return d.try(tellFile) }
 
-// LockWatch takes STATE-DIR/watch.lock, as Lock does: one watch runs at a time. It waits
-// for a moment, as others hold it for one: Watched, and a process that a watch was about
-// to start when it was killed.
+// LockWatch takes STATE-DIR/watch.lock: one watch runs at a time. It waits for a second, as
+// two others hold it for less: Watched, and a process that a killed watch had forked and
+// not begun.
 func (d Dir) LockWatch(ctx context.Context) (unlock func(), err error) {
 	return d.LockFile(ctx, watchFile, time.Second)
 }

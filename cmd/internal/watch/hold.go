@@ -30,7 +30,7 @@ type Hold struct {
 	born      map[string]time.Time // devices that have come
 	heard     events.Heard         // before the look that runs
 	held      []string             // the steps that were left by it
-	tried     map[string]string    // those that were not, by what they are about: the last one
+	passed    map[string]string    // the last step of it that was not left, by its object
 	waits     bool                 // one of them waits for others, and not for a back-off
 }
 
@@ -44,7 +44,7 @@ func (h *Hold) Born(now time.Time, device string) {
 
 // Begin begins a look, for what was heard.
 func (h *Hold) Begin(now time.Time, heard events.Heard) {
-	h.heard, h.held, h.tried, h.waits = heard, nil, nil, false
+	h.heard, h.held, h.passed, h.waits = heard, nil, nil, false
 	for device, at := range h.born {
 		if now.Sub(at) >= youngFor {
 			delete(h.born, device)
@@ -95,26 +95,27 @@ func (h *Hold) Holds(now time.Time, d decide.Decision, s decide.Step) bool {
 	lines := decide.Keys(s)
 	for _, line := range lines {
 		if pinsService(s, line) || h.turns(line) || !h.Fights.Holds(now, line, byOthers(h.heard, line)) {
-			h.tries(lines)
-			return false // what nobody fights for waits for nothing
+			h.pass(lines)
+			return false // one line that need not wait takes the whole step along
 		}
 	}
 	h.held = append(h.held, lines...)
 	return len(lines) > 0
 }
 
-func (h *Hold) tries(lines []string) {
-	if h.tried == nil {
-		h.tried = map[string]string{}
+// pass notes the lines of a step that is made now.
+func (h *Hold) pass(lines []string) {
+	if h.passed == nil {
+		h.passed = map[string]string{}
 	}
 	for _, line := range lines {
-		h.tried[object(line)] = line
+		h.passed[object(line)] = line
 	}
 }
 
-// turns reports whether a step undoes what this look has done: then nobody else did.
+// turns reports whether a line undoes what this look has done itself: nobody else took it.
 func (h *Hold) turns(line string) bool {
-	last, is := h.tried[object(line)]
+	last, is := h.passed[object(line)]
 	return is && last != line
 }
 
