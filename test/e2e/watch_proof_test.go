@@ -199,24 +199,21 @@ func TestWatchHook(t *testing.T) {
 	l.Script("ip rule del fwmark 0x2005 unreachable")
 	lab.Until(t, "the guard is back", func() bool { return strings.Contains(l.Rules("-4"), "fwmark 0x2005 unreachable") })
 	l.Script("rm /run/slow")
-	within := 0 // moments that were too short to be told (100 ms are): a busy machine makes longer ones
-	for range 50 {
+	for range 100 { // until one is short enough: a busy machine makes longer ones than the 100 ms after which they are told
 		before, began := told(), time.Now()
 		l.Script(`printf '%s\n' 'addr add 198.51.100.77/24 dev up2' 'addr del 198.51.100.9/24 dev up2' 'addr add 198.51.100.9/24 dev up2' \
 			'addr del 198.51.100.77/24 dev up2' 'route replace default via 198.51.100.1 dev up2 metric 2' | ip -batch -`)
 		took := time.Since(began)
 		right(t, l, "that")
-		if took > 50*time.Millisecond {
+		if took > 70*time.Millisecond {
 			continue
 		}
 		if later := strings.TrimPrefix(told(), before); strings.Contains(later, "77") {
 			t.Errorf("an address that was there for a moment is told:\n%s", later)
 		}
-		if within++; within == 3 {
-			return
-		}
+		return
 	}
-	t.Error("no three moments were short")
+	t.Error("no moment was short")
 }
 
 // TestWatchWithoutRoom: STATE-DIR's disk is full, and then another one is mounted in
