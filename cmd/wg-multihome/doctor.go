@@ -82,7 +82,7 @@ func writeFindings(to io.Writer, list []doctor.Finding, drifts bool) error {
 	if err := doctor.Write(to, list, screenOf(to)); err != nil || !drifts {
 		return err
 	}
-	_, err := fmt.Fprint(to, "besides, there is drift: `wg-multihome status` lists the steps, `wg-multihome sync` takes them\n")
+	_, err := fmt.Fprintln(to, screenOf(to).Fill("besides, there is drift: `wg-multihome status` lists the steps, `wg-multihome sync` takes them", 0))
 	return err
 }
 
