@@ -7,10 +7,8 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -390,32 +388,5 @@ func TestManyElements(t *testing.T) {
 	settled(t, c, f)
 	if have, err = c.Read(); err != nil || have.Sets["via4_wg7"].Name != "" {
 		t.Errorf("a full feed is held: %v", err)
-	}
-}
-
-// TestExpectAgain: an answer that is expected again is dropped as long as one that is
-// expected for the first time.
-func TestExpectAgain(t *testing.T) {
-	c := namespace(t)
-	f := everything()
-	must(t, c.Apply(nft.Diff(nft.State{}, nft.Want(f), nil)))
-	port := func(addr string) netip.AddrPort { return netip.MustParseAddrPort(addr) }
-	first := nft.Late{From: port("203.0.113.9:7"), To: port("192.0.2.10:5000")}
-	other := nft.Late{From: port("[2001:db8:9::9]:7"), To: port("[2001:db8:1::10]:5000")}
-	must(t, c.Expect([]nft.Late{first, first, other}))
-	time.Sleep(2 * time.Second) // they grow older
-	more := nft.Late{From: port("203.0.113.9:9"), To: first.To}
-	must(t, c.Expect([]nft.Late{first, more}))
-	seconds := func(set string) (list []int) {
-		for _, m := range regexp.MustCompile(`expires (\d+)s`).FindAllStringSubmatch(run(t, "nft", "list", "set", "inet", nft.Table, set), -1) {
-			n, err := strconv.Atoi(m[1])
-			must(t, err)
-			list = append(list, n)
-		}
-		return list
-	}
-	old, renewed := seconds("late6"), seconds("late4")
-	if len(old) != 1 || len(renewed) != 2 || slices.Min(renewed) <= old[0] {
-		t.Errorf("seconds left: %d of those that were renewed, %d of the other", renewed, old)
 	}
 }

@@ -7,9 +7,8 @@ import "time"
 // Patience bounds every wait of the lab, in a machine that is emulated.
 const Patience = time.Minute
 
-// Slack is what such a machine may take on top of a time that is promised, beside another
-// one and other tests.
-const Slack = 30 * time.Second
+// Slack is what such a machine may take on top of a time that is promised.
+const Slack = 15 * time.Second
 
 // Slowness is how many times as long programs take there.
 const Slowness = 15
