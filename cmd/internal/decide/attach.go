@@ -14,11 +14,7 @@ import (
 func (d Decision) attach() []Step {
 	want := d.marked.Clone()
 	for _, s := range socket.Diff(d.Sockets.Have, d.marked) {
-		uplink, pinned := d.uplinkOfMark(s.Mark)
-		if service, is := d.Service(s.Cgroup); is && service.Mark == s.Mark {
-			uplink = service.Uplink // not that of sockets which wait with this number for theirs
-		}
-		if pinned && (d.takenBy(s.Mark, uplink) || d.socketsUnlock(s)) {
+		if uplink, pinned := d.uplinkOfMark(s.Mark); pinned && (d.takenBy(s.Mark, uplink) || d.socketsUnlock(s)) {
 			want.Hold(d.Sockets.Have, s.Cgroup)
 		}
 	}
