@@ -60,10 +60,14 @@ func (s *session) inForce(read config.Config, undoing bool) config.Config {
 	return t.InForce(read, now, undoing)
 }
 
-// noteInForce notes what a later try goes back to. A full STATE-DIR is no reason to
-// fail.
-func (s *session) noteInForce(c config.Config) error {
-	if err := s.keeper.Note(c); err != nil {
+// noteInForce notes what a later try goes back to, and of which files something may
+// stand. A full STATE-DIR is no reason to fail.
+func (s *session) noteInForce(c config.Config, whole bool) error {
+	note := s.keeper.Note
+	if !whole {
+		note = s.keeper.Meet
+	}
+	if err := note(c); err != nil {
 		s.host.Log.Infof("%s", err)
 	}
 	return nil

@@ -36,9 +36,9 @@ type Run struct {
 	// makes them so.
 	MarkDue func(devices ...string)
 
-	// InForce notes a valid configuration that was converged; nil: nobody wants
-	// to know.
-	InForce func(config.Config) error
+	// InForce notes a configuration that was converged. whole says that nothing was
+	// wrong with it, and nothing stands that it does not have; nil: nobody wants to know.
+	InForce func(c config.Config, whole bool) error
 
 	// Known notes what a run has found out, at its end; nil: it is not noted.
 	Known func(decide.Decision)
@@ -70,8 +70,8 @@ func (r *Run) Converge(ctx context.Context, wait time.Duration) (last decide.Dec
 		if r.Known != nil {
 			r.Known(last)
 		}
-		if len(last.Problems) == 0 && ctx.Err() == nil && r.InForce != nil && !rep.Is(host.ErrPrivilege) {
-			if err := r.InForce(r.config); err != nil {
+		if ctx.Err() == nil && r.InForce != nil && !rep.Is(host.ErrPrivilege) {
+			if err := r.InForce(r.config, len(last.Problems) == 0); err != nil {
 				rep.Errs = append(rep.Errs, err)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,7 @@ func (k Keeper) Read() (*State, error) { return readFile[State](k.Dir, tryFile) 
 // noted is the content of in-force.json.
 type noted struct {
 	config.Config
-	Texts []string // the files that it was read from and that have a text; nil: noted by an earlier version
+	Texts []string // the files with a text of which something may stand; nil: noted by an earlier version
 }
 
 // Before returns what was in force when a run has converged last; nil: that was not
@@ -59,8 +60,8 @@ func (k Keeper) Before() (*config.Config, error) {
 	return readFile[config.Config](k.State, inForceFile)
 }
 
-// Texts returns the files with a text that what was in force was read from; nil: that was
-// not noted since the machine was booted.
+// Texts returns the files with a text that what was in force was read from, and those that
+// runs since then have met; nil: that was not noted since the machine was booted.
 func (k Keeper) Texts() ([]string, error) {
 	v, err := readFile[noted](k.State, inForceFile)
 	if v == nil {
@@ -75,7 +76,28 @@ func (k Keeper) Note(c config.Config) error {
 		return k.Nothing()
 	}
 	c.Problems, c.Notes = nil, nil
-	text, err := json.Marshal(noted{c, append([]string{}, c.Texts()...)})
+	return k.write(noted{c, append([]string{}, c.Texts()...)})
+}
+
+// Meet notes the files with a text of a configuration that has an error, or beside which
+// something stands that it does not have: whatever stands may come from them, too. What
+// is in force stays what it was.
+func (k Keeper) Meet(c config.Config) error {
+	v, err := readFile[noted](k.State, inForceFile)
+	if err != nil || v == nil || v.Texts == nil {
+		return err
+	}
+	for _, file := range c.Texts() {
+		if !slices.Contains(v.Texts, file) {
+			v.Texts = append(v.Texts, file)
+		}
+	}
+	return k.write(*v)
+}
+
+// write writes in-force.json, where that would change it.
+func (k Keeper) write(v noted) error {
+	text, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
