@@ -107,10 +107,10 @@ func TestTakesOverTheScriptsObjects(t *testing.T) {
 			}
 			strangers := foreign(l.Rules("-4"))
 			l.Script(script)
+			check := noLeak(t, l)
 			stop := l.Flood(lab.Far4, mark)
-			sent(t, l.ISP1)
 			l.MustMH("sync")
-			noLeak(t, l, stop())
+			check(stop())
 			noDrift(t, l)
 			wantEqual(t, "foreign rules", foreign(l.Rules("-4")), strangers)
 			wantPart(t, "table", l.Table("3325256714"), "proto 77")

@@ -33,7 +33,7 @@ func TestUpgrade(t *testing.T) {
 	config := l.TOML(bothMarks)
 	l.MustMH("sync", "--config", config)
 	want := l.State()
-	sent(t, l.ISP1)
+	check := noLeak(t, l)
 	var stops []func() int
 	for _, from := range []lab.Sender{
 		{To: lab.Far4, Mark: mark}, {To: lab.Far6, Mark: mark}, {To: lab.Far4, Source: two4}, {To: lab.Far6, Source: two6},
@@ -65,7 +65,7 @@ func TestUpgrade(t *testing.T) {
 	if killed == 0 {
 		t.Error("no run was killed: nothing was proved")
 	}
-	noLeak(t, l, total)
+	check(total)
 	l.MustMH("down", "--config", config)
 	if got := l.Run("ip", "-o", "link", "show", "group", "77"); got != "" {
 		t.Errorf("after down there is in the group:\n%s", got)
