@@ -17,6 +17,7 @@ type event struct {
 	Package string
 	Test    string
 	Output  string
+	Elapsed float64 // in seconds
 }
 
 func main() {
@@ -58,7 +59,7 @@ func read() (passed, failed, skipped int, err error) {
 			if e.Test != "" {
 				passed++
 			} else {
-				fmt.Printf("ok    %s\n", e.Package)
+				fmt.Printf("ok    %s (%.0f s)\n", e.Package, e.Elapsed)
 			}
 			delete(output, key)
 		case "fail":
