@@ -150,7 +150,7 @@ func (p *program) stay(ctx context.Context, interval time.Duration, listener net
 	}
 	loop := &watch.Loop{
 		Looker: watch.HostLooker{Host: s.host, Run: s.Run}, Hearer: source, Poller: polls, Teller: beside{p}, Meter: meter, Clock: clock,
-		Log: p.logger(), Interval: interval, Watchdog: watchdog, Hangup: hangup, Notify: p.notify, Tidy: debug.FreeOSMemory, Places: mount.places, Texts: texts,
+		Log: p.logger(), Interval: interval, Watchdog: watchdog, Hangup: hangup, Notify: p.notify, Tidy: watch.Tidy, Places: mount.places, Texts: texts,
 	}
 	wait.Add(1)
 	go func() {

@@ -115,7 +115,7 @@ func (b *bench) rests() {
 	b.quiet(12 * time.Second) // watch gives memory back
 	cpu, wakes := b.cpu(), b.status("voluntary_ctxt_switches", true)
 	time.Sleep(b.idle)
-	fmt.Printf("idle for %s: %d wake-ups, %s of CPU, %.1f MiB resident (%.1f of them its own)\n", b.idle,
+	fmt.Printf("idle for %s: %d context switches, %s of CPU, %.1f MiB resident (%.1f of them its own)\n", b.idle,
 		b.status("voluntary_ctxt_switches", true)-wakes, b.cpu()-cpu, float64(b.status("VmRSS", false))/1024, float64(b.status("RssAnon", false))/1024)
 }
 
